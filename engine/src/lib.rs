@@ -1,0 +1,1 @@
+//! Devices, buffers, arenas and ops.

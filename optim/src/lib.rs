@@ -1,0 +1,1 @@
+//! AdamW policy, schedule, clipping.

@@ -1,0 +1,4 @@
+//! Handgrad: LLaMA pretraining whose every backward pass is written by hand.
+//!
+//! One door to the workspace's crates; `ARCHITECTURE.md` is the map.
+pub use {data, engine, model, optim, train};
