@@ -1,1 +1,24 @@
-//! Devices, buffers, arenas and ops.
+//! Devices, buffers, flat arenas and the ops of a LLaMA. Every op is a pair of free functions,
+//! `forward` and `backward`, in its own folder under [`ops`], beside an f64 reference.
+//!
+//! Dimension letters are in [`dims`]; the CPU's vector and thread layer is in [`cpu`].
+
+pub mod arena;
+pub mod buf;
+pub mod cpu;
+pub mod device;
+pub mod dims;
+pub mod element;
+pub mod error;
+pub mod ops;
+pub mod plan;
+
+pub use arena::{Arena, Init, Slot, Table};
+pub use buf::{Buf, View, ViewMut};
+pub use cpu::{Cpu, Isa};
+pub use device::Device;
+pub use dims::Dims;
+pub use element::{Element, Real};
+pub use error::Error;
+pub use half::bf16;
+pub use plan::Plan;

@@ -1,0 +1,130 @@
+//! Typed allocations and borrowed ranges of them. A view says nothing of shape: names do.
+
+use crate::device::Device;
+use crate::element::Element;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// One cache line; the unit of allocation, so that every buffer starts aligned for vectors.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u8; 64]);
+
+/// `len` zeroed elements, aligned to 64 bytes. Untouched pages cost no memory yet.
+pub(crate) fn zeroed_lines<E: Element>(len: usize) -> Vec<Line> {
+    bytemuck::zeroed_vec((len * size_of::<E>()).div_ceil(size_of::<Line>()))
+}
+
+/// One typed allocation on one device.
+pub struct Buf<E> {
+    lines: Vec<Line>,
+    len: usize,
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Buf<E> {
+    /// `len` zeros on `dev`.
+    pub fn zeros(dev: &Device, len: usize) -> Self {
+        match dev {
+            Device::Cpu(_) => Buf { lines: zeroed_lines::<E>(len), len, element: PhantomData },
+        }
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All of it.
+    pub fn view(&self) -> View<'_, E> {
+        View { data: &bytemuck::cast_slice(&self.lines)[..self.len] }
+    }
+
+    /// All of it, to write.
+    pub fn view_mut(&mut self) -> ViewMut<'_, E> {
+        ViewMut { data: &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len] }
+    }
+
+    /// Elements `range`.
+    ///
+    /// # Panics
+    /// If `range` leaves the buffer: a caller bug.
+    pub fn range(&self, range: Range<usize>) -> View<'_, E> {
+        self.view().range(range)
+    }
+
+    /// Elements `range`, to write.
+    ///
+    /// # Panics
+    /// If `range` leaves the buffer: a caller bug.
+    pub fn range_mut(&mut self, range: Range<usize>) -> ViewMut<'_, E> {
+        ViewMut { data: &mut self.view_mut().data[range] }
+    }
+}
+
+/// A borrowed range of a [`Buf`].
+#[derive(Clone, Copy)]
+pub struct View<'a, E> {
+    data: &'a [E],
+}
+
+impl<'a, E: Element> View<'a, E> {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// True if there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// A part of this range.
+    pub fn range(self, range: Range<usize>) -> View<'a, E> {
+        View { data: &self.data[range] }
+    }
+
+    /// The elements, in the CPU's memory.
+    pub fn host(self) -> &'a [E] {
+        self.data
+    }
+}
+
+impl<'a, E> From<&'a [E]> for View<'a, E> {
+    fn from(data: &'a [E]) -> Self {
+        View { data }
+    }
+}
+
+/// A mutably borrowed range of a [`Buf`].
+pub struct ViewMut<'a, E> {
+    data: &'a mut [E],
+}
+
+impl<'a, E: Element> ViewMut<'a, E> {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// True if there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The elements, in the CPU's memory.
+    pub fn host(self) -> &'a mut [E] {
+        self.data
+    }
+}
+
+impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
+    fn from(data: &'a mut [E]) -> Self {
+        ViewMut { data }
+    }
+}

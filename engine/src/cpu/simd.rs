@@ -1,0 +1,676 @@
+//! Vectors of one width per instruction set, and the choice between sets at run time.
+//!
+//! Kernels are written once, generic in [`Vector`], and compiled once per instruction set by
+//! [`dispatch_f32`]. Everything between there and the instruction must inline, hence
+//! `#[inline(always)]` throughout. Results are the same for any number of threads on one set;
+//! two sets may differ in the last bits, because their sums have different lane counts.
+#![allow(missing_docs)] // the methods of Vector are the operations they are named after
+
+use crate::element::Real;
+use crate::error::Error;
+use half::bf16;
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    Avx512,
+    Avx2,
+    Neon,
+    Portable,
+}
+
+impl Isa {
+    const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
+
+    /// Whether this CPU can run it.
+    pub fn available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => true,
+            Isa::Portable => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// Every set that this CPU can run, best first.
+    pub fn all_available() -> impl Iterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.available())
+    }
+
+    /// The best set of this CPU, or the one that `HANDGRAD_ISA` names.
+    ///
+    /// # Errors
+    /// If the variable names an unknown set, or one that this CPU lacks.
+    pub fn choose() -> Result<Isa, Error> {
+        let choices = || Isa::all_available().map(Isa::name).collect::<Vec<_>>().join(", ");
+        match std::env::var("HANDGRAD_ISA") {
+            Err(_) => Ok(Isa::all_available().next().unwrap_or(Isa::Portable)),
+            Ok(wanted) => Isa::all_available().find(|isa| isa.name() == wanted).ok_or_else(|| {
+                let choices = choices();
+                Error::Config(format!("HANDGRAD_ISA={wanted}: this CPU offers {choices}"))
+            }),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
+            Isa::Portable => "portable",
+        }
+    }
+}
+
+/// Work that is compiled once per instruction set. Mark `run` `#[inline(always)]`.
+pub trait Kernel<R: Real> {
+    type Out;
+    fn run<V: Vector<Scalar = R>>(self) -> Self::Out;
+}
+
+/// A register full of lanes. Slices passed to loads and stores must hold `LANES` elements.
+pub trait Vector:
+    Copy
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+{
+    type Scalar: Real;
+    const LANES: usize;
+    /// Rows of a matrix-product tile.
+    const MR: usize;
+    /// Columns of a matrix-product tile.
+    const NR: usize;
+
+    fn splat(x: Self::Scalar) -> Self;
+    fn load(src: &[Self::Scalar]) -> Self;
+    fn store(self, dst: &mut [Self::Scalar]);
+    fn load_bf16(src: &[bf16]) -> Self;
+    fn store_bf16(self, dst: &mut [bf16]);
+    /// self * b + c; rounded once where the set has fused multiply-add.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+    /// The larger of two; `other` where either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller of two; `other` where either is NaN.
+    fn min(self, other: Self) -> Self;
+    /// Zero in the lanes where `x < limit`.
+    fn zero_where_lt(self, x: Self, limit: Self) -> Self;
+    fn round(self) -> Self;
+    /// 2^self for whole numbers from -126 to 127.
+    fn pow2(self) -> Self;
+    fn exp(self) -> Self;
+    /// Sum of the lanes, in an order that the set fixes.
+    fn sum(self) -> Self::Scalar;
+    fn max_lane(self) -> Self::Scalar;
+    /// One tile of a matrix product, see [`tile`].
+    fn tile(
+        a: Rows<'_, Self::Scalar>,
+        b: &[Self::Scalar],
+        k: usize,
+        put: impl FnMut(usize, usize, Self),
+    );
+}
+
+/// The left factor of a tile: element (i, k) is `data[min(i, rows - 1) * row + k * col]`.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, R> {
+    pub data: &'a [R],
+    pub rows: usize,
+    pub row: usize,
+    pub col: usize,
+}
+
+/// Sum over k of a(i, k) * b(k, j) for M rows and N vectors of columns, handed to
+/// `put(i, first column, value)`. `b` holds the k rows of the panel one after the other.
+/// Rows beyond `a.rows` repeat the last one; `put` must drop them.
+#[inline(always)]
+fn tile<V: Vector, const M: usize, const N: usize>(
+    a: Rows<'_, V::Scalar>,
+    b: &[V::Scalar],
+    K: usize,
+    mut put: impl FnMut(usize, usize, V),
+) {
+    let mut start = [0; M];
+    for i in 0..M {
+        start[i] = i.min(a.rows - 1) * a.row;
+    }
+    assert!(K > 0 && start[M - 1] + (K - 1) * a.col < a.data.len() && K * N * V::LANES <= b.len());
+    let mut acc = [[V::splat(V::Scalar::ZERO); N]; M];
+    for k in 0..K {
+        let mut b_k = [V::splat(V::Scalar::ZERO); N];
+        for j in 0..N {
+            // SAFETY: (k*N + j + 1) * LANES <= K*N*LANES <= b.len(), asserted above.
+            let lanes =
+                unsafe { b.get_unchecked((k * N + j) * V::LANES..(k * N + j + 1) * V::LANES) };
+            b_k[j] = V::load(lanes);
+        }
+        for i in 0..M {
+            // SAFETY: start is ascending and start[M-1] + (K-1)*col < a.data.len(), asserted above.
+            let a_ik = V::splat(unsafe { *a.data.get_unchecked(start[i] + k * a.col) });
+            for j in 0..N {
+                acc[i][j] = a_ik.mul_add(b_k[j], acc[i][j]);
+            }
+        }
+    }
+    for i in 0..M {
+        for j in 0..N {
+            put(i, j * V::LANES, acc[i][j]);
+        }
+    }
+}
+
+/// e^x in f32: x = n*ln2 + r, a degree-6 polynomial in r, scaled by 2^n. Relative error at most
+/// 2e-7 (tested). 0 below -87.33, at most 2.4e38 above; NaN stays NaN.
+#[inline(always)]
+fn exp_f32<V: Vector<Scalar = f32>>(x: V) -> V {
+    const LOWEST: f32 = -87.336_54;
+    let c = V::splat;
+    let bounded = c(88.376_26).min(c(LOWEST).max(x));
+    let n = (bounded * c(std::f32::consts::LOG2_E)).round();
+    // ln2 in two parts, the first with few bits, so that n * HI is exact.
+    let r = n.mul_add(c(-0.693_359_4), bounded);
+    let r = n.mul_add(c(2.121_944_4e-4), r);
+    // Taylor to the sixth power: |r| <= ln2/2, remainder 1.2e-7 * r/r^... below one ulp.
+    let mut p = c(1.0 / 720.0);
+    for k in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = p.mul_add(r, c(k));
+    }
+    (p * n.pow2()).zero_where_lt(x, c(LOWEST))
+}
+
+macro_rules! operators {
+    ($t:ty, $($trait:ident $method:ident $call:path),*) => {$(
+        impl std::ops::$trait for $t {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: values of this type are only made inside dispatch, which has checked
+                // that the CPU has the instructions.
+                #[allow(unused_unsafe)]
+                Self(unsafe { $call(self.0, other.0) })
+            }
+        }
+    )*};
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+    use half::bf16;
+    use std::arch::x86_64::*;
+
+    #[derive(Clone, Copy)]
+    pub struct Avx2(__m256);
+    operators!(Avx2, Add add _mm256_add_ps, Sub sub _mm256_sub_ps, Mul mul _mm256_mul_ps,
+        Div div _mm256_div_ps);
+
+    /// Values of these types are only made inside `dispatch_f32`, after the CPU's features were
+    /// checked: that makes the intrinsics callable. Loads and stores assert their lengths.
+    impl Vector for Avx2 {
+        type Scalar = f32;
+        const LANES: usize = 8;
+        const MR: usize = 6;
+        const NR: usize = 16;
+
+        #[inline(always)]
+        fn splat(x: f32) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe { _mm256_set1_ps(x) })
+        }
+        #[inline(always)]
+        fn load(src: &[f32]) -> Self {
+            assert!(src.len() >= 8);
+            // SAFETY: AVX2 was detected; eight elements are readable.
+            Self(unsafe { _mm256_loadu_ps(src.as_ptr()) })
+        }
+        #[inline(always)]
+        fn store(self, dst: &mut [f32]) {
+            assert!(dst.len() >= 8);
+            // SAFETY: AVX2 was detected; eight elements are writable.
+            unsafe { _mm256_storeu_ps(dst.as_mut_ptr(), self.0) }
+        }
+        #[inline(always)]
+        fn load_bf16(src: &[bf16]) -> Self {
+            assert!(src.len() >= 8);
+            // SAFETY: AVX2 was detected; eight 2-byte elements are readable.
+            Self(unsafe {
+                let half = _mm_loadu_si128(src.as_ptr().cast());
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half)))
+            })
+        }
+        #[inline(always)]
+        fn store_bf16(self, dst: &mut [bf16]) {
+            assert!(dst.len() >= 8);
+            // SAFETY: AVX2 was detected; eight 2-byte elements are writable. Rounds to nearest
+            // even by adding 0x7fff plus the lowest kept bit; NaN is made quiet instead.
+            unsafe {
+                let bits = _mm256_castps_si256(self.0);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+                let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+                let all =
+                    _mm256_blendv_ps(_mm256_castsi256_ps(up), _mm256_castsi256_ps(quiet), nan);
+                let high = _mm256_srli_epi32::<16>(_mm256_castps_si256(all));
+                let packed = _mm256_packus_epi32(high, high);
+                let packed = _mm256_permute4x64_epi64::<0b1000>(packed);
+                _mm_storeu_si128(dst.as_mut_ptr().cast(), _mm256_castsi256_si128(packed));
+            }
+        }
+        #[inline(always)]
+        fn mul_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: FMA was detected.
+            Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe { _mm256_max_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe { _mm256_min_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn zero_where_lt(self, x: Self, limit: Self) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x.0, limit.0), self.0) })
+        }
+        #[inline(always)]
+        fn round(self) -> Self {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: AVX2 was detected.
+            Self(unsafe { _mm256_round_ps::<NEAREST>(self.0) })
+        }
+        #[inline(always)]
+        fn pow2(self) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe {
+                let n = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+            })
+        }
+        #[inline(always)]
+        fn exp(self) -> Self {
+            exp_f32(self)
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: AVX2 was detected.
+            unsafe {
+                let four =
+                    _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
+        }
+        #[inline(always)]
+        fn max_lane(self) -> f32 {
+            // SAFETY: AVX2 was detected.
+            unsafe {
+                let four =
+                    _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+            }
+        }
+        #[inline(always)]
+        fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
+            tile::<Self, 6, 2>(a, b, k, put)
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub struct Avx512(__m512);
+    operators!(Avx512, Add add _mm512_add_ps, Sub sub _mm512_sub_ps, Mul mul _mm512_mul_ps,
+        Div div _mm512_div_ps);
+
+    impl Vector for Avx512 {
+        type Scalar = f32;
+        const LANES: usize = 16;
+        const MR: usize = 12;
+        const NR: usize = 32;
+
+        #[inline(always)]
+        fn splat(x: f32) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_set1_ps(x) })
+        }
+        #[inline(always)]
+        fn load(src: &[f32]) -> Self {
+            assert!(src.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen elements are readable.
+            Self(unsafe { _mm512_loadu_ps(src.as_ptr()) })
+        }
+        #[inline(always)]
+        fn store(self, dst: &mut [f32]) {
+            assert!(dst.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen elements are writable.
+            unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), self.0) }
+        }
+        #[inline(always)]
+        fn load_bf16(src: &[bf16]) -> Self {
+            assert!(src.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen 2-byte elements are readable.
+            Self(unsafe {
+                let half = _mm256_loadu_si256(src.as_ptr().cast());
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+            })
+        }
+        #[inline(always)]
+        fn store_bf16(self, dst: &mut [bf16]) {
+            assert!(dst.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen 2-byte elements are writable. Rounds to
+            // nearest even as the AVX2 path does.
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                let all = _mm512_mask_mov_epi32(up, nan, quiet);
+                let packed = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(all));
+                _mm256_storeu_si256(dst.as_mut_ptr().cast(), packed);
+            }
+        }
+        #[inline(always)]
+        fn mul_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_max_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_min_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn zero_where_lt(self, x: Self, limit: Self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe {
+                let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x.0, limit.0);
+                _mm512_maskz_mov_ps(!less, self.0)
+            })
+        }
+        #[inline(always)]
+        fn round(self) -> Self {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_roundscale_ps::<NEAREST>(self.0) })
+        }
+        #[inline(always)]
+        fn pow2(self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe {
+                let n = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
+            })
+        }
+        #[inline(always)]
+        fn exp(self) -> Self {
+            exp_f32(self)
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: AVX-512F was detected.
+            unsafe { _mm512_reduce_add_ps(self.0) }
+        }
+        #[inline(always)]
+        fn max_lane(self) -> f32 {
+            // SAFETY: AVX-512F was detected.
+            unsafe { _mm512_reduce_max_ps(self.0) }
+        }
+        #[inline(always)]
+        fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
+            tile::<Self, 12, 2>(a, b, k, put)
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn run_avx2<K: Kernel<f32>>(kernel: K) -> K::Out {
+        kernel.run::<Avx2>()
+    }
+
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    pub fn run_avx512<K: Kernel<f32>>(kernel: K) -> K::Out {
+        kernel.run::<Avx512>()
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::*;
+    use half::bf16;
+    use std::arch::aarch64::*;
+
+    #[derive(Clone, Copy)]
+    pub struct Neon(float32x4_t);
+    operators!(Neon, Add add vaddq_f32, Sub sub vsubq_f32, Mul mul vmulq_f32, Div div vdivq_f32);
+
+    /// NEON is part of every aarch64 CPU. Loads and stores assert their lengths.
+    impl Vector for Neon {
+        type Scalar = f32;
+        const LANES: usize = 4;
+        const MR: usize = 8;
+        const NR: usize = 12;
+
+        #[inline(always)]
+        fn splat(x: f32) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vdupq_n_f32(x) })
+        }
+        #[inline(always)]
+        fn load(src: &[f32]) -> Self {
+            assert!(src.len() >= 4);
+            // SAFETY: four elements are readable.
+            Self(unsafe { vld1q_f32(src.as_ptr()) })
+        }
+        #[inline(always)]
+        fn store(self, dst: &mut [f32]) {
+            assert!(dst.len() >= 4);
+            // SAFETY: four elements are writable.
+            unsafe { vst1q_f32(dst.as_mut_ptr(), self.0) }
+        }
+        #[inline(always)]
+        fn load_bf16(src: &[bf16]) -> Self {
+            Self::load(&std::array::from_fn::<f32, 4, _>(|i| src[i].to_f32()))
+        }
+        #[inline(always)]
+        fn store_bf16(self, dst: &mut [bf16]) {
+            let mut lanes = [0.0; 4];
+            self.store(&mut lanes);
+            for i in 0..4 {
+                dst[i] = bf16::from_f32(lanes[i]);
+            }
+        }
+        #[inline(always)]
+        fn mul_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vfmaq_f32(c.0, self.0, b.0) })
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0) })
+        }
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
+        }
+        #[inline(always)]
+        fn zero_where_lt(self, x: Self, limit: Self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vbslq_f32(vcltq_f32(x.0, limit.0), vdupq_n_f32(0.0), self.0) })
+        }
+        #[inline(always)]
+        fn round(self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vrndnq_f32(self.0) })
+        }
+        #[inline(always)]
+        fn pow2(self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe {
+                let n = vaddq_s32(vcvtnq_s32_f32(self.0), vdupq_n_s32(127));
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(n))
+            })
+        }
+        #[inline(always)]
+        fn exp(self) -> Self {
+            exp_f32(self)
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: NEON is part of aarch64.
+            unsafe { vaddvq_f32(self.0) }
+        }
+        #[inline(always)]
+        fn max_lane(self) -> f32 {
+            // SAFETY: NEON is part of aarch64.
+            unsafe { vmaxvq_f32(self.0) }
+        }
+        #[inline(always)]
+        fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
+            tile::<Self, 8, 3>(a, b, k, put)
+        }
+    }
+}
+
+/// Lanes in an array, for CPUs without a path of their own and for f64.
+#[derive(Clone, Copy)]
+pub struct Portable<R, const LANES: usize>([R; LANES]);
+
+macro_rules! portable {
+    ($r:ident, $lanes:literal, $exp:expr) => {
+        impl Portable<$r, $lanes> {
+            #[inline(always)]
+            fn zip(self, other: Self, f: impl Fn($r, $r) -> $r) -> Self {
+                Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+            }
+        }
+        portable!(@operator $r, $lanes, Add add +, Sub sub -, Mul mul *, Div div /);
+        impl Vector for Portable<$r, $lanes> {
+            type Scalar = $r;
+            const LANES: usize = $lanes;
+            const MR: usize = 4;
+            const NR: usize = $lanes;
+
+            #[inline(always)]
+            fn splat(x: $r) -> Self {
+                Self([x; $lanes])
+            }
+            #[inline(always)]
+            fn load(src: &[$r]) -> Self {
+                Self(std::array::from_fn(|i| src[i]))
+            }
+            #[inline(always)]
+            fn store(self, dst: &mut [$r]) {
+                dst[..$lanes].copy_from_slice(&self.0);
+            }
+            #[inline(always)]
+            fn load_bf16(src: &[bf16]) -> Self {
+                Self(std::array::from_fn(|i| src[i].to_f32().into()))
+            }
+            #[inline(always)]
+            fn store_bf16(self, dst: &mut [bf16]) {
+                for i in 0..$lanes {
+                    dst[i] = bf16::from_f32(self.0[i] as f32);
+                }
+            }
+            #[inline(always)]
+            fn mul_add(self, b: Self, c: Self) -> Self {
+                // Two roundings: without the instruction, a fused product is a slow call.
+                self * b + c
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                self.zip(other, |a, b| if a > b { a } else { b })
+            }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                self.zip(other, |a, b| if a < b { a } else { b })
+            }
+            #[inline(always)]
+            fn zero_where_lt(self, x: Self, limit: Self) -> Self {
+                Self(std::array::from_fn(|i| if x.0[i] < limit.0[i] { 0.0 } else { self.0[i] }))
+            }
+            #[inline(always)]
+            fn round(self) -> Self {
+                Self(self.0.map($r::round_ties_even))
+            }
+            #[inline(always)]
+            fn pow2(self) -> Self {
+                Self(self.0.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23).into()))
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
+            #[inline(always)]
+            fn sum(self) -> $r {
+                self.0.iter().sum()
+            }
+            #[inline(always)]
+            fn max_lane(self) -> $r {
+                self.0.into_iter().fold($r::NEG_INFINITY, $r::max)
+            }
+            #[inline(always)]
+            fn tile(a: Rows<'_, $r>, b: &[$r], k: usize, put: impl FnMut(usize, usize, Self)) {
+                tile::<Self, 4, 1>(a, b, k, put)
+            }
+        }
+    };
+    (@operator $r:ident, $lanes:literal, $($trait:ident $method:ident $op:tt),*) => {$(
+        impl std::ops::$trait for Portable<$r, $lanes> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                self.zip(other, |a, b| a $op b)
+            }
+        }
+    )*};
+}
+portable!(f32, 8, exp_f32);
+portable!(f64, 4, |x: Self| Self(x.0.map(f64::exp)));
+
+/// Runs `kernel` with the f32 vectors of `isa`.
+///
+/// # Panics
+/// If this CPU lacks `isa`: a caller bug, [`Isa::choose`] checks.
+pub fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Out {
+    assert!(isa.available(), "{isa:?} is not available on this CPU");
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an Isa held by a Cpu is available: AVX-512F, AVX2 and FMA were detected.
+        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an Isa held by a Cpu is available: AVX2 and FMA were detected.
+        Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => kernel.run::<arm::Neon>(),
+        Isa::Portable => kernel.run::<Portable<f32, 8>>(),
+        #[allow(unreachable_patterns)]
+        _ => unreachable!("{isa:?} is not a path of this architecture"),
+    }
+}
+
+/// Runs `kernel` in f64, which is for proofs and has one path.
+pub fn dispatch_f64<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Out {
+    kernel.run::<Portable<f64, 4>>()
+}

@@ -1,0 +1,179 @@
+//! Storage types. f32 and bf16 train; f64 exists so that whole models can be gradient-checked.
+
+use crate::cpu::simd::{Isa, Kernel, Vector};
+use half::bf16;
+
+/// A type that activations and weights are stored in. Arithmetic happens in [`Element::Acc`].
+///
+/// Sealed by construction: its methods speak of [`Vector`], which only this crate implements.
+pub trait Element:
+    bytemuck::Pod + Default + PartialEq + PartialOrd + Send + Sync + std::fmt::Debug + 'static
+{
+    /// The type that sums and products are computed in: f32 for f32 and bf16, f64 for f64.
+    /// Gradients of parameters, moments and master weights are stored in it too.
+    type Acc: Real;
+    /// "f32", "bf16" or "f64".
+    const NAME: &'static str;
+
+    /// Widens, exactly.
+    fn to_acc(self) -> Self::Acc;
+    /// Rounds to nearest, ties to even.
+    fn from_acc(x: Self::Acc) -> Self;
+    /// Loads the first `V::LANES` of `src`.
+    fn load<V: Vector<Scalar = Self::Acc>>(src: &[Self]) -> V;
+    /// Stores into the first `V::LANES` of `dst`.
+    fn store<V: Vector<Scalar = Self::Acc>>(v: V, dst: &mut [Self]);
+    /// The slice itself where no conversion is needed to compute with it.
+    fn as_acc(src: &[Self]) -> Option<&[Self::Acc]>;
+    /// The slice itself where no conversion is needed to store to it.
+    fn as_acc_mut(dst: &mut [Self]) -> Option<&mut [Self::Acc]>;
+}
+
+/// A type that sums and products are computed in.
+pub trait Real:
+    Element<Acc = Self> + std::ops::Neg<Output = Self> + Arith + std::iter::Sum
+{
+    /// Zero.
+    const ZERO: Self;
+    /// One.
+    const ONE: Self;
+    /// Negative infinity.
+    const NEG_INFINITY: Self;
+    /// Rounds to nearest.
+    fn from_f64(x: f64) -> Self;
+    /// Widens, exactly.
+    fn to_f64(self) -> f64;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Natural exponential.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+    /// Columns in a panel of a matrix product on `isa`.
+    fn panel_width(isa: Isa) -> usize {
+        Self::dispatch(isa, PanelWidth)
+    }
+    /// Runs `kernel` with this type's vectors on `isa`.
+    fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Out;
+}
+
+struct PanelWidth;
+
+impl<R: Real> Kernel<R> for PanelWidth {
+    type Out = usize;
+    fn run<V: Vector<Scalar = R>>(self) -> usize {
+        V::NR
+    }
+}
+
+/// The four operations, with assignment.
+pub trait Arith:
+    Copy
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+{
+}
+impl Arith for f32 {}
+impl Arith for f64 {}
+
+macro_rules! real {
+    ($t:ident, $name:literal, $dispatch:path) => {
+        impl Element for $t {
+            type Acc = $t;
+            const NAME: &'static str = $name;
+            #[inline(always)]
+            fn to_acc(self) -> $t {
+                self
+            }
+            #[inline(always)]
+            fn from_acc(x: $t) -> $t {
+                x
+            }
+            #[inline(always)]
+            fn load<V: Vector<Scalar = $t>>(src: &[$t]) -> V {
+                V::load(src)
+            }
+            #[inline(always)]
+            fn store<V: Vector<Scalar = $t>>(v: V, dst: &mut [$t]) {
+                v.store(dst)
+            }
+            #[inline(always)]
+            fn as_acc(src: &[$t]) -> Option<&[$t]> {
+                Some(src)
+            }
+            #[inline(always)]
+            fn as_acc_mut(dst: &mut [$t]) -> Option<&mut [$t]> {
+                Some(dst)
+            }
+        }
+        impl Real for $t {
+            const ZERO: $t = 0.0;
+            const ONE: $t = 1.0;
+            const NEG_INFINITY: $t = $t::NEG_INFINITY;
+            #[inline(always)]
+            fn from_f64(x: f64) -> $t {
+                x as $t
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn sqrt(self) -> $t {
+                $t::sqrt(self)
+            }
+            #[inline(always)]
+            fn exp(self) -> $t {
+                $t::exp(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> $t {
+                $t::ln(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $t::is_finite(self)
+            }
+            fn dispatch<K: Kernel<$t>>(isa: Isa, kernel: K) -> K::Out {
+                $dispatch(isa, kernel)
+            }
+        }
+    };
+}
+real!(f32, "f32", crate::cpu::simd::dispatch_f32);
+real!(f64, "f64", crate::cpu::simd::dispatch_f64);
+
+impl Element for bf16 {
+    type Acc = f32;
+    const NAME: &'static str = "bf16";
+    #[inline(always)]
+    fn to_acc(self) -> f32 {
+        f32::from_bits((self.to_bits() as u32) << 16)
+    }
+    #[inline(always)]
+    fn from_acc(x: f32) -> bf16 {
+        bf16::from_f32(x)
+    }
+    #[inline(always)]
+    fn load<V: Vector<Scalar = f32>>(src: &[bf16]) -> V {
+        V::load_bf16(src)
+    }
+    #[inline(always)]
+    fn store<V: Vector<Scalar = f32>>(v: V, dst: &mut [bf16]) {
+        v.store_bf16(dst)
+    }
+    #[inline(always)]
+    fn as_acc(_: &[bf16]) -> Option<&[f32]> {
+        None
+    }
+    #[inline(always)]
+    fn as_acc_mut(_: &mut [bf16]) -> Option<&mut [f32]> {
+        None
+    }
+}
