@@ -6,7 +6,7 @@
 //! two sets may differ in the last bits, because their sums have different lane counts.
 #![allow(missing_docs)] // the methods of Vector are the operations they are named after
 
-use crate::element::Real;
+use crate::element::{Element, Real};
 use crate::error::Error;
 use half::bf16;
 
@@ -105,6 +105,7 @@ pub trait Vector:
     fn min(self, other: Self) -> Self;
     /// Zero in the lanes where `x < limit`.
     fn zero_where_lt(self, x: Self, limit: Self) -> Self;
+    fn sqrt(self) -> Self;
     fn round(self) -> Self;
     /// 2^self for whole numbers from -126 to 127.
     fn pow2(self) -> Self;
@@ -288,6 +289,11 @@ mod x86 {
             Self(unsafe { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x.0, limit.0), self.0) })
         }
         #[inline(always)]
+        fn sqrt(self) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe { _mm256_sqrt_ps(self.0) })
+        }
+        #[inline(always)]
         fn round(self) -> Self {
             const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
             // SAFETY: AVX2 was detected.
@@ -408,6 +414,11 @@ mod x86 {
             })
         }
         #[inline(always)]
+        fn sqrt(self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_sqrt_ps(self.0) })
+        }
+        #[inline(always)]
         fn round(self) -> Self {
             const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
             // SAFETY: AVX-512F was detected.
@@ -519,6 +530,11 @@ mod arm {
             Self(unsafe { vbslq_f32(vcltq_f32(x.0, limit.0), vdupq_n_f32(0.0), self.0) })
         }
         #[inline(always)]
+        fn sqrt(self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vsqrtq_f32(self.0) })
+        }
+        #[inline(always)]
         fn round(self) -> Self {
             // SAFETY: NEON is part of aarch64.
             Self(unsafe { vrndnq_f32(self.0) })
@@ -611,6 +627,10 @@ macro_rules! portable {
                 Self(std::array::from_fn(|i| if x.0[i] < limit.0[i] { 0.0 } else { self.0[i] }))
             }
             #[inline(always)]
+            fn sqrt(self) -> Self {
+                Self(self.0.map($r::sqrt))
+            }
+            #[inline(always)]
             fn round(self) -> Self {
                 Self(self.0.map($r::round_ties_even))
             }
@@ -674,3 +694,32 @@ pub fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Out {
 pub fn dispatch_f64<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Out {
     kernel.run::<Portable<f64, 4>>()
 }
+
+/// Loads `V::LANES` elements, or what is left of `src`, zeros behind it.
+#[inline(always)]
+pub fn load<E: Element, V: Vector<Scalar = E::Acc>>(src: &[E]) -> V {
+    if src.len() >= V::LANES {
+        return E::load(src);
+    }
+    let mut lanes = [E::Acc::ZERO; MAX_LANES];
+    for i in 0..src.len() {
+        lanes[i] = src[i].to_acc();
+    }
+    V::load(&lanes)
+}
+
+/// Stores `V::LANES` elements, or as many as fit into `dst`.
+#[inline(always)]
+pub fn store<E: Element, V: Vector<Scalar = E::Acc>>(v: V, dst: &mut [E]) {
+    if dst.len() >= V::LANES {
+        return E::store(v, dst);
+    }
+    let mut lanes = [E::Acc::ZERO; MAX_LANES];
+    v.store(&mut lanes);
+    for i in 0..dst.len() {
+        dst[i] = E::from_acc(lanes[i]);
+    }
+}
+
+/// Lanes of the widest vector.
+pub const MAX_LANES: usize = 16;

@@ -1,0 +1,121 @@
+//! Causal attention with grouped key/value heads: O = softmax(Q K^T / sqrt(D)) V, where a query
+//! sees the keys up to its own position. H query heads share G key/value heads in turn.
+//! Tiled online softmax: masked tiles are never computed, weights never stored.
+//! Source: Rabe and Staats 2021, arXiv:2112.05682; Dao 2023, arXiv:2307.08691.
+//! Cached: O and the log-sum-exp of each row; backward rebuilds each tile from them.
+//!
+//! Rows are tokens: a row of qkv holds H query heads, G key heads and G value heads of D.
+
+mod cpu;
+pub mod reference;
+
+use super::rows;
+use crate::{Device, Element, View, ViewMut};
+
+/// How heads lie in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub H: usize,
+    /// Key/value heads; divides H.
+    pub G: usize,
+    /// Head width.
+    pub D: usize,
+}
+
+impl Heads {
+    /// Elements of a row of queries, keys and values.
+    pub fn qkv(&self) -> usize {
+        (self.H + 2 * self.G) * self.D
+    }
+
+    /// Elements of a row of outputs.
+    pub fn out(&self) -> usize {
+        self.H * self.D
+    }
+}
+
+/// Writes o_NHD and lse_NH (nats) for sequences of T tokens.
+///
+/// # Panics
+/// If lengths disagree: a caller bug.
+pub fn forward<E: Element>(
+    dev: &Device,
+    o_NHD: ViewMut<E>,
+    lse_NH: ViewMut<E::Acc>,
+    qkv: View<E>,
+    heads: Heads,
+    T: usize,
+) {
+    check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
+    match dev {
+        Device::Cpu(cpu) => cpu::forward(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), heads, T),
+    }
+}
+
+/// Writes o_NHD for N new tokens of one sequence, of which the first stands at position `past`.
+/// `kv` holds rows of G key heads and G value heads for positions 0..past + N and beyond;
+/// q_NS has rows of S elements that start with H query heads.
+///
+/// # Panics
+/// If lengths disagree: a caller bug.
+pub fn decode<E: Element>(
+    dev: &Device,
+    o_NHD: ViewMut<E>,
+    q_NS: View<E>,
+    kv: View<E>,
+    heads: Heads,
+    S: usize,
+    past: usize,
+) {
+    let N = rows("attention", q_NS.len(), S);
+    assert!(S >= heads.out() && o_NHD.len() == N * heads.out(), "attention: new tokens");
+    assert!(rows("attention", kv.len(), 2 * heads.G * heads.D) >= past + N, "attention: kv");
+    match dev {
+        Device::Cpu(cpu) => cpu::decode(cpu, o_NHD.host(), q_NS.host(), kv.host(), heads, S, past),
+    }
+}
+
+/// Writes dqkv from the gradient do_NHD of the output. With P rebuilt from the log-sum-exp and
+/// delta = sum over D of dO*O:
+///   dV = P^T dO      dS = P * (dO V^T - delta)      dQ = dS K / sqrt(D)      dK = dS^T Q / sqrt(D)
+///
+/// # Panics
+/// If lengths disagree: a caller bug.
+pub fn backward<E: Element>(
+    dev: &Device,
+    dqkv: ViewMut<E>,
+    do_NHD: View<E>,
+    qkv: View<E>,
+    o_NHD: View<E>,
+    lse_NH: View<E::Acc>,
+    heads: Heads,
+    T: usize,
+) {
+    check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
+    assert_eq!((dqkv.len(), do_NHD.len()), (qkv.len(), o_NHD.len()), "attention: gradients");
+    match dev {
+        Device::Cpu(cpu) => cpu::backward(
+            cpu,
+            dqkv.host(),
+            do_NHD.host(),
+            qkv.host(),
+            o_NHD.host(),
+            lse_NH.host(),
+            heads,
+            T,
+        ),
+    }
+}
+
+/// Elements (of [`Element::Acc`]) that a task of [`backward`] needs, for memory plans; forward
+/// needs less.
+pub fn task_len(heads: Heads, T: usize) -> usize {
+    cpu::backward_len(heads.D, T)
+}
+
+fn check(qkv: usize, o: usize, lse: usize, heads: Heads, T: usize) {
+    let N = rows("attention", qkv, heads.qkv());
+    assert!(T > 0 && N.is_multiple_of(T) && heads.H.is_multiple_of(heads.G), "attention: shape");
+    assert_eq!((o, lse), (N * heads.out(), N * heads.H), "attention: outputs");
+}

@@ -1,0 +1,74 @@
+//! The formula in f64, weights and all.
+
+use super::Heads;
+use ndarray::{Array2, Array3, ArrayView3};
+
+/// Weights of one head over one sequence, rows of queries.
+fn weights(
+    q: &dyn Fn(usize, usize) -> f64,
+    k: &dyn Fn(usize, usize) -> f64,
+    T: usize,
+    D: usize,
+) -> (Array2<f64>, Vec<f64>) {
+    let mut p = Array2::zeros((T, T));
+    let mut lse = vec![0.0; T];
+    for i in 0..T {
+        let s: Vec<f64> = (0..=i)
+            .map(|j| (0..D).map(|d| q(i, d) * k(j, d)).sum::<f64>() / (D as f64).sqrt())
+            .collect();
+        let max = s.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        lse[i] = s.iter().map(|s| (s - max).exp()).sum::<f64>().ln() + max;
+        for j in 0..=i {
+            p[[i, j]] = (s[j] - lse[i]).exp();
+        }
+    }
+    (p, lse)
+}
+
+/// (o, lse) from qkv as (N, H + 2G, D).
+pub fn forward(qkv: ArrayView3<f64>, heads: Heads, T: usize) -> (Array3<f64>, Array2<f64>) {
+    let Heads { H, G, D } = heads;
+    let N = qkv.dim().0;
+    let mut o = Array3::zeros((N, H, D));
+    let mut lse_NH = Array2::zeros((N, H));
+    for (b, h) in (0..N / T).flat_map(|b| (0..H).map(move |h| (b, h))) {
+        let g = h / (H / G);
+        let at = |head: usize| move |t: usize, d: usize| qkv[[b * T + t, head, d]];
+        let (p, lse) = weights(&at(h), &at(H + g), T, D);
+        for t in 0..T {
+            lse_NH[[b * T + t, h]] = lse[t];
+            for d in 0..D {
+                o[[b * T + t, h, d]] = (0..=t).map(|j| p[[t, j]] * at(H + G + g)(j, d)).sum();
+            }
+        }
+    }
+    (o, lse_NH)
+}
+
+/// dqkv as (N, H + 2G, D).
+pub fn backward(dO: ArrayView3<f64>, qkv: ArrayView3<f64>, heads: Heads, T: usize) -> Array3<f64> {
+    let Heads { H, G, D } = heads;
+    let N = qkv.dim().0;
+    let scale = 1.0 / (D as f64).sqrt();
+    let mut dqkv = Array3::zeros(qkv.dim());
+    for (b, h) in (0..N / T).flat_map(|b| (0..H).map(move |h| (b, h))) {
+        let (k, v) = (H + h / (H / G), H + G + h / (H / G));
+        let at = |head: usize| move |t: usize, d: usize| qkv[[b * T + t, head, d]];
+        let (p, _) = weights(&at(h), &at(k), T, D);
+        for i in 0..T {
+            let n = b * T + i;
+            let dp: Vec<f64> =
+                (0..=i).map(|j| (0..D).map(|d| dO[[n, h, d]] * at(v)(j, d)).sum()).collect();
+            let delta: f64 = (0..=i).map(|j| p[[i, j]] * dp[j]).sum();
+            for j in 0..=i {
+                let ds = p[[i, j]] * (dp[j] - delta) * scale;
+                for d in 0..D {
+                    dqkv[[n, h, d]] += ds * at(k)(j, d);
+                    dqkv[[b * T + j, k, d]] += ds * at(h)(i, d);
+                    dqkv[[b * T + j, v, d]] += p[[i, j]] * dO[[n, h, d]];
+                }
+            }
+        }
+    }
+    dqkv
+}

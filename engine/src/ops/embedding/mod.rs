@@ -1,0 +1,47 @@
+//! Embedding: row n of x is row token[n] of the table. Cached: nothing but the token ids.
+
+mod cpu;
+pub mod reference;
+
+use super::rows;
+use crate::{Device, Element, View, ViewMut};
+
+/// Writes x_NC.
+///
+/// # Panics
+/// If lengths disagree with C, or an id is not a row of w_VC: a caller bug.
+pub fn forward<E: Element>(
+    dev: &Device,
+    x_NC: ViewMut<E>,
+    tokens_N: &[u32],
+    w_VC: View<E>,
+    C: usize,
+) {
+    check(x_NC.len(), tokens_N, w_VC.len(), C);
+    match dev {
+        Device::Cpu(cpu) => cpu::forward(cpu, x_NC.host(), tokens_N, w_VC.host(), C),
+    }
+}
+
+/// Adds row n of dx_NC to row token[n] of dw_acc_VC, in ascending n.
+///
+/// # Panics
+/// If lengths disagree with C, or an id is not a row of dw_acc_VC: a caller bug.
+pub fn backward<E: Element>(
+    dev: &Device,
+    dw_acc_VC: ViewMut<E::Acc>,
+    dx_NC: View<E>,
+    tokens_N: &[u32],
+    C: usize,
+) {
+    check(dx_NC.len(), tokens_N, dw_acc_VC.len(), C);
+    match dev {
+        Device::Cpu(cpu) => cpu::backward(cpu, dw_acc_VC.host(), dx_NC.host(), tokens_N, C),
+    }
+}
+
+fn check(x: usize, tokens: &[u32], w: usize, C: usize) {
+    let (N, V) = (rows("embedding", x, C), rows("embedding", w, C));
+    assert_eq!(N, tokens.len(), "embedding: tokens");
+    assert!(tokens.iter().all(|&id| (id as usize) < V), "embedding: a token id is beyond {V}");
+}

@@ -1,0 +1,71 @@
+//! Linear layer without bias: y = x W^T. N rows, I inputs, O outputs; W is O rows of I.
+//! Cached: nothing; the caller keeps or rebuilds x.
+
+mod cpu;
+pub mod reference;
+
+use super::rows;
+use crate::{Device, Element, View, ViewMut};
+
+/// y_NO = x_NI W^T.
+///
+/// # Panics
+/// If lengths disagree with I: a caller bug.
+pub fn forward<E: Element>(dev: &Device, y_NO: ViewMut<E>, x_NI: View<E>, w_OI: View<E>, I: usize) {
+    check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    match dev {
+        Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
+    }
+}
+
+/// y_NO = r_NO + x_NI W^T: the residual stream takes a layer's output in the same pass.
+///
+/// # Panics
+/// If lengths disagree with I: a caller bug.
+pub fn forward_residual<E: Element>(
+    dev: &Device,
+    y_NO: ViewMut<E>,
+    r_NO: View<E>,
+    x_NI: View<E>,
+    w_OI: View<E>,
+    I: usize,
+) {
+    check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let r_NO = Some(r_NO.host());
+    match dev {
+        Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), r_NO, x_NI.host(), w_OI.host(), I),
+    }
+}
+
+/// dx_NI = dy_NO W; adds dy^T x to dw_acc_OI.
+///
+/// # Panics
+/// If lengths disagree with I: a caller bug.
+pub fn backward<E: Element>(
+    dev: &Device,
+    dx_NI: ViewMut<E>,
+    dw_acc_OI: ViewMut<E::Acc>,
+    dy_NO: View<E>,
+    x_NI: View<E>,
+    w_OI: View<E>,
+    I: usize,
+) {
+    check(dy_NO.len(), x_NI.len(), w_OI.len(), I);
+    assert_eq!((dx_NI.len(), dw_acc_OI.len()), (x_NI.len(), w_OI.len()), "linear: gradients");
+    match dev {
+        Device::Cpu(cpu) => cpu::backward(
+            cpu,
+            dx_NI.host(),
+            dw_acc_OI.host(),
+            dy_NO.host(),
+            x_NI.host(),
+            w_OI.host(),
+            I,
+        ),
+    }
+}
+
+fn check(y: usize, x: usize, w: usize, I: usize) {
+    let (N, O) = (rows("linear", x, I), rows("linear", w, I));
+    assert_eq!(y, N * O, "linear: {N} rows of {O} outputs");
+}

@@ -1,0 +1,26 @@
+//! The formula in f64.
+
+use ndarray::{Array2, ArrayView2};
+
+/// y = x W^T.
+pub fn forward(x_NI: ArrayView2<f64>, w_OI: ArrayView2<f64>) -> Array2<f64> {
+    Array2::from_shape_fn((x_NI.nrows(), w_OI.nrows()), |(n, o)| {
+        (0..x_NI.ncols()).map(|i| x_NI[[n, i]] * w_OI[[o, i]]).sum()
+    })
+}
+
+/// (dx, dw) = (dy W, dy^T x).
+pub fn backward(
+    dy_NO: ArrayView2<f64>,
+    x_NI: ArrayView2<f64>,
+    w_OI: ArrayView2<f64>,
+) -> (Array2<f64>, Array2<f64>) {
+    let (N, O) = dy_NO.dim();
+    let dx_NI = Array2::from_shape_fn(x_NI.dim(), |(n, i)| {
+        (0..O).map(|o| dy_NO[[n, o]] * w_OI[[o, i]]).sum()
+    });
+    let dw_OI = Array2::from_shape_fn(w_OI.dim(), |(o, i)| {
+        (0..N).map(|n| dy_NO[[n, o]] * x_NI[[n, i]]).sum()
+    });
+    (dx_NI, dw_OI)
+}

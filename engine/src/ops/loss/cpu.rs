@@ -1,0 +1,135 @@
+use super::{IGNORE, Loss, chunk_rows};
+use crate::cpu::Cpu;
+use crate::cpu::gemm::{Mat, Onto, gemm};
+use crate::cpu::simd::{Kernel, Vector, load, store};
+use crate::element::{Element, Real};
+use rayon::prelude::*;
+
+/// Rows in a task.
+const ROWS: usize = 8;
+
+pub fn forward<E: Element>(
+    cpu: &Cpu,
+    logits: &mut [E::Acc],
+    x_NC: &[E],
+    w_VC: &[E],
+    targets_N: &[i32],
+    C: usize,
+) -> Loss {
+    let w_VC = Mat::new(w_VC, C);
+    let chunk = chunk_rows(targets_N.len(), w_VC.rows());
+    let mut loss = Loss::default();
+    for (x, targets) in x_NC.chunks(chunk * C).zip(targets_N.chunks(chunk)) {
+        let logits = &mut logits[..targets.len() * w_VC.rows()];
+        gemm(cpu, logits, Mat::new(x, C), w_VC.t(), Onto::Zero);
+        loss += softmax(cpu, logits, targets, None);
+    }
+    loss
+}
+
+pub fn forward_backward<E: Element>(
+    cpu: &Cpu,
+    dx_NC: &mut [E],
+    dw_acc_VC: &mut [E::Acc],
+    logits: &mut [E::Acc],
+    x_NC: &[E],
+    w_VC: &[E],
+    targets_N: &[i32],
+    scale: f64,
+    C: usize,
+) -> Loss {
+    let w_VC = Mat::new(w_VC, C);
+    let V = w_VC.rows();
+    let chunk = chunk_rows(targets_N.len(), V);
+    let mut loss = Loss::default();
+    let rows = dx_NC.chunks_mut(chunk * C).zip(x_NC.chunks(chunk * C));
+    for ((dx, x), targets) in rows.zip(targets_N.chunks(chunk)) {
+        let logits = &mut logits[..targets.len() * V];
+        let x = Mat::new(x, C);
+        gemm(cpu, logits, x, w_VC.t(), Onto::Zero);
+        loss += softmax(cpu, logits, targets, Some(E::Acc::from_f64(scale)));
+        let dlogits = Mat::new(&*logits, V);
+        gemm(cpu, dx, dlogits, w_VC, Onto::Zero);
+        gemm(cpu, dw_acc_VC, dlogits.t(), x, Onto::Itself);
+    }
+    loss
+}
+
+/// Loss of each row; with a scale, the scaled gradient replaces the logits.
+fn softmax<R: Real>(cpu: &Cpu, logits: &mut [R], targets: &[i32], scale: Option<R>) -> Loss {
+    let V = logits.len() / targets.len();
+    cpu.with_shared(targets.len(), |nats: &mut [f64]| {
+        cpu.install(|| {
+            let tasks = logits.par_chunks_mut(ROWS * V).zip(targets.par_chunks(ROWS));
+            tasks.zip(nats.par_chunks_mut(ROWS)).for_each(|((logits, targets), nats)| {
+                R::dispatch(cpu.isa(), Softmax { logits, targets, nats, V, scale })
+            })
+        });
+        let targets = targets.iter().filter(|&&t| t != IGNORE).count();
+        Loss { nats: nats.iter().sum(), targets }
+    })
+}
+
+struct Softmax<'a, R> {
+    logits: &'a mut [R],
+    targets: &'a [i32],
+    nats: &'a mut [f64],
+    V: usize,
+    scale: Option<R>,
+}
+
+impl<R: Real> Kernel<R> for Softmax<'_, R> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vector<Scalar = R>>(self) {
+        let rows = self.logits.chunks_exact_mut(self.V).zip(self.targets);
+        for ((row, &target), nats) in rows.zip(self.nats) {
+            if target == IGNORE {
+                *nats = 0.0;
+                row.fill(R::ZERO);
+                continue;
+            }
+            let target = target as usize;
+            let max = max_of::<R, V>(row);
+            let at_target = row[target];
+            let sum = exp_of::<R, V>(row, max);
+            *nats = (sum.ln() + (max - at_target)).to_f64();
+            if let Some(scale) = self.scale {
+                let factor = V::splat(scale / sum);
+                for i in (0..row.len()).step_by(V::LANES) {
+                    store::<R, V>(load::<R, V>(&row[i..]) * factor, &mut row[i..]);
+                }
+                row[target] = row[target] - scale;
+            }
+        }
+    }
+}
+
+/// Largest element; NaN if any is NaN.
+#[inline(always)]
+fn max_of<R: Real, V: Vector<Scalar = R>>(row: &[R]) -> R {
+    let whole = row.len() / V::LANES * V::LANES;
+    let mut max = V::splat(row[0]);
+    for x in row[..whole].chunks_exact(V::LANES) {
+        max = max.max(V::load(x));
+    }
+    row[whole..].iter().fold(max.max_lane(), |max, &x| if max > x { max } else { x })
+}
+
+/// Replaces the row by e^(x - max) and returns its sum.
+#[inline(always)]
+fn exp_of<R: Real, V: Vector<Scalar = R>>(row: &mut [R], max: R) -> R {
+    let whole = row.len() / V::LANES * V::LANES;
+    let mut sum = V::splat(R::ZERO);
+    for x in row[..whole].chunks_exact_mut(V::LANES) {
+        let e = (V::load(x) - V::splat(max)).exp();
+        e.store(x);
+        sum = sum + e;
+    }
+    let mut total = sum.sum();
+    for x in &mut row[whole..] {
+        *x = (*x - max).exp();
+        total += *x;
+    }
+    total
+}

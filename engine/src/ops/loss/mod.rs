@@ -1,0 +1,102 @@
+//! Linear head and softmax cross-entropy in one: logits = x W^T, loss = sum over rows of
+//! log-sum-exp(logits) - logits[target], in nats. Logits exist for a chunk of rows at a time, and
+//! their gradient replaces them there, so no head product is computed twice.
+//! Cached: nothing.
+
+mod cpu;
+pub mod reference;
+
+use super::rows;
+use crate::{Device, Element, View, ViewMut};
+
+/// A target that does not count: PyTorch's ignore index.
+pub const IGNORE: i32 = -100;
+
+/// A sum of losses, and of how many targets it is the sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Loss {
+    /// Nats, summed over targets.
+    pub nats: f64,
+    /// Targets that count.
+    pub targets: usize,
+}
+
+impl Loss {
+    /// Nats per token; NaN if no target counts.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.targets as f64
+    }
+}
+
+impl std::ops::AddAssign for Loss {
+    fn add_assign(&mut self, other: Loss) {
+        self.nats += other.nats;
+        self.targets += other.targets;
+    }
+}
+
+/// Rows of logits that live at a time: 16 MiB of f32, but 256 rows where the vocabulary is large,
+/// so that packing the head stays cheap against multiplying by it.
+pub fn chunk_rows(N: usize, V: usize) -> usize {
+    ((1 << 22) / V).max(256).min(N)
+}
+
+/// The loss alone. `logits` lends room for [`chunk_rows`] rows of V.
+///
+/// # Panics
+/// If lengths disagree with C, or a target is neither a row of w_VC nor [`IGNORE`]: a caller bug.
+pub fn forward<E: Element>(
+    dev: &Device,
+    logits: ViewMut<E::Acc>,
+    x_NC: View<E>,
+    w_VC: View<E>,
+    targets_N: &[i32],
+    C: usize,
+) -> Loss {
+    check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    match dev {
+        Device::Cpu(cpu) => {
+            cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
+        }
+    }
+}
+
+/// The loss, and the gradient of `scale` times it: writes dx_NC, adds to dw_acc_VC.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_backward<E: Element>(
+    dev: &Device,
+    dx_NC: ViewMut<E>,
+    dw_acc_VC: ViewMut<E::Acc>,
+    logits: ViewMut<E::Acc>,
+    x_NC: View<E>,
+    w_VC: View<E>,
+    targets_N: &[i32],
+    scale: f64,
+    C: usize,
+) -> Loss {
+    check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    assert_eq!((dx_NC.len(), dw_acc_VC.len()), (x_NC.len(), w_VC.len()), "loss: gradients");
+    match dev {
+        Device::Cpu(cpu) => cpu::forward_backward(
+            cpu,
+            dx_NC.host(),
+            dw_acc_VC.host(),
+            logits.host(),
+            x_NC.host(),
+            w_VC.host(),
+            targets_N,
+            scale,
+            C,
+        ),
+    }
+}
+
+fn check(logits: usize, x: usize, w: usize, targets: &[i32], C: usize) {
+    let (N, V) = (rows("loss", x, C), rows("loss", w, C));
+    assert_eq!(N, targets.len(), "loss: targets");
+    assert!(logits >= chunk_rows(N, V) * V, "loss: room for logits");
+    let valid = |&t: &i32| t == IGNORE || (0..V as i64).contains(&t.into());
+    assert!(targets.iter().all(valid), "loss: a target is beyond {V}");
+}

@@ -1,0 +1,82 @@
+//! RMSNorm: y = w * x * r, r = 1 / sqrt(mean(x^2) + eps), one r for each row of C.
+//! Source: Zhang and Sennrich 2019, arXiv:1910.07467.
+//! Cached: r, four bytes a row. The block keeps x; y is rebuilt by [`apply`] when backward
+//! needs it.
+
+mod cpu;
+pub mod reference;
+
+use super::rows;
+use crate::{Device, Element, View, ViewMut};
+
+/// Writes y_NC and r_N. `eps` joins the mean square: unit of x squared.
+///
+/// # Panics
+/// If lengths disagree with C = w_C.len(): a caller bug.
+pub fn forward<E: Element>(
+    dev: &Device,
+    y_NC: ViewMut<E>,
+    r_N: ViewMut<E::Acc>,
+    x_NC: View<E>,
+    w_C: View<E>,
+    eps: f32,
+) {
+    check(&[y_NC.len(), x_NC.len()], r_N.len(), w_C.len());
+    match dev {
+        Device::Cpu(cpu) => {
+            cpu::forward(cpu, y_NC.host(), r_N.host(), x_NC.host(), w_C.host(), eps)
+        }
+    }
+}
+
+/// Rebuilds y_NC from the cached r_N, to the same bits as [`forward`].
+///
+/// # Panics
+/// If lengths disagree with C = w_C.len(): a caller bug.
+pub fn apply<E: Element>(
+    dev: &Device,
+    y_NC: ViewMut<E>,
+    x_NC: View<E>,
+    w_C: View<E>,
+    r_N: View<E::Acc>,
+) {
+    check(&[y_NC.len(), x_NC.len()], r_N.len(), w_C.len());
+    match dev {
+        Device::Cpu(cpu) => cpu::apply(cpu, y_NC.host(), x_NC.host(), w_C.host(), r_N.host()),
+    }
+}
+
+/// Adds to dx_acc_NC and dw_acc_C. With s = sum w*dy*x over the row:
+///   dx += r * (w*dy - x*s*r*r/C)      dw += dy * x * r
+///
+/// # Panics
+/// If lengths disagree with C = w_C.len(): a caller bug.
+pub fn backward<E: Element>(
+    dev: &Device,
+    dx_acc_NC: ViewMut<E>,
+    dw_acc_C: ViewMut<E::Acc>,
+    dy_NC: View<E>,
+    x_NC: View<E>,
+    w_C: View<E>,
+    r_N: View<E::Acc>,
+) {
+    check(&[dx_acc_NC.len(), dy_NC.len(), x_NC.len()], r_N.len(), w_C.len());
+    assert_eq!(dw_acc_C.len(), w_C.len(), "rmsnorm: gradient of the gain");
+    match dev {
+        Device::Cpu(cpu) => cpu::backward(
+            cpu,
+            dx_acc_NC.host(),
+            dw_acc_C.host(),
+            dy_NC.host(),
+            x_NC.host(),
+            w_C.host(),
+            r_N.host(),
+        ),
+    }
+}
+
+fn check(rows_of_C: &[usize], N: usize, C: usize) {
+    for &len in rows_of_C {
+        assert_eq!(rows("rmsnorm", len, C), N, "rmsnorm: rows");
+    }
+}

@@ -1,0 +1,36 @@
+//! SwiGLU: a = silu(g) * u, silu(g) = g / (1 + e^-g). Rows of gu_N2F hold F gates, then F ups.
+//! Source: Shazeer 2020, arXiv:2002.05202.
+//! Cached: gate and up, the outputs of linear layers; a is rebuilt by [`forward`].
+
+mod cpu;
+pub mod reference;
+
+use super::rows;
+use crate::{Device, Element, View, ViewMut};
+
+/// Writes a_NF.
+///
+/// # Panics
+/// If lengths disagree with F: a caller bug.
+pub fn forward<E: Element>(dev: &Device, a_NF: ViewMut<E>, gu_N2F: View<E>, F: usize) {
+    check(a_NF.len(), gu_N2F.len(), F);
+    match dev {
+        Device::Cpu(cpu) => cpu::forward(cpu, a_NF.host(), gu_N2F.host(), F),
+    }
+}
+
+/// Replaces gate and up by their gradients. With q = 1 / (1 + e^-g):
+///   dg = da * u * q * (1 + g * (1 - q))      du = da * g * q
+///
+/// # Panics
+/// If lengths disagree with F: a caller bug.
+pub fn backward_inplace<E: Element>(dev: &Device, gu_N2F: ViewMut<E>, da_NF: View<E>, F: usize) {
+    check(da_NF.len(), gu_N2F.len(), F);
+    match dev {
+        Device::Cpu(cpu) => cpu::backward_inplace(cpu, gu_N2F.host(), da_NF.host(), F),
+    }
+}
+
+fn check(a: usize, gu: usize, F: usize) {
+    assert_eq!(rows("swiglu", gu, 2 * F), rows("swiglu", a, F), "swiglu: rows");
+}
