@@ -25,13 +25,13 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "FILE|bpe|bytes", help_heading = "Data")]
     pub tokenizer: Option<String>,
     /// Entries of a tokenizer trained here [default: 4096]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Data")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Data")]
     pub vocab_size: Option<u64>,
     /// Share of the tokens held out for validation [default: 0.05]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Data")]
     pub val_fraction: Option<f64>,
     /// Tokens held out for validation, in place of a share
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Data")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Data")]
     pub val_tokens: Option<u64>,
 
     /// A named size, or a Hugging Face config.json [default: 260k]
@@ -48,7 +48,7 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub min_lr_ratio: Option<f64>,
     /// Steps of linear warmup [default: a tenth of the steps, at most 2000]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Optimizer")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Optimizer")]
     pub warmup: Option<u64>,
     /// AdamW's decay of the first moment [default: 0.9]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Optimizer")]
@@ -76,20 +76,20 @@ pub struct PretrainArgs {
     #[arg(long, help_heading = "Run")]
     pub overwrite: bool,
     /// Optimizer steps [default: 1000]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
     #[arg(conflicts_with = "tokens")]
     pub steps: Option<u64>,
     /// Tokens to train on, in place of steps: 250000, 1e6, 10M
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
     pub tokens: Option<u64>,
     /// Sequences of one forward pass [default: 16]
-    #[arg(long, value_name = "B", value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
     pub batch_size: Option<u64>,
     /// Tokens of one sequence [default: 256]
-    #[arg(long, value_name = "T", value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
     pub seq_len: Option<u64>,
     /// Forward and backward passes of one step [default: 1]
-    #[arg(long, value_name = "K", value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
     pub accum: Option<u64>,
     /// Storage type of weights and activations [default: f32]
     #[arg(long, value_name = "TYPE", help_heading = "Run")]
@@ -98,11 +98,11 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "D", help_heading = "Run")]
     pub device: Option<Device>,
     /// CPU threads; the numbers do not depend on it [default: all cores]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
     pub threads: Option<u64>,
     /// Seed of initial weights, data order and samples [default: 42]
     #[arg(long, value_name = "S", help_heading = "Run")]
-    #[arg(value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
     /// Order of the training sequences [default: shuffled]
     #[arg(long, value_name = "ORDER", help_heading = "Run")]
@@ -115,22 +115,22 @@ pub struct PretrainArgs {
     pub plan: bool,
 
     /// Steps between evaluations; 0 evaluates only at the end [default: 100]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
     pub eval_every: Option<u64>,
     /// Tokens of one evaluation, at most [default: 65536]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
     pub eval_tokens: Option<u64>,
     /// Steps between checkpoints; 0 saves only at the end and on a signal [default: 100]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
     pub save_every: Option<u64>,
     /// Checkpoints kept [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
     pub keep: Option<u64>,
     /// What the sample at each evaluation continues
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Reports")]
     pub sample_prompt: Option<String>,
     /// Tokens of that sample; 0 for none [default: 64]
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
     pub sample_tokens: Option<u64>,
     /// What is logged; RUST_LOG wins [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = "Reports")]
@@ -187,11 +187,26 @@ impl PretrainArgs {
         given.put(sets)?;
         given.put(self.flags()?)?;
         if !self.resume {
-            return Ok(Resolved { config: given.finish()?, warnings: Vec::new() });
+            let config = given.finish()?;
+            self.check_overwrite(&config)?;
+            return Ok(Resolved { config, warnings: Vec::new() });
         }
         let default_out = RunConfig::default().run.out;
         let out = given.text("run.out").map_or(default_out, PathBuf::from);
         self.resolve_resume(&out, given, steps_set)
+    }
+
+    /// Refuses to delete the weights that the run is to start from.
+    fn check_overwrite(&self, config: &RunConfig) -> Result<(), Error> {
+        let real = |path: &Path| path.canonicalize().ok();
+        let from = config.model.init_from.as_deref().and_then(real);
+        if self.overwrite && from.is_some() && from == real(&config.run.out) {
+            return Err(Error::Config(format!(
+                "--overwrite would delete the weights of --init-from {}: choose another --out",
+                config.run.out.display()
+            )));
+        }
+        Ok(())
     }
 
     fn resolve_resume(&self, out: &Path, given: Layer, steps_set: bool) -> Result<Resolved, Error> {
@@ -308,7 +323,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: String,
     /// Tokens to add, at most
-    #[arg(long, value_name = "N", value_parser = parse_positive, default_value = "256")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_positive, default_value = "256")]
     pub max_new_tokens: usize,
     /// Spread of the choice; 0 always takes the likeliest token
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -319,7 +334,7 @@ pub struct GenerateArgs {
     #[arg(value_parser = parse_top_p, default_value = "0.95")]
     pub top_p: f64,
     /// Seed of the choice
-    #[arg(long, value_name = "S", default_value = "42")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, default_value = "42")]
     pub seed: u64,
     /// Where and how it computes
     #[command(flatten)]
@@ -360,13 +375,13 @@ pub struct PerplexityArgs {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Tokens the model sees at once [default: what it was trained with]
-    #[arg(long, value_name = "T", value_parser = parse_positive)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_positive)]
     pub seq_len: Option<usize>,
     /// Tokens from one window to the next, at most --seq-len [default: --seq-len]
-    #[arg(long, value_name = "S", value_parser = parse_positive)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = parse_positive)]
     pub stride: Option<usize>,
     /// Windows computed at once
-    #[arg(long, value_name = "B", value_parser = parse_positive, default_value = "8")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = parse_positive, default_value = "8")]
     pub batch_size: usize,
     /// Where and how it computes
     #[command(flatten)]
@@ -390,7 +405,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "D", value_enum, default_value_t = Device::Auto)]
     pub device: Device,
     /// CPU threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_positive)]
     pub threads: Option<usize>,
 }
 
@@ -566,10 +581,21 @@ mod tests {
         assert!(mistake("--step-s 3").contains("--steps"));
         assert!(mistake("--steps 3 --tokens 4").contains("cannot be used with"));
         assert!(mistake("--resume --overwrite").contains("cannot be used with"));
-        assert!(mistake("--seed -1").contains("--seed"));
+        assert!(mistake("--seed -1").contains("'-1' for '--seed <S>'"));
+        assert!(mistake("--steps -1").contains("'-1' for '--steps <N>'"));
         let text = pretrain("--lr -1").unwrap_err().to_string();
         assert_eq!(text, "--lr (optim.lr) is -1: must be finite and above 0");
         assert!(pretrain("--lr nan").is_err());
+    }
+
+    #[test]
+    fn the_weights_to_start_from_are_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().display().to_string();
+        let text = pretrain(&format!("--overwrite --out {out}/. --init-from {out}")).unwrap_err();
+        assert!(text.to_string().contains("--overwrite would delete"), "{text}");
+        pretrain(&format!("--out {out}/. --init-from {out}")).unwrap();
+        pretrain(&format!("--overwrite --out {out}/new --init-from {out}")).unwrap();
     }
 
     #[test]

@@ -20,6 +20,8 @@ const RUN_NAMES: [&str; 9] = [
     "generation_config.json",
 ];
 
+const CANNOT_DELETE: &str = "cannot delete the earlier run's";
+
 const LOCK_NAME: &str = ".lock";
 
 /// What is meant to happen to a run that the folder already holds.
@@ -123,18 +125,17 @@ fn lock(path: &Path) -> Result<File, Error> {
 
 /// Deletes what a run writes, and weights in shards.
 fn clear(path: &Path) -> Result<(), Error> {
-    let fail = |path: &Path| Error::io("cannot delete", path);
-    for entry in fs::read_dir(path).map_err(fail(path))? {
-        let entry = entry.map_err(fail(path))?;
+    for entry in fs::read_dir(path).map_err(Error::io(CANNOT_DELETE, path))? {
+        let entry = entry.map_err(Error::io(CANNOT_DELETE, path))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let shard = name.starts_with("model-") && name.ends_with(".safetensors");
         if !shard && !RUN_NAMES.contains(&name.as_str()) {
             continue;
         }
         let target = entry.path();
-        let is_dir = entry.file_type().map_err(fail(&target))?.is_dir();
+        let is_dir = entry.file_type().map_err(Error::io(CANNOT_DELETE, &target))?.is_dir();
         let deleted = if is_dir { fs::remove_dir_all(&target) } else { fs::remove_file(&target) };
-        deleted.map_err(fail(&target))?;
+        deleted.map_err(Error::io(CANNOT_DELETE, &target))?;
     }
     Ok(())
 }

@@ -34,10 +34,14 @@ pub fn write(path: &Path, curves: &Curves, unigram_entropy: Option<f64>) -> Resu
 
 /// The picture as SVG text.
 fn draw(curves: &Curves, unigram_entropy: Option<f64>) -> String {
+    let finite = |points: &[(u64, f64)]| -> Vec<(u64, f64)> {
+        points.iter().copied().filter(|(_, loss)| loss.is_finite()).collect()
+    };
+    let curves = Curves { train: finite(&curves.train), val: finite(&curves.val) };
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        draw_on(&root, curves, unigram_entropy).expect("drawing into memory cannot fail");
+        draw_on(&root, &curves, unigram_entropy).expect("drawing into memory cannot fail");
     }
     svg
 }
@@ -88,25 +92,27 @@ fn draw_on(root: &Area, curves: &Curves, unigram_entropy: Option<f64>) -> Drawn 
 
 /// Names each curve that there is, at the top right, where a falling loss leaves room.
 fn draw_legend(root: &Area, curves: &Curves, unigram_entropy: Option<f64>) -> Drawn {
-    let mut rows: Vec<(String, ShapeStyle)> = Vec::new();
+    let mut rows: Vec<(String, ShapeStyle, bool)> = Vec::new();
     if !curves.train.is_empty() {
-        rows.push(("training".to_string(), RAW.stroke_width(1)));
-        rows.push(("training, moving average".to_string(), SMOOTH.stroke_width(2)));
+        rows.push(("training".to_string(), RAW.stroke_width(1), false));
+        rows.push(("training, moving average".to_string(), SMOOTH.stroke_width(2), false));
     }
     if let Some((_, loss)) = curves.val.last() {
-        rows.push((format!("validation, last {loss:.3}"), VAL.stroke_width(2)));
+        rows.push((format!("validation, last {loss:.3}"), VAL.stroke_width(2), false));
     }
     if let Some(entropy) = unigram_entropy {
-        rows.push((format!("unigram entropy {entropy:.3}"), ENTROPY.stroke_width(2)));
+        rows.push((format!("unigram entropy {entropy:.3}"), ENTROPY.stroke_width(2), true));
     }
     let (left, top, row) = (SIZE.0 as i32 - 270, 30, 22);
     let corner = (left + 236, top + row * rows.len() as i32 + 8);
     root.draw(&Rectangle::new([(left, top), corner], WHITE.filled()))?;
     root.draw(&Rectangle::new([(left, top), corner], GRID.stroke_width(1)))?;
     let font = ("sans-serif", 14).into_font().color(&INK);
-    for (i, (text, style)) in rows.into_iter().enumerate() {
+    for (i, (text, style, dashed)) in rows.into_iter().enumerate() {
         let y = top + 15 + row * i as i32;
-        root.draw(&PathElement::new([(left + 12, y), (left + 40, y)], style))?;
+        for (begin, end) in if dashed { [(12, 23), (29, 40)] } else { [(12, 26), (26, 40)] } {
+            root.draw(&PathElement::new([(left + begin, y), (left + end, y)], style))?;
+        }
         root.draw(&Text::new(text, (left + 50, y - 7), font.clone()))?;
     }
     Ok(())
@@ -115,10 +121,10 @@ fn draw_legend(root: &Area, curves: &Curves, unigram_entropy: Option<f64>) -> Dr
 /// From a little below the least to a little above the largest value shown.
 fn loss_range(curves: &Curves, unigram_entropy: Option<f64>) -> std::ops::Range<f64> {
     let losses = curves.train.iter().chain(&curves.val).map(|(_, loss)| *loss);
-    let finite = losses.chain(unigram_entropy).filter(|loss| loss.is_finite());
-    let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), loss| {
-        (low.min(loss), high.max(loss))
-    });
+    let start = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = losses
+        .chain(unigram_entropy)
+        .fold(start, |(low, high), loss| (low.min(loss), high.max(loss)));
     if low > high {
         return 0.0..1.0;
     }

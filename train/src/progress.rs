@@ -79,7 +79,7 @@ impl Progress {
     pub fn new(total: u64, done: u64) -> Progress {
         let wanted = io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
         let bar = wanted.then(|| {
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
+            let style = ProgressStyle::with_template("{bar:24} {wide_msg}");
             let style = style.expect("the template is fixed").progress_chars("=> ");
             let bar = BARS.add(ProgressBar::new(total).with_style(style));
             bar.set_position(done);
@@ -93,8 +93,8 @@ impl Progress {
     pub fn step(&mut self, step: &Step, eta: Option<Duration>) {
         let text = describe(step, self.val_loss, eta);
         if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}/{} {text}", step.step, self.total));
             bar.set_position(step.step);
-            bar.set_message(text);
             return;
         }
         let now = Instant::now();
