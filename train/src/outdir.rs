@@ -1,0 +1,220 @@
+//! The output folder: it holds one run, and one process at a time writes to it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint;
+use crate::error::Error;
+
+/// Files and folders that belong to a run.
+const RUN_NAMES: [&str; 9] = [
+    "run.toml",
+    "metrics.jsonl",
+    "loss.svg",
+    "checkpoints",
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "generation_config.json",
+];
+
+const CANNOT_DELETE: &str = "cannot delete the earlier run's";
+
+const LOCK_NAME: &str = ".lock";
+
+/// What is meant to happen to a run that the folder already holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// There must be none.
+    Refuse,
+    /// There must be one with a checkpoint, and it goes on.
+    Resume,
+    /// It is deleted. Files that no run writes stay.
+    Overwrite,
+}
+
+/// An output folder that this process may write to. The lock ends with this value, or with the
+/// process, however that ends.
+#[derive(Debug)]
+pub struct OutDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl OutDir {
+    /// Claims `path`, creating it if needed. A folder that is refused is left as it was.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the folder holds another run, nothing to resume, is in use or is a
+    /// file; [`Error::Io`] if it cannot be created or locked.
+    pub fn create(path: &Path, existing: Existing) -> Result<OutDir, Error> {
+        check(path, existing)?;
+        fs::create_dir_all(path).map_err(Error::io("cannot create the output folder", path))?;
+        let lock = lock(path)?;
+        // Another run may have come and gone between the first look and the lock.
+        check(path, existing)?;
+        if existing == Existing::Overwrite {
+            clear(path)?;
+        }
+        Ok(OutDir { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The stored configuration.
+    pub fn run_toml(&self) -> PathBuf {
+        self.path.join("run.toml")
+    }
+
+    /// The metrics of each step.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// The plot of the losses.
+    pub fn loss_svg(&self) -> PathBuf {
+        self.path.join("loss.svg")
+    }
+
+    /// The folder of all checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+}
+
+fn check(path: &Path, existing: Existing) -> Result<(), Error> {
+    let refuse =
+        |problem: &str| Err(Error::Config(format!("output folder {} {problem}", path.display())));
+    if path.exists() && !path.is_dir() {
+        return refuse("is a file: choose another --out");
+    }
+    match existing {
+        Existing::Refuse if RUN_NAMES.iter().any(|name| path.join(name).exists()) => refuse(
+            "already holds a run: continue it with --resume, delete it with --overwrite, or \
+             choose another --out",
+        ),
+        Existing::Resume if checkpoint::list(&path.join("checkpoints"))?.is_empty() => refuse(
+            "has no checkpoint, so there is nothing to resume: start with --overwrite in place \
+             of --resume, or give the --out of the run to continue",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let lock_path = path.join(LOCK_NAME);
+    let file = File::create(&lock_path).map_err(Error::io("cannot create", &lock_path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Config(format!(
+            "output folder {} is in use by another process: wait for it, or choose another --out",
+            path.display()
+        ))),
+        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!("{} has no file locks: start no second run there", path.display());
+            Ok(file)
+        }
+        Err(TryLockError::Error(e)) => Err(Error::io("cannot lock", &lock_path)(e)),
+    }
+}
+
+/// Deletes what a run writes, and weights in shards.
+fn clear(path: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(path).map_err(Error::io(CANNOT_DELETE, path))? {
+        let entry = entry.map_err(Error::io(CANNOT_DELETE, path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let shard = name.starts_with("model-") && name.ends_with(".safetensors");
+        if !shard && !RUN_NAMES.contains(&name.as_str()) {
+            continue;
+        }
+        let target = entry.path();
+        let is_dir = entry.file_type().map_err(Error::io(CANNOT_DELETE, &target))?.is_dir();
+        let deleted = if is_dir { fs::remove_dir_all(&target) } else { fs::remove_file(&target) };
+        deleted.map_err(Error::io(CANNOT_DELETE, &target))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &Path, existing: Existing) -> String {
+        let error = OutDir::create(path, existing).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_with_a_run_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in RUN_NAMES {
+            let out = dir.path().join(name.replace('.', "-"));
+            fs::create_dir(&out).unwrap();
+            fs::write(out.join(name), "x").unwrap();
+            let text = refusal(&out, Existing::Refuse);
+            assert!(text.contains(out.to_str().unwrap()), "{text}");
+            assert!(text.contains("--resume") && text.contains("--out"), "{text}");
+            assert_eq!(names(&out), [name]);
+        }
+    }
+
+    #[test]
+    fn a_folder_without_a_checkpoint_cannot_be_resumed_and_is_not_created() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        assert!(refusal(&out, Existing::Resume).contains("nothing to resume"));
+        assert!(!out.exists());
+        fs::create_dir_all(out.join("checkpoints/.tmp-step-000001")).unwrap();
+        assert!(refusal(&out, Existing::Resume).contains("nothing to resume"));
+        fs::create_dir_all(out.join("checkpoints/step-000001")).unwrap();
+        OutDir::create(&out, Existing::Resume).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        fs::write(&out, "text").unwrap();
+        for existing in [Existing::Refuse, Existing::Resume, Existing::Overwrite] {
+            assert!(refusal(&out, existing).contains("is a file"));
+        }
+        assert_eq!(fs::read_to_string(&out).unwrap(), "text");
+    }
+
+    #[test]
+    fn overwriting_deletes_the_run_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        fs::create_dir_all(out.join("checkpoints/step-000001")).unwrap();
+        for name in ["run.toml", "model.safetensors", "model-00001-of-00002.safetensors", "notes"] {
+            fs::write(out.join(name), "x").unwrap();
+        }
+        OutDir::create(&out, Existing::Overwrite).unwrap();
+        assert_eq!(names(&out), [".lock", "notes"]);
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_until_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = OutDir::create(dir.path(), Existing::Refuse).unwrap();
+        for existing in [Existing::Refuse, Existing::Overwrite] {
+            assert!(refusal(dir.path(), existing).contains("in use"));
+        }
+        drop(first);
+        OutDir::create(dir.path(), Existing::Refuse).unwrap();
+    }
+}

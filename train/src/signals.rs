@@ -1,0 +1,54 @@
+//! Signals as flags that the loop polls between steps.
+//!
+//! The first SIGINT or SIGTERM asks for an orderly stop: finish the step, save, exit with 130 or
+//! 143. The second ends the process at once with the same codes. SIGUSR1 asks for a checkpoint
+//! and lets the run go on.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::flag;
+
+/// What has been asked of the process so far.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// Number of the signal that asked to stop; 0 for none.
+    stop: Arc<AtomicUsize>,
+    /// Whether SIGUSR1 came since the last look.
+    save: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Installs the handlers, once, at the start of a process. SIGXFSZ is caught too: a file
+    /// that hits a size limit is then a failed write with its own message, not a sudden death.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn install() -> io::Result<Signals> {
+        let signals =
+            Signals { stop: Arc::new(AtomicUsize::new(0)), save: Arc::new(AtomicBool::new(false)) };
+        let armed = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Handlers run in this order, so the first signal finds the exit not armed yet.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
+            flag::register(signal, Arc::clone(&armed))?;
+            flag::register_usize(signal, Arc::clone(&signals.stop), signal as usize)?;
+        }
+        flag::register(SIGUSR1, Arc::clone(&signals.save))?;
+        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        Ok(signals)
+    }
+
+    /// The signal number that asked to stop, if one did.
+    pub fn requested(&self) -> Option<i32> {
+        let signal = self.stop.load(Ordering::SeqCst);
+        (signal != 0).then_some(signal as i32)
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub fn take_save_request(&self) -> bool {
+        self.save.swap(false, Ordering::SeqCst)
+    }
+}

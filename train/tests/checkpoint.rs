@@ -1,0 +1,393 @@
+//! Checkpoints under damage: torn files, flipped bytes, crashes at any moment, full disks,
+//! readers beside a writer. Whatever happens, what is read is what was saved.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use train::Error;
+use train::checkpoint::{self, Dtype, Found, State, Tensor};
+use train::signals::Signals;
+
+/// Tells this test binary, started again, that it is the process to be hurt.
+const CHILD_ROOT: &str = "TRAIN_TEST_CHECKPOINT_ROOT";
+
+fn state(step: u64) -> State {
+    let mut state = State { step, tokens: 64 * step, next_sample: 4 * step, ..State::default() };
+    state.fingerprint.insert("run.seed".to_string(), "42".to_string());
+    state.extra.insert("best".to_string(), serde_json::json!(0.1 + 0.2));
+    state
+}
+
+/// Bytes that depend on step, tensor and position.
+fn bytes(step: u64, salt: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (i * 31 + step * 7 + salt * 3 + i * i / 5) as u8).collect()
+}
+
+fn save_sized(root: &Path, step: u64, floats: usize) -> Result<PathBuf, Error> {
+    let (w, norm, m) = (bytes(step, 1, 4 * floats), bytes(step, 2, 6), bytes(step, 3, 4 * floats));
+    let tensor = |name: &str, dtype, shape: &[usize], bytes| Tensor {
+        name: name.to_string(),
+        dtype,
+        shape: shape.to_vec(),
+        bytes,
+    };
+    let files = [
+        (
+            "weights.safetensors",
+            vec![
+                tensor("w", Dtype::F32, &[floats], &w[..]),
+                tensor("norm", Dtype::BF16, &[3, 1], &norm),
+            ],
+        ),
+        ("optimizer.safetensors", vec![tensor("m.w", Dtype::F32, &[floats / 2, 2], &m)]),
+    ];
+    checkpoint::save(root, &state(step), &files)
+}
+
+fn save(root: &Path, step: u64) -> PathBuf {
+    save_sized(root, step, 10).unwrap()
+}
+
+/// Checks every byte of a checkpoint saved by [`save_sized`].
+fn assert_is(found: &mut Found, step: u64, floats: usize) {
+    assert_eq!(*found.state(), state(step));
+    let mut out = vec![0; 4 * floats];
+    found.read("weights.safetensors", "w", Dtype::F32, &[floats], &mut out).unwrap();
+    assert_eq!(out, bytes(step, 1, 4 * floats));
+    let mut norm = [0; 6];
+    found.read("weights.safetensors", "norm", Dtype::BF16, &[3, 1], &mut norm).unwrap();
+    assert_eq!(norm[..], bytes(step, 2, 6));
+    found.read("optimizer.safetensors", "m.w", Dtype::F32, &[floats / 2, 2], &mut out).unwrap();
+    assert_eq!(out, bytes(step, 3, 4 * floats));
+}
+
+fn latest_step(root: &Path) -> Option<u64> {
+    checkpoint::latest(root).unwrap().found.map(|found| found.state().step)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in names(from) {
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_saved_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("checkpoints");
+    assert_eq!(latest_step(&root), None);
+    for step in [9, 10, 999_999, 1_000_000] {
+        save(&root, step);
+        let mut found = checkpoint::latest(&root).unwrap().found.unwrap();
+        assert_is(&mut found, step, 10);
+    }
+    let expected = ["step-000009", "step-000010", "step-1000000", "step-999999"];
+    assert_eq!(names(&root), expected);
+    let found = checkpoint::latest(&root).unwrap().found.unwrap();
+    assert_eq!(found.tensors("weights.safetensors"), ["w", "norm"]);
+    assert_eq!(found.version(), env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_files_are_safetensors_for_everyone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = fs::read(save(dir.path(), 3).join("weights.safetensors")).unwrap();
+    let read = safetensors::SafeTensors::deserialize(&file).unwrap();
+    assert_eq!(read.tensor("w").unwrap().data(), bytes(3, 1, 40));
+    assert_eq!(read.tensor("norm").unwrap().shape(), [3, 1]);
+    // The data begins on a multiple of 8 bytes.
+    assert_eq!((file.len() - 46) % 8, 0);
+}
+
+#[test]
+fn large_tensors_cross_every_chunk_boundary() {
+    let dir = tempfile::tempdir().unwrap();
+    save_sized(dir.path(), 1, 200_002).unwrap();
+    assert_is(&mut checkpoint::latest(dir.path()).unwrap().found.unwrap(), 1, 200_002);
+}
+
+#[test]
+fn another_name_type_or_shape_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), 1);
+    let mut found = checkpoint::latest(dir.path()).unwrap().found.unwrap();
+    let mut out = [0; 40];
+    let mut refusal = |file: &str, name: &str, dtype, shape: &[usize]| {
+        let error = found.read(file, name, dtype, shape, &mut out).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        error.to_string()
+    };
+    let weights = "weights.safetensors";
+    assert!(refusal("none", "w", Dtype::F32, &[10]).contains("no such file"));
+    assert!(refusal(weights, "v", Dtype::F32, &[10]).contains("tensor v is missing"));
+    assert!(refusal(weights, "w", Dtype::F32, &[5, 2]).contains("[10], expected F32 [5, 2]"));
+    assert!(refusal(weights, "w", Dtype::BF16, &[10]).contains("is F32 [10], expected BF16 [10]"));
+}
+
+/// Truncates and flips every byte of every file of the newest of two checkpoints: the older one
+/// is used, and the newer one is reported.
+#[test]
+fn damage_at_any_byte_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    save(root, 1);
+    let newest = save(root, 2);
+    let mut damaged = 0;
+    for name in names(&newest) {
+        let path = newest.join(&name);
+        let whole = fs::read(&path).unwrap();
+        let check = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).unwrap();
+            let latest = checkpoint::latest(root).unwrap();
+            assert_eq!(latest.found.unwrap().state().step, 1, "{name}: {what}");
+            assert_eq!(latest.skipped.len(), 1, "{name}: {what}");
+            assert_eq!(latest.skipped[0].path, newest);
+            assert!(
+                latest.skipped[0].reason.contains("state.json")
+                    || latest.skipped[0].reason.contains(&name)
+            );
+        };
+        for at in 0..whole.len() {
+            check(&whole[..at], &format!("cut at {at}"));
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            check(&flipped, &format!("flipped at {at}"));
+            damaged += 2;
+        }
+        check(&[&whole[..], b"x"].concat(), "one byte more");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(latest_step(root), Some(1), "{name} missing");
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(latest_step(root), Some(2), "{name} restored");
+    }
+    assert!(damaged > 1000, "only {damaged} kinds of damage were tried");
+}
+
+#[test]
+fn a_checkpoint_under_another_steps_name_is_not_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), 1);
+    copy_dir(&dir.path().join("step-000001"), &dir.path().join("step-000002"));
+    let latest = checkpoint::latest(dir.path()).unwrap();
+    assert_eq!(latest.found.unwrap().state().step, 1);
+    assert!(latest.skipped[0].reason.contains("is of step 1"));
+}
+
+/// Every state that a crash can leave: the folder empty, each file there up to some byte, all
+/// files there, the replaced one moved aside, the pruned one half deleted.
+#[test]
+fn a_crash_at_any_stage_leaves_the_previous_checkpoint_and_a_clean_next_save() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, model) = (&dir.path().join("root"), &dir.path().join("model"));
+    let whole = save(model, 2);
+    save(root, 1);
+    let temp = root.join(".tmp-step-000002");
+    let order = ["weights.safetensors", "optimizer.safetensors", "state.json", "state.json.xxh3"];
+    let stages = |files: usize, part: u64| {
+        fs::create_dir(&temp).unwrap();
+        for (i, name) in order.iter().take(files).enumerate() {
+            fs::copy(whole.join(name), temp.join(name)).unwrap();
+            if i + 1 == files {
+                let file = fs::File::options().write(true).open(temp.join(name)).unwrap();
+                file.set_len(file.metadata().unwrap().len() * part / 4).unwrap();
+            }
+        }
+    };
+    for files in 0..=order.len() {
+        for part in 0..=4 {
+            stages(files, part);
+            let latest = checkpoint::latest(root).unwrap();
+            assert_eq!(latest.found.unwrap().state().step, 1);
+            assert_eq!(latest.skipped[0].path, temp);
+            save(root, 2);
+            assert_eq!(names(root), ["step-000001", "step-000002"]);
+            assert_eq!(latest_step(root), Some(2));
+            fs::remove_dir_all(root.join("step-000002")).unwrap();
+        }
+    }
+    // The torn one was moved aside, its successor not yet renamed; and a half-deleted old one.
+    stages(order.len(), 4);
+    fs::create_dir(root.join(".tmp-replaced")).unwrap();
+    fs::create_dir(root.join(".tmp-pruned")).unwrap();
+    fs::copy(whole.join("state.json"), root.join(".tmp-pruned/state.json")).unwrap();
+    assert_eq!(latest_step(root), Some(1));
+    save(root, 3);
+    assert_eq!(names(root), ["step-000001", "step-000003"]);
+}
+
+#[test]
+fn a_torn_checkpoint_of_the_same_step_is_replaced_and_a_valid_one_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let path = save(root, 5);
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let before = inode(&path);
+    save(root, 5);
+    assert_eq!(inode(&path), before);
+    fs::write(path.join("weights.safetensors"), "torn").unwrap();
+    save(root, 5);
+    assert_eq!(names(root), ["step-000005"]);
+    assert_is(&mut checkpoint::latest(root).unwrap().found.unwrap(), 5, 10);
+    // Same step, but of another run.
+    let other = State { tokens: 1, ..state(5) };
+    checkpoint::save(root, &other, &[]).unwrap();
+    assert_eq!(*checkpoint::latest(root).unwrap().found.unwrap().state(), other);
+}
+
+#[test]
+fn pruning_keeps_the_newest_and_never_the_last_valid_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for step in 1..=5 {
+        save(root, step);
+    }
+    let removed = checkpoint::prune(root, 2).unwrap();
+    assert_eq!(removed, [3, 2, 1].map(|step| root.join(format!("step-00000{step}"))));
+    assert_eq!(names(root), ["step-000004", "step-000005"]);
+    assert_eq!(checkpoint::prune(root, 2).unwrap(), [] as [PathBuf; 0]);
+
+    // Same length, other content: only a check of every byte can tell.
+    let weights = root.join("step-000005/weights.safetensors");
+    let mut content = fs::read(&weights).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&weights, &content).unwrap();
+    assert_eq!(checkpoint::prune(root, 1).unwrap(), [] as [PathBuf; 0]);
+    assert_eq!(latest_step(root), Some(4));
+
+    // A torn one does not count as one of those kept.
+    fs::write(&weights, "torn").unwrap();
+    save(root, 6);
+    fs::write(root.join("step-000006/state.json"), "{}").unwrap();
+    assert_eq!(checkpoint::prune(root, 1).unwrap(), [] as [PathBuf; 0]);
+    assert_eq!(latest_step(root), Some(4));
+    save(root, 7);
+    assert_eq!(checkpoint::prune(root, 1).unwrap().len(), 3);
+    assert_eq!(names(root), ["step-000007"]);
+}
+
+#[test]
+fn without_a_valid_checkpoint_the_first_problem_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let need = || checkpoint::latest(root).unwrap().require(root).unwrap_err().to_string();
+    assert!(need().contains("the folder is empty"), "{}", need());
+    let path = save(root, 1);
+    fs::write(path.join("weights.safetensors"), "torn").unwrap();
+    let text = need();
+    assert!(text.contains("step-000001 (weights.safetensors: has 4 bytes, expected"), "{text}");
+    assert!(text.contains("--overwrite") && text.lines().count() == 1, "{text}");
+}
+
+/// A reader that looks all the time while checkpoints come and go never sees a broken one, nor
+/// none, and what it has opened stays whole.
+#[test]
+fn a_reader_beside_the_writer_always_finds_a_whole_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    save(root, 1);
+    let done = AtomicBool::new(false);
+    let (mut reads, mut last) = (0, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in 2..=60 {
+                save(root, step);
+                checkpoint::prune(root, 1).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        while !done.load(Ordering::SeqCst) {
+            let latest = checkpoint::latest(root).unwrap();
+            let mut found = latest.found.expect("there is always a valid checkpoint");
+            let step = found.state().step;
+            assert!(step >= last, "went back from {last} to {step}");
+            assert_is(&mut found, step, 10);
+            (reads, last) = (reads + 1, step);
+        }
+    });
+    assert!(reads > 0);
+    assert_eq!(latest_step(root), Some(60));
+}
+
+/// Starts one test of this binary again as a child that works in `root`.
+fn child(test: &str, root: &Path, limit: &str) -> Command {
+    let exe = std::env::current_exe().unwrap();
+    let mut command = Command::new("sh");
+    let script = format!("{limit} exec \"$0\" --exact --nocapture {test}");
+    command.args(["-c", &script]).arg(exe).env(CHILD_ROOT, root);
+    command
+}
+
+/// The child may not write files over 64 KiB; it saves a small checkpoint, then one too large.
+#[test]
+fn a_full_disk_leaves_earlier_checkpoints_and_nothing_half_written() {
+    if let Some(root) = std::env::var_os(CHILD_ROOT) {
+        Signals::install().unwrap();
+        save_sized(root.as_ref(), 1, 10).unwrap();
+        println!("error: {}", save_sized(root.as_ref(), 2, 100_000).unwrap_err());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_full_disk_leaves_earlier_checkpoints_and_nothing_half_written";
+    let output = child(test, dir.path(), "ulimit -f 128;").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let told = stdout.lines().find(|line| line.starts_with("error: ")).unwrap();
+    for part in ["step-000002", "80", "bytes are needed", "free disk space", "--resume"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(names(dir.path()), ["step-000001"]);
+    assert_is(&mut checkpoint::latest(dir.path()).unwrap().found.unwrap(), 1, 10);
+    // With room again, the run goes on.
+    save_sized(dir.path(), 2, 100_000).unwrap();
+    assert_is(&mut checkpoint::latest(dir.path()).unwrap().found.unwrap(), 2, 100_000);
+}
+
+/// A child that saves and prunes without pause is killed 20 times, at moments that shift with
+/// each round. What was announced as saved is there, or something newer.
+#[test]
+fn kill_at_any_moment_loses_at_most_the_save_in_progress() {
+    if let Some(root) = std::env::var_os(CHILD_ROOT) {
+        let root: &Path = root.as_ref();
+        for step in latest_step(root).unwrap_or(0) + 1.. {
+            save_sized(root, step, 2000).unwrap();
+            println!("saved {step}");
+            checkpoint::prune(root, 2).unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let test = "kill_at_any_moment_loses_at_most_the_save_in_progress";
+    for round in 0..20 {
+        let mut process = child(test, dir.path(), "")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut saves = lines.map_while(Result::ok).filter_map(|line| {
+            line.strip_prefix("saved ").and_then(|step| step.parse::<u64>().ok())
+        });
+        let announced = saves.nth(round % 3).expect("the child saves until it is killed");
+        // Some work of varying length, so that the kill meets another stage each time.
+        let spin: u64 = (0..round as u64 * 40_000).map(std::hint::black_box).sum();
+        assert!(spin < u64::MAX);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let later = saves.last().unwrap_or(announced);
+        let mut found = checkpoint::latest(dir.path()).unwrap().found.unwrap();
+        let step = found.state().step;
+        assert!(step == later || step == later + 1, "saved {later}, found {step}");
+        assert_is(&mut found, step, 2000);
+    }
+}
