@@ -224,7 +224,8 @@ impl Shard {
         };
         let (count, width) = (u64::from(word(2)), if wide { 4 } else { 2 });
         let body = bytes - HEADER_BYTES as u64;
-        let saturated = count == COUNT_MAX && body.is_multiple_of(width) && body / width >= COUNT_MAX;
+        let saturated =
+            count == COUNT_MAX && body.is_multiple_of(width) && body / width >= COUNT_MAX;
         if !saturated && body != count * width {
             let what =
                 if body < count * width { "truncated" } else { "longer than its header says" };
