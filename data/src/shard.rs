@@ -1,0 +1,417 @@
+//! Token shards: files of token ids, memory-mapped, in the layout that llm.c's tools read.
+//!
+//! A header of 256 little-endian 32-bit integers, `[magic, version, count, 0, ...]`, then `count`
+//! ids: magic 20240520, version 1 for 16-bit ids; magic 20240801, version 7 for 32-bit ids. The
+//! header cannot count past 2^31 - 1. A longer shard says exactly that number, and then the file's
+//! size is the truth.
+//!
+//! Beside `x.bin` stands `x.bin.json` with what the header has no room for, see [`Sidecar`]. It is
+//! optional on reading, and must agree with the shard when it is there.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::Error;
+
+const HEADER_BYTES: usize = 256 * 4;
+const MAGIC_U16: u32 = 20240520;
+const VERSION_U16: u32 = 1;
+const MAGIC_U32: u32 = 20240801;
+const VERSION_U32: u32 = 7;
+const COUNT_MAX: u64 = i32::MAX as u64;
+
+/// What stands beside a shard, in `<shard>.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Token ids in the shard.
+    pub tokens: u64,
+    /// Every id is below this.
+    pub vocab_size: usize,
+    /// Hash of the tokenizer that made the ids, see [`crate::tokenizer::Tokenizer::hash`].
+    pub tokenizer: String,
+    /// Documents in the shard.
+    pub documents: u64,
+    /// Bytes of UTF-8 text that the ids stand for.
+    pub text_bytes: u64,
+}
+
+impl Sidecar {
+    /// Where the sidecar of `shard` stands.
+    pub fn path(shard: &Path) -> PathBuf {
+        let mut name = shard.as_os_str().to_owned();
+        name.push(".json");
+        name.into()
+    }
+
+    /// Reads the sidecar of `shard`, if it has one.
+    ///
+    /// # Errors
+    /// A sidecar that cannot be read or parsed.
+    pub fn load(shard: &Path) -> Result<Option<Sidecar>, Error> {
+        let path = Sidecar::path(shard);
+        match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::read(&path)(e)),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::Shard {
+                path: shard.to_path_buf(),
+                reason: format!("its sidecar {} does not parse: {e}", path.display()),
+            }),
+        }
+    }
+}
+
+/// Writes one shard. Until [`ShardWriter::finish`] it lives under a temporary name in the same
+/// folder; a writer that is dropped leaves nothing behind.
+pub struct ShardWriter {
+    path: PathBuf,
+    out: BufWriter<NamedTempFile>,
+    wide: bool,
+    sidecar: Sidecar,
+}
+
+impl ShardWriter {
+    /// Starts the shard `path` for ids below `vocab_size`: 16-bit ids where they fit.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn create(path: &Path, vocab_size: usize, tokenizer: String) -> Result<ShardWriter, Error> {
+        let wide = vocab_size > 1 << 16;
+        let mut out = BufWriter::with_capacity(1 << 20, temporary(path)?);
+        out.write_all(&header(wide, 0)).map_err(Error::write(path))?;
+        let sidecar = Sidecar { tokens: 0, vocab_size, tokenizer, documents: 0, text_bytes: 0 };
+        Ok(ShardWriter { path: path.to_path_buf(), out, wide, sidecar })
+    }
+
+    /// Appends ids.
+    ///
+    /// # Errors
+    /// A full or broken disk.
+    ///
+    /// # Panics
+    /// If an id is not below the vocabulary size.
+    pub fn push(&mut self, ids: &[u32]) -> Result<(), Error> {
+        for &id in ids {
+            assert!((id as usize) < self.sidecar.vocab_size, "shard: id {id} out of vocabulary");
+            let written = if self.wide {
+                self.out.write_all(&id.to_le_bytes())
+            } else {
+                self.out.write_all(&(id as u16).to_le_bytes())
+            };
+            written.map_err(Error::write(&self.path))?;
+        }
+        self.sidecar.tokens += ids.len() as u64;
+        Ok(())
+    }
+
+    /// Counts documents and their text for the sidecar.
+    pub fn count(&mut self, documents: u64, text_bytes: u64) {
+        self.sidecar.documents += documents;
+        self.sidecar.text_bytes += text_bytes;
+    }
+
+    /// Whether no id was pushed yet.
+    pub fn is_empty(&self) -> bool {
+        self.sidecar.tokens == 0
+    }
+
+    /// Syncs the shard, gives it its name, and writes the sidecar.
+    ///
+    /// # Errors
+    /// A full or broken disk, or no tokens at all; then no shard of that name appears.
+    pub fn finish(self) -> Result<Sidecar, Error> {
+        let ShardWriter { path, mut out, wide, sidecar } = self;
+        if sidecar.tokens == 0 {
+            return Err(Error::Empty { origin: path.display().to_string() });
+        }
+        out.flush().map_err(Error::write(&path))?;
+        let (file, _) = out.into_parts();
+        let finish_header = |mut file: &File| {
+            file.rewind()?;
+            file.write_all(&header(wide, sidecar.tokens))
+        };
+        finish_header(file.as_file()).map_err(Error::write(&path))?;
+        let json = serde_json::to_vec_pretty(&sidecar).expect("plain fields always serialise");
+        let beside = temporary(&Sidecar::path(&path))?;
+        beside.as_file().write_all(&json).map_err(Error::write(&Sidecar::path(&path)))?;
+        // The old sidecar must not outlive the old shard, nor the new one precede the new shard.
+        match std::fs::remove_file(Sidecar::path(&path)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::write(&path)(e));
+            }
+            _ => {}
+        }
+        persist(file, &path)?;
+        persist(beside, &Sidecar::path(&path))?;
+        Ok(sidecar)
+    }
+}
+
+fn header(wide: bool, tokens: u64) -> [u8; HEADER_BYTES] {
+    let (magic, version) = if wide { (MAGIC_U32, VERSION_U32) } else { (MAGIC_U16, VERSION_U16) };
+    let mut bytes = [0; HEADER_BYTES];
+    for (i, word) in [magic, version, tokens.min(COUNT_MAX) as u32].into_iter().enumerate() {
+        bytes[4 * i..4 * i + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+/// A file in the folder of `path` that vanishes unless [`persist`] names it.
+pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile, Error> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    // Temporary files are private by default; this one becomes an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder(path)).map_err(Error::write(path))
+}
+
+/// Syncs a temporary file and renames it to `path`, so that `path` is whole or absent.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), Error> {
+    file.as_file().sync_all().map_err(Error::write(path))?;
+    file.persist(path).map_err(|e| Error::write(path)(e.error))?;
+    // A rename is durable once its folder is; only Unix lets a folder be opened and synced.
+    if cfg!(unix) {
+        File::open(folder(path)).and_then(|f| f.sync_all()).map_err(Error::write(path))?;
+    }
+    Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// One shard, mapped.
+struct Shard {
+    path: PathBuf,
+    map: memmap2::Mmap,
+    wide: bool,
+    tokens: u64,
+    sidecar: Option<Sidecar>,
+}
+
+impl Shard {
+    fn open(path: &Path) -> Result<Shard, Error> {
+        let bad = |reason: String| Error::Shard { path: path.to_path_buf(), reason };
+        let file = File::open(path).map_err(Error::read(path))?;
+        let bytes = file.metadata().map_err(Error::read(path))?.len();
+        if bytes < HEADER_BYTES as u64 {
+            return Err(bad(format!("{bytes} bytes are less than its header of {HEADER_BYTES}")));
+        }
+        // SAFETY: the map is read-only. Shards are written under another name and renamed, never
+        // changed in place; a foreign program that shortens one while it is mapped can end this
+        // process by a signal, as with any mapped file.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::read(path))?;
+        let word =
+            |i: usize| u32::from_le_bytes(map[4 * i..4 * i + 4].try_into().expect("4 bytes"));
+        let wide = match (word(0), word(1)) {
+            (MAGIC_U16, VERSION_U16) => false,
+            (MAGIC_U32, VERSION_U32) => true,
+            (magic, version) => {
+                return Err(bad(format!(
+                    "magic {magic} with version {version}, not {MAGIC_U16} with {VERSION_U16} \
+                     (16-bit) or {MAGIC_U32} with {VERSION_U32} (32-bit)"
+                )));
+            }
+        };
+        let (count, width) = (u64::from(word(2)), if wide { 4 } else { 2 });
+        let body = bytes - HEADER_BYTES as u64;
+        let saturated =
+            count == COUNT_MAX && body.is_multiple_of(width) && body / width >= COUNT_MAX;
+        if !saturated && body != count * width {
+            let what =
+                if body < count * width { "truncated" } else { "longer than its header says" };
+            return Err(bad(format!(
+                "{what}: {body} bytes of ids, but its header counts {count} ids of {width} bytes"
+            )));
+        }
+        if body == 0 {
+            return Err(Error::Empty { origin: path.display().to_string() });
+        }
+        let tokens = body / width;
+        let sidecar = Sidecar::load(path)?;
+        if let Some(sidecar) = &sidecar
+            && sidecar.tokens != tokens
+        {
+            let beside = Sidecar::path(path);
+            return Err(bad(format!(
+                "{tokens} ids, but {} says {}",
+                beside.display(),
+                sidecar.tokens
+            )));
+        }
+        Ok(Shard { path: path.to_path_buf(), map, wide, tokens, sidecar })
+    }
+
+    fn copy(&self, start: u64, out: &mut [u32]) {
+        let width = if self.wide { 4 } else { 2 };
+        let from = HEADER_BYTES + start as usize * width;
+        let bytes = &self.map[from..from + out.len() * width];
+        if self.wide {
+            for (id, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *id = u32::from_le_bytes(*b);
+            }
+        } else {
+            for (id, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *id = u32::from(u16::from_le_bytes(*b));
+            }
+        }
+    }
+}
+
+enum Part {
+    Shard(Shard),
+    Memory(Vec<u32>),
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Part::Shard(shard) => shard.tokens,
+            Part::Memory(ids) => ids.len() as u64,
+        }
+    }
+
+    fn copy(&self, start: u64, out: &mut [u32]) {
+        match self {
+            Part::Shard(shard) => shard.copy(start, out),
+            Part::Memory(ids) => out.copy_from_slice(&ids[start as usize..][..out.len()]),
+        }
+    }
+
+    fn origin(&self) -> String {
+        match self {
+            Part::Shard(shard) => shard.path.display().to_string(),
+            Part::Memory(_) => "tokens in memory".to_string(),
+        }
+    }
+}
+
+/// One stream of token ids over any number of shards and ids in memory, in order.
+#[derive(Default)]
+pub struct TokenSource {
+    parts: Vec<Part>,
+    /// Where each part ends in the stream.
+    ends: Vec<u64>,
+}
+
+impl TokenSource {
+    /// A stream over ids in memory.
+    pub fn from_ids(ids: Vec<u32>) -> TokenSource {
+        let mut source = TokenSource::default();
+        source.push_ids(ids);
+        source
+    }
+
+    /// A stream over shards, in the order given.
+    ///
+    /// # Errors
+    /// As [`TokenSource::push_shard`].
+    pub fn open(paths: &[PathBuf]) -> Result<TokenSource, Error> {
+        let mut source = TokenSource::default();
+        for path in paths {
+            source.push_shard(path)?;
+        }
+        Ok(source)
+    }
+
+    /// Appends ids in memory.
+    pub fn push_ids(&mut self, ids: Vec<u32>) {
+        self.push(Part::Memory(ids));
+    }
+
+    /// Maps a shard and appends it; gives its sidecar, if it has one.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable, empty, truncated, or not a shard; a sidecar that does
+    /// not agree with it.
+    pub fn push_shard(&mut self, path: &Path) -> Result<Option<Sidecar>, Error> {
+        let shard = Shard::open(path)?;
+        let sidecar = shard.sidecar.clone();
+        self.push(Part::Shard(shard));
+        Ok(sidecar)
+    }
+
+    /// Appends another stream.
+    pub fn append(&mut self, other: TokenSource) {
+        for part in other.parts {
+            self.push(part);
+        }
+    }
+
+    fn push(&mut self, part: Part) {
+        self.ends.push(self.len() + part.len());
+        self.parts.push(part);
+    }
+
+    /// Ids in the stream.
+    pub fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Whether there is no id at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the ids from position `start` on into `out`.
+    ///
+    /// # Panics
+    /// If the stream ends before `out` does: a caller bug.
+    pub fn copy(&self, start: u64, out: &mut [u32]) {
+        assert!(
+            start.checked_add(out.len() as u64).is_some_and(|end| end <= self.len()),
+            "shard: {} ids from {start} on, of {}",
+            out.len(),
+            self.len()
+        );
+        let mut part = self.ends.partition_point(|&end| end <= start);
+        let (mut at, mut done) = (start, 0);
+        while done < out.len() {
+            let begin = self.ends[part] - self.parts[part].len();
+            let count = (out.len() - done).min((self.ends[part] - at) as usize);
+            self.parts[part].copy(at - begin, &mut out[done..done + count]);
+            (at, done, part) = (at + count as u64, done + count, part + 1);
+        }
+    }
+
+    /// The ids of `range`, in memory.
+    ///
+    /// # Panics
+    /// If the range ends after the stream does.
+    pub fn to_vec(&self, range: Range<u64>) -> Vec<u32> {
+        let mut ids = vec![0; (range.end - range.start) as usize];
+        self.copy(range.start, &mut ids);
+        ids
+    }
+
+    /// Reads every id once and checks that a model with `vocab_size` rows has it.
+    ///
+    /// # Errors
+    /// The first id that is too large, with its shard and position.
+    pub fn check_vocab(&self, vocab_size: usize) -> Result<(), Error> {
+        const CHUNK: u64 = 1 << 20;
+        for part in &self.parts {
+            let first_bad =
+                (0..part.len().div_ceil(CHUNK)).into_par_iter().find_map_first(|chunk| {
+                    let start = chunk * CHUNK;
+                    let mut ids = vec![0; CHUNK.min(part.len() - start) as usize];
+                    part.copy(start, &mut ids);
+                    let at = ids.iter().position(|&id| id as usize >= vocab_size)?;
+                    Some((start + at as u64, ids[at]))
+                });
+            if let Some((position, id)) = first_bad {
+                return Err(Error::TokenRange { origin: part.origin(), position, id, vocab_size });
+            }
+        }
+        Ok(())
+    }
+}

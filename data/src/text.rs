@@ -1,0 +1,253 @@
+//! Readers of text: .txt (one document a file), .jsonl (one document a line, field `text`), the
+//! same compressed by gzip or zstd, and folders of them.
+//!
+//! Documents stream: at most one is in memory, and a compressed file is never unpacked as a whole.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Error;
+
+/// What a file holds, told by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `.txt`: the whole file is one document.
+    Text,
+    /// `.jsonl`: one document a line.
+    Jsonl,
+    /// `.jsonl.gz`, of one or more members.
+    JsonlGz,
+    /// `.jsonl.zst`, of one or more frames.
+    JsonlZst,
+    /// `.bin`: ready tokens, see [`crate::shard`].
+    Shard,
+}
+
+impl Kind {
+    /// The kind that the file's name tells, if any.
+    pub fn of(path: &Path) -> Option<Kind> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let ends = |ending: &str| name.len() > ending.len() && name.ends_with(ending);
+        match () {
+            () if ends(".txt") => Some(Kind::Text),
+            () if ends(".jsonl") => Some(Kind::Jsonl),
+            () if ends(".jsonl.gz") => Some(Kind::JsonlGz),
+            () if ends(".jsonl.zst") => Some(Kind::JsonlZst),
+            () if ends(".bin") => Some(Kind::Shard),
+            () => None,
+        }
+    }
+}
+
+/// Resolves files and folders to files, in the order given, each folder's files sorted by path.
+///
+/// Folders are searched in depth; names that begin with a dot, and files of no known kind, are
+/// passed over there.
+///
+/// # Errors
+/// A path that is missing or unreadable, a file of no known kind that was given by itself, a
+/// folder without any file of a known kind.
+pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if std::fs::metadata(input).map_err(Error::read(input))?.is_dir() {
+            let before = files.len();
+            walk(input, &mut files)?;
+            if files.len() == before {
+                return Err(Error::EmptyFolder { path: input.clone() });
+            }
+        } else if Kind::of(input).is_none() {
+            return Err(Error::Unsupported { path: input.clone() });
+        } else {
+            files.push(input.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let mut entries = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
+        .map_err(Error::read(folder))?;
+    entries.sort();
+    for path in entries {
+        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        if hidden {
+            continue;
+        }
+        if std::fs::metadata(&path).map_err(Error::read(&path))?.is_dir() {
+            walk(&path, files)?;
+        } else if Kind::of(&path).is_some() {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Documents of a list of text files, in order. Empty documents are passed over.
+///
+/// After an error the iterator ends.
+pub struct Documents {
+    files: std::vec::IntoIter<PathBuf>,
+    lines: Option<Lines>,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Documents {
+    /// Reads `files`, as [`find_files`] lists them.
+    ///
+    /// # Panics
+    /// If a file is a token shard or of no known kind.
+    pub fn new(files: Vec<PathBuf>) -> Documents {
+        Documents { files: files.into_iter(), lines: None, bytes_read: Arc::default() }
+    }
+
+    /// Bytes taken from the files so far, before decompression.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn next_document(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            if let Some(lines) = &mut self.lines {
+                match lines.next_document()? {
+                    Some(text) if text.is_empty() => continue,
+                    Some(text) => return Ok(Some(text)),
+                    None => self.lines = None,
+                }
+            }
+            let Some(path) = self.files.next() else { return Ok(None) };
+            match Kind::of(&path) {
+                Some(Kind::Text) => {
+                    let text = self.read_text(&path)?;
+                    if !text.is_empty() {
+                        return Ok(Some(text));
+                    }
+                }
+                Some(Kind::Shard) | None => panic!("text: {} holds no text", path.display()),
+                Some(kind) => self.lines = Some(Lines::open(path, kind, &self.bytes_read)?),
+            }
+        }
+    }
+
+    fn read_text(&self, path: &Path) -> Result<String, Error> {
+        let bytes = std::fs::read(path).map_err(Error::read(path))?;
+        self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        String::from_utf8(bytes).map_err(|e| Error::Utf8 {
+            path: path.to_path_buf(),
+            place: format!("byte {}", e.utf8_error().valid_up_to()),
+        })
+    }
+}
+
+impl Iterator for Documents {
+    type Item = Result<String, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_document().transpose();
+        if matches!(next, Some(Err(_))) {
+            self.files = Vec::new().into_iter();
+            self.lines = None;
+        }
+        next
+    }
+}
+
+/// A JSON-lines file being read.
+struct Lines {
+    path: PathBuf,
+    kind: Kind,
+    reader: Box<dyn BufRead + Send>,
+    line: u64,
+    buffer: Vec<u8>,
+}
+
+#[derive(serde::Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+}
+
+impl Lines {
+    fn open(path: PathBuf, kind: Kind, bytes_read: &Arc<AtomicU64>) -> Result<Lines, Error> {
+        let file = File::open(&path).map_err(Error::read(&path))?;
+        let counted = BufReader::new(Counted { file, bytes_read: Arc::clone(bytes_read) });
+        let reader: Box<dyn BufRead + Send> = match kind {
+            Kind::JsonlGz => {
+                Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(counted)))
+            }
+            Kind::JsonlZst => Box::new(BufReader::new(
+                zstd::stream::read::Decoder::with_buffer(counted).map_err(Error::read(&path))?,
+            )),
+            Kind::Text | Kind::Jsonl | Kind::Shard => Box::new(counted),
+        };
+        Ok(Lines { path, kind, reader, line: 0, buffer: Vec::new() })
+    }
+
+    /// The next line's text; blank lines are passed over.
+    fn next_document(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            self.buffer.clear();
+            let count = match self.reader.read_until(b'\n', &mut self.buffer) {
+                Ok(count) => count,
+                Err(e) => return Err(self.read_error(e)),
+            };
+            if count == 0 {
+                return Ok(None);
+            }
+            self.line += 1;
+            let line = std::str::from_utf8(&self.buffer).map_err(|e| Error::Utf8 {
+                path: self.path.clone(),
+                place: format!("line {}, byte {}", self.line, e.valid_up_to()),
+            })?;
+            // Some editors put a byte order mark before the first line.
+            let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
+            if line.trim().is_empty() {
+                continue;
+            }
+            return match serde_json::from_str::<Record>(line) {
+                Ok(record) => Ok(Some(record.text.into_owned())),
+                Err(e) => Err(Error::Json {
+                    path: self.path.clone(),
+                    line: self.line,
+                    reason: reason(&e),
+                }),
+            };
+        }
+    }
+
+    fn read_error(&self, source: std::io::Error) -> Error {
+        let format = match self.kind {
+            Kind::JsonlGz => "gzip",
+            Kind::JsonlZst => "zstd",
+            Kind::Text | Kind::Jsonl | Kind::Shard => return Error::read(&self.path)(source),
+        };
+        let path = self.path.clone();
+        Error::Compressed { path, format, line: self.line, reason: source.to_string() }
+    }
+}
+
+/// The parser sees one line at a time, so its own "line 1" would mislead.
+fn reason(e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    format!("{text} (column {})", e.column())
+}
+
+/// A file that counts what is read from it.
+struct Counted {
+    file: File,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
