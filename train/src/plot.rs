@@ -207,9 +207,10 @@ mod tests {
     fn long_runs_stay_small_and_keep_their_spikes() {
         let mut points = falling(1_000_000);
         points[654_321].1 = 99.0;
+        points[777_777].1 = 0.5;
         let thinned = thin(&points);
         assert!(thinned.len() <= MAX_POINTS);
-        assert!(thinned.contains(&(654_322.0, 99.0)));
+        assert!(thinned.contains(&(654_322.0, 99.0)) && thinned.contains(&(777_778.0, 0.5)));
         assert!(thinned.is_sorted_by(|a, b| a.0 <= b.0));
     }
 

@@ -273,6 +273,8 @@ fn pruning_keeps_the_newest_and_never_the_last_valid_one() {
     assert_eq!(checkpoint::prune(root, 1).unwrap(), [] as [PathBuf; 0]);
     assert_eq!(latest_step(root), Some(4));
     save(root, 7);
+    let removed = checkpoint::prune(root, 2).unwrap();
+    assert_eq!(removed, [] as [PathBuf; 0], "4 is the second of the two valid ones");
     assert_eq!(checkpoint::prune(root, 1).unwrap().len(), 3);
     assert_eq!(names(root), ["step-000007"]);
 }
@@ -318,6 +320,29 @@ fn a_reader_beside_the_writer_always_finds_a_whole_checkpoint() {
     });
     assert!(reads > 0);
     assert_eq!(latest_step(root), Some(60));
+}
+
+/// Between listing and opening, everything listed may be replaced. A pipe in place of a state
+/// file holds the reader at exactly that moment.
+#[test]
+fn a_reader_overtaken_by_the_writer_looks_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    save(root, 1);
+    let slow = root.join("step-000002");
+    fs::create_dir(&slow).unwrap();
+    let pipe = slow.join("state.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| latest_step(root));
+        let end = fs::File::options().write(true).open(&pipe).unwrap(); // waits for the reader
+        save(root, 3);
+        for old in ["step-000001", "step-000002"] {
+            fs::remove_dir_all(root.join(old)).unwrap();
+        }
+        drop(end);
+        assert_eq!(reader.join().unwrap(), Some(3));
+    });
 }
 
 /// Starts one test of this binary again as a child that works in `root`.
