@@ -133,6 +133,11 @@ impl<E: Element> Arena<E> {
         self.buf.range_mut(slot.range())
     }
 
+    /// Sets every element to zero.
+    pub fn fill_zero(&mut self) {
+        self.buf.fill_zero();
+    }
+
     /// Everything, gaps included.
     pub fn view(&self) -> View<'_, E> {
         self.buf.view()

@@ -50,6 +50,11 @@ impl<E: Element> Buf<E> {
         ViewMut { data: &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len] }
     }
 
+    /// Sets every element to zero.
+    pub fn fill_zero(&mut self) {
+        self.lines.fill(bytemuck::Zeroable::zeroed());
+    }
+
     /// Elements `range`.
     ///
     /// # Panics
@@ -126,5 +131,26 @@ impl<'a, E: Element> ViewMut<'a, E> {
 impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
     fn from(data: &'a mut [E]) -> Self {
         ViewMut { data }
+    }
+}
+
+/// Copies columns `first..first + width` of rows of `stride` into rows of `width`.
+///
+/// # Panics
+/// If the two do not have the same number of rows: a caller bug.
+pub fn copy_columns<E: Element>(
+    dev: &Device,
+    dst: ViewMut<E>,
+    src: View<E>,
+    width: usize,
+    stride: usize,
+    first: usize,
+) {
+    assert_eq!(dst.len() / width, src.len() / stride, "copy_columns: rows");
+    match dev {
+        Device::Cpu(_) => {
+            let rows = dst.host().chunks_exact_mut(width).zip(src.host().chunks_exact(stride));
+            rows.for_each(|(dst, src)| dst.copy_from_slice(&src[first..first + width]));
+        }
     }
 }

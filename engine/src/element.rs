@@ -25,6 +25,8 @@ pub trait Element:
     fn store<V: Vector<Scalar = Self::Acc>>(v: V, dst: &mut [Self]);
     /// The slice itself where no conversion is needed to compute with it.
     fn as_acc(src: &[Self]) -> Option<&[Self::Acc]>;
+    /// The slice itself where it needs no narrowing to be stored.
+    fn of_acc(src: &[Self::Acc]) -> Option<&[Self]>;
     /// The slice itself where no conversion is needed to store to it.
     fn as_acc_mut(dst: &mut [Self]) -> Option<&mut [Self::Acc]>;
 }
@@ -107,6 +109,9 @@ macro_rules! real {
             fn as_acc(src: &[$t]) -> Option<&[$t]> {
                 Some(src)
             }
+            fn of_acc(src: &[$t]) -> Option<&[$t]> {
+                Some(src)
+            }
             #[inline(always)]
             fn as_acc_mut(dst: &mut [$t]) -> Option<&mut [$t]> {
                 Some(dst)
@@ -170,6 +175,9 @@ impl Element for bf16 {
     }
     #[inline(always)]
     fn as_acc(_: &[bf16]) -> Option<&[f32]> {
+        None
+    }
+    fn of_acc(_: &[f32]) -> Option<&[bf16]> {
         None
     }
     #[inline(always)]

@@ -39,13 +39,21 @@ pub enum Error {
         /// Which number, and the first block and op where it appeared.
         what: String,
     },
+    /// Text, tokens or a tokenizer.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// A device, a model's configuration or its weights.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
 }
 
 impl Error {
     /// The process's exit code: 2 for what the user must change, 3 for divergence, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Io { .. } | Error::Checkpoint { .. } => 1,
+            Error::Io { .. } | Error::Checkpoint { .. } | Error::Data(_) => 1,
+            Error::Engine(engine::Error::Config(_) | engine::Error::Device(_)) => 2,
+            Error::Engine(_) => 1,
             Error::Config(_) => 2,
             Error::Diverged { .. } => 3,
         }

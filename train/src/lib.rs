@@ -1,8 +1,8 @@
 //! What a training run needs around its loop: configuration, the guarded output folder,
 //! checkpoints, metrics, the loss plot, progress, and signals.
 //!
-//! Nothing here knows the model, the data or the device. Weights are named byte slices, the rest
-//! is numbers and text, so each part can be tested alone and none of it changes with the engine.
+//! The parts below [`session`] know neither model, data nor device: weights are named byte slices,
+//! the rest is numbers and text, so each part can be tested alone.
 //!
 //! The parts in the order a run meets them:
 //!
@@ -13,6 +13,9 @@
 //! | [`signals`] | first signal: stop after the step; second: stop now |
 //! | [`clock`], [`progress`], [`metrics`], [`plot`] | what the run reports |
 //! | [`checkpoint`] | what survives a crash |
+//! | [`corpus`] | configuration to tokenizer, training and validation tokens |
+//! | [`session`] | weights and moments to checkpoints and back |
+//! | [`report`] | validation loss, samples of text, memory plan |
 //! | [`error`] | what went wrong, in one line, and the exit code |
 #![forbid(unsafe_code)]
 
@@ -20,12 +23,15 @@ pub mod args;
 pub mod checkpoint;
 pub mod clock;
 pub mod config;
+pub mod corpus;
 pub mod error;
 mod files;
 pub mod metrics;
 pub mod outdir;
 pub mod plot;
 pub mod progress;
+pub mod report;
+pub mod session;
 pub mod signals;
 
 pub use error::{Error, Outcome, main_exit};

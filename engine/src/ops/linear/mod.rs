@@ -37,6 +37,23 @@ pub fn forward_residual<E: Element>(
     }
 }
 
+/// y_NO = x_NI W^T in the precision of sums: the logits of a decoder.
+///
+/// # Panics
+/// If lengths disagree with I: a caller bug.
+pub fn forward_wide<E: Element>(
+    dev: &Device,
+    y_NO: ViewMut<E::Acc>,
+    x_NI: View<E>,
+    w_OI: View<E>,
+    I: usize,
+) {
+    check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    match dev {
+        Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
+    }
+}
+
 /// dx_NI = dy_NO W; adds dy^T x to dw_acc_OI.
 ///
 /// # Panics

@@ -1,0 +1,148 @@
+//! What forward leaves for backward, and the buffers that layers share.
+//!
+//! Per token and layer the cache holds x, q, k, v, the attention output with its log-sum-exp, the
+//! residual after attention, gate and up, and one inverse rms for each of the two norms. Nothing
+//! else: norms, RoPE and SwiGLU products are rebuilt. [`Mode::Full`] holds x alone and rebuilds
+//! the rest of one block at a time.
+
+use crate::config::Config;
+use engine::ops::loss;
+use engine::{Buf, Device, Dims, Element, Plan, Real};
+
+/// What is kept between forward and backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The outputs of linear layers: no matrix product is computed twice.
+    Linear,
+    /// Only each block's input: every block is computed again in backward.
+    Full,
+}
+
+/// Backward's memory of one block, N tokens.
+pub struct BlockCache<E: Element> {
+    pub(crate) r1_N: Buf<E::Acc>,
+    pub(crate) qkv: Buf<E>,
+    pub(crate) o: Buf<E>,
+    pub(crate) lse_NH: Buf<E::Acc>,
+    pub(crate) mid_NC: Buf<E>,
+    pub(crate) r2_N: Buf<E::Acc>,
+    pub(crate) gate_up: Buf<E>,
+}
+
+/// Backward's memory of the whole model.
+pub struct Cache<E: Element> {
+    /// Input of each block, and the output of the last.
+    pub(crate) x_NC: Vec<Buf<E>>,
+    /// One for each block, or one for all.
+    pub(crate) blocks: Vec<BlockCache<E>>,
+    pub(crate) mode: Mode,
+    pub(crate) N: usize,
+}
+
+impl<E: Element> Cache<E> {
+    /// Room for `N` tokens.
+    pub fn new(dev: &Device, d: &Dims, N: usize, mode: Mode) -> Self {
+        let blocks = if mode == Mode::Linear { d.L } else { 1 };
+        let block = |_| BlockCache {
+            r1_N: Buf::zeros(dev, N),
+            qkv: Buf::zeros(dev, N * d.qkv()),
+            o: Buf::zeros(dev, N * d.attn()),
+            lse_NH: Buf::zeros(dev, N * d.H),
+            mid_NC: Buf::zeros(dev, N * d.C),
+            r2_N: Buf::zeros(dev, N),
+            gate_up: Buf::zeros(dev, N * 2 * d.F),
+        };
+        Cache {
+            x_NC: (0..=d.L).map(|_| Buf::zeros(dev, N * d.C)).collect(),
+            blocks: (0..blocks).map(block).collect(),
+            mode,
+            N,
+        }
+    }
+
+    /// Tokens that it has room for.
+    pub fn tokens(&self) -> usize {
+        self.N
+    }
+}
+
+/// Buffers that every layer uses in turn. One buffer has one meaning.
+pub struct Scratch<E: Element> {
+    /// A norm's output.
+    pub(crate) norm_NC: Buf<E>,
+    /// Inverse rms of the last norm.
+    pub(crate) r_N: Buf<E::Acc>,
+    /// SwiGLU's product.
+    pub(crate) act_NF: Buf<E>,
+    /// A chunk of logits, then their gradient.
+    pub(crate) logits: Buf<E::Acc>,
+    /// Gradients, empty where only forward runs.
+    pub(crate) grads: ScratchGrads<E>,
+}
+
+/// Gradients of activations.
+pub(crate) struct ScratchGrads<E> {
+    /// Of the residual stream; every block adds to it.
+    pub dx_NC: Buf<E>,
+    pub dnorm_NC: Buf<E>,
+    pub dact_NF: Buf<E>,
+    pub dqkv: Buf<E>,
+    pub d_o: Buf<E>,
+}
+
+impl<E: Element> Scratch<E> {
+    /// Room for forward and backward over `N` tokens.
+    pub fn new(dev: &Device, d: &Dims, N: usize) -> Self {
+        Self::with_grads(dev, d, N, N)
+    }
+
+    /// Room for forward over `N` tokens.
+    pub fn forward_only(dev: &Device, d: &Dims, N: usize) -> Self {
+        Self::with_grads(dev, d, N, 0)
+    }
+
+    fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize) -> Self {
+        Scratch {
+            norm_NC: Buf::zeros(dev, N * d.C),
+            r_N: Buf::zeros(dev, N),
+            act_NF: Buf::zeros(dev, N * d.F),
+            logits: Buf::zeros(dev, loss::chunk_rows(N, d.V) * d.V),
+            grads: ScratchGrads {
+                dx_NC: Buf::zeros(dev, G * d.C),
+                dnorm_NC: Buf::zeros(dev, G * d.C),
+                dact_NF: Buf::zeros(dev, G * d.F),
+                dqkv: Buf::zeros(dev, G * d.qkv()),
+                d_o: Buf::zeros(dev, G * d.attn()),
+            },
+        }
+    }
+
+    /// In debug builds fills everything with NaN, so that a read before a write shows.
+    pub(crate) fn poison(&mut self) {
+        if cfg!(debug_assertions) {
+            let nan = E::Acc::from_f64(f64::NAN);
+            for buf in [&mut self.norm_NC, &mut self.act_NF] {
+                buf.view_mut().host().fill(E::from_acc(nan));
+            }
+            let g = &mut self.grads;
+            for buf in [&mut g.dnorm_NC, &mut g.dact_NF, &mut g.dqkv, &mut g.d_o] {
+                buf.view_mut().host().fill(E::from_acc(nan));
+            }
+        }
+    }
+}
+
+/// Adds the bytes of a [`Cache`] and a [`Scratch`] for `N` tokens of storage type `E` to `plan`.
+pub fn plan<E: Element>(plan: &mut Plan, config: &Config, N: usize, mode: Mode) {
+    let d = &config.dims;
+    let (e, acc) = (size_of::<E>() as u64, size_of::<E::Acc>() as u64);
+    let N64 = N as u64;
+    let x = (d.C as u64) * e;
+    let block = config.activation_bytes_per_token(size_of::<E>()) / d.L as u64 - x;
+    let blocks = if mode == Mode::Linear { d.L } else { 1 } as u64;
+    let activations = N64 * (d.L as u64 * x + blocks * block);
+    plan.add("activations, kept for backward", activations);
+    let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + acc;
+    plan.add("activations, shared by layers", N64 * (rows + x));
+    plan.add("logits, one chunk", (loss::chunk_rows(N, d.V) * d.V) as u64 * acc);
+}

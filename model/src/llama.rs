@@ -1,0 +1,223 @@
+//! The whole model: embedding, blocks, last norm, head with its loss. Forward fills a [`Cache`],
+//! backward drains it. The head belongs to backward, because its logits exist only in chunks:
+//! loss and gradient leave the same pass over them.
+
+use crate::block::Block;
+use crate::cache::{Cache, Mode, Scratch};
+use crate::config::Config;
+use crate::params::{self, Slots};
+use engine::ops::loss::{self, Loss};
+use engine::ops::{embedding, rmsnorm, rope};
+use engine::{Arena, Buf, Device, Element, Real, Slot, Table, View};
+
+/// A LLaMA without its weights: sizes, the parameter table, and the angles of RoPE.
+pub struct Llama<E: Element> {
+    config: Config,
+    table: Table,
+    slots: Slots,
+    rope_TD: Buf<E::Acc>,
+}
+
+/// A batch of sequences of equal length: ids and, for each, the id that follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Ids, sequence after sequence.
+    pub tokens_N: &'a [u32],
+    /// What should come next; [`loss::IGNORE`] does not count.
+    pub targets_N: &'a [i32],
+    /// Tokens in a sequence.
+    pub T: usize,
+}
+
+impl<E: Element> Llama<E> {
+    /// A model for sequences of up to `T` tokens.
+    pub fn new(dev: &Device, config: &Config, T: usize) -> Self {
+        let (table, slots) = params::table(config);
+        let rope_TD = rope::table(dev, T, config.dims.D, config.rope_theta);
+        Llama { config: config.clone(), table, slots, rope_TD }
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its parameters.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Angles for positions `first..first + count`.
+    pub(crate) fn rope(&self, first: usize, count: usize) -> View<'_, E::Acc> {
+        let D = self.config.dims.D;
+        self.rope_TD.range(first * D..(first + count) * D)
+    }
+
+    pub(crate) fn block<'a>(
+        &'a self,
+        dev: &'a Device,
+        weights: View<'a, E>,
+        layer: usize,
+        rope_TD: View<'a, E::Acc>,
+    ) -> Block<'a, E> {
+        let (dims, eps) = (&self.config.dims, self.config.norm_eps);
+        Block { dev, dims, eps, slots: &self.slots.blocks[layer], weights, rope_TD }
+    }
+
+    /// Runs all blocks. `weights` covers the whole table.
+    ///
+    /// # Panics
+    /// If the batch does not fill the cache, or T is beyond the model's: a caller bug.
+    pub fn forward(
+        &self,
+        dev: &Device,
+        weights: View<E>,
+        batch: Batch,
+        cache: &mut Cache<E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        assert_eq!(batch.tokens_N.len(), cache.N, "model: the batch does not fill the cache");
+        scratch.poison();
+        let C = self.config.dims.C;
+        let embed_VC = weights.range(self.slots.embed.range());
+        embedding::forward(dev, cache.x_NC[0].view_mut(), batch.tokens_N, embed_VC, C);
+        for layer in 0..self.config.dims.L {
+            let (before, after) = cache.x_NC.split_at_mut(layer + 1);
+            let kept = if cache.mode == Mode::Linear { layer } else { 0 };
+            let block = self.block(dev, weights, layer, self.rope(0, batch.T));
+            let cache = &mut cache.blocks[kept];
+            block.forward(&mut after[0], &before[layer], cache, scratch);
+        }
+    }
+
+    /// Loss of the batch that [`Llama::forward`] has run.
+    pub fn loss(
+        &self,
+        dev: &Device,
+        weights: View<E>,
+        batch: Batch,
+        cache: &Cache<E>,
+        scratch: &mut Scratch<E>,
+    ) -> Loss {
+        self.last_norm(dev, weights, cache, scratch);
+        let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
+        let logits = scratch.logits.view_mut();
+        loss::forward(dev, logits, norm_NC, head_VC, batch.targets_N, self.config.dims.C)
+    }
+
+    /// Loss of the batch that [`Llama::forward`] has run; adds the gradients of `scale` times the
+    /// summed loss to `grads`. Uses up the cache.
+    pub fn backward(
+        &self,
+        dev: &Device,
+        grads: &mut Arena<E::Acc>,
+        weights: View<E>,
+        batch: Batch,
+        cache: &mut Cache<E>,
+        scratch: &mut Scratch<E>,
+        scale: f64,
+    ) -> Loss {
+        let (C, L) = (self.config.dims.C, self.config.dims.L);
+        let w = |slot: Slot| weights.range(slot.range());
+        self.last_norm(dev, weights, cache, scratch);
+        let s = &mut scratch.grads;
+        let loss = loss::forward_backward(
+            dev,
+            s.dnorm_NC.view_mut(),
+            grads.get_mut(self.slots.head),
+            scratch.logits.view_mut(),
+            scratch.norm_NC.view(),
+            w(self.slots.head),
+            batch.targets_N,
+            scale,
+            C,
+        );
+        s.dx_NC.fill_zero();
+        rmsnorm::backward(
+            dev,
+            s.dx_NC.view_mut(),
+            grads.get_mut(self.slots.norm),
+            s.dnorm_NC.view(),
+            cache.x_NC[L].view(),
+            w(self.slots.norm),
+            scratch.r_N.view(),
+        );
+        for layer in (0..L).rev() {
+            let block = self.block(dev, weights, layer, self.rope(0, batch.T));
+            let x_NC = &cache.x_NC[layer];
+            let kept = if cache.mode == Mode::Linear { layer } else { 0 };
+            let cache_block = &mut cache.blocks[kept];
+            if cache.mode == Mode::Full {
+                block.fill(x_NC, cache_block, scratch);
+            }
+            block.backward(grads, x_NC, cache_block, scratch);
+        }
+        let dx_NC = scratch.grads.dx_NC.view();
+        embedding::backward(dev, grads.get_mut(self.slots.embed), dx_NC, batch.tokens_N, C);
+        loss
+    }
+
+    fn last_norm(
+        &self,
+        dev: &Device,
+        weights: View<E>,
+        cache: &Cache<E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        let (norm_NC, r_N) = (scratch.norm_NC.view_mut(), scratch.r_N.view_mut());
+        let (x_NC, w_C) = (cache.x_NC.last().expect("L + 1 of them").view(), self.slots.norm);
+        let w_C = weights.range(w_C.range());
+        rmsnorm::forward(dev, norm_NC, r_N, x_NC, w_C, self.config.norm_eps);
+    }
+
+    /// Names the first place where this batch meets a NaN or an infinity: a parameter, or an op
+    /// of a block in the order of forward. For error messages, not for speed.
+    pub fn first_non_finite(
+        &self,
+        dev: &Device,
+        weights: View<E>,
+        batch: Batch,
+        cache: &mut Cache<E>,
+        scratch: &mut Scratch<E>,
+    ) -> Option<String> {
+        for row in self.table.rows() {
+            if !all_finite(weights.range(row.slot.range())) {
+                return Some(format!("parameter {}", row.name));
+            }
+        }
+        self.forward(dev, weights, batch, cache, scratch);
+        let rope_TD = self.rope(0, batch.T);
+        for layer in 0..self.config.dims.L {
+            let x_NC = &cache.x_NC[layer];
+            let kept = if cache.mode == Mode::Linear { layer } else { 0 };
+            let c = &mut cache.blocks[kept];
+            self.block(dev, weights, layer, rope_TD).fill(x_NC, c, scratch);
+            let ops = [
+                ("input", x_NC),
+                ("query, key and value", &c.qkv),
+                ("attention", &c.o),
+                ("attention output", &c.mid_NC),
+                ("gate and up", &c.gate_up),
+                ("down", &cache.x_NC[layer + 1]),
+            ];
+            if let Some((op, _)) = ops.into_iter().find(|(_, buf)| !all_finite(buf.view())) {
+                return Some(format!("block {layer}, {op}"));
+            }
+        }
+        None
+    }
+
+    /// Names the first parameter, from the head backwards, whose gradient is NaN or infinite.
+    pub fn first_non_finite_gradient(&self, grads: &Arena<E::Acc>) -> Option<&str> {
+        let bad = |slot| !all_finite(grads.get(slot));
+        self.table.rows().iter().rev().find(|row| bad(row.slot)).map(|row| row.name.as_str())
+    }
+}
+
+fn all_finite<E: Element>(view: View<E>) -> bool {
+    view.host().iter().all(|x| x.to_acc().is_finite())
+}

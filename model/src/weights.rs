@@ -1,0 +1,53 @@
+//! Master weights, and the narrower copy that forward and backward read where storage is bf16.
+
+use engine::{Arena, Device, Element, Table, View, ViewMut};
+
+/// One model's weights.
+pub struct Weights<E: Element> {
+    master: Arena<E::Acc>,
+    copy: Option<Arena<E>>,
+}
+
+impl<E: Element> Weights<E> {
+    /// Zeros.
+    pub fn zeros(dev: &Device, table: &Table) -> Self {
+        let narrow = E::of_acc(&[]).is_none();
+        Weights {
+            master: Arena::zeros(dev, table),
+            copy: narrow.then(|| Arena::zeros(dev, table)),
+        }
+    }
+
+    /// What optimizer and files know.
+    pub fn master(&self) -> &Arena<E::Acc> {
+        &self.master
+    }
+
+    /// To fill; call [`Weights::refresh`] after.
+    pub fn master_mut(&mut self) -> &mut Arena<E::Acc> {
+        &mut self.master
+    }
+
+    /// Brings the copy up to date with the master weights.
+    pub fn refresh(&mut self) {
+        if let Some(copy) = &mut self.copy {
+            let master = self.master.view().host();
+            for (c, &m) in copy.view_mut().host().iter_mut().zip(master) {
+                *c = E::from_acc(m);
+            }
+        }
+    }
+
+    /// What forward and backward read.
+    pub fn view(&self) -> View<'_, E> {
+        match &self.copy {
+            Some(copy) => copy.view(),
+            None => E::of_acc(self.master.view().host()).expect("no copy: same type").into(),
+        }
+    }
+
+    /// Master weights and copy, for the optimizer, which writes both in one pass.
+    pub fn both_mut(&mut self) -> (ViewMut<'_, E::Acc>, Option<ViewMut<'_, E>>) {
+        (self.master.view_mut(), self.copy.as_mut().map(Arena::view_mut))
+    }
+}

@@ -1,0 +1,78 @@
+//! AdamW over flat arenas: moments beside the weights, decay on matrices only.
+
+use engine::ops::adamw::{self, Step};
+use engine::{Arena, Device, Element, Slot, Table, ViewMut};
+
+/// Settings of the paper by default: betas 0.9 and 0.95, eps 1e-8, decay 0.1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Joins the root of the second moment.
+    pub eps: f64,
+    /// Decay of matrices, as a share of the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 }
+    }
+}
+
+/// The optimizer's state: two moments and a count of steps.
+pub struct AdamW<E: Element> {
+    settings: Settings,
+    decays: Vec<(Slot, f64)>,
+    m: Arena<E::Acc>,
+    v: Arena<E::Acc>,
+    t: u64,
+}
+
+impl<E: Element> AdamW<E> {
+    /// Before the first step.
+    pub fn new(dev: &Device, table: &Table, settings: Settings) -> Self {
+        let decay = |decays| if decays { settings.weight_decay } else { 0.0 };
+        AdamW {
+            settings,
+            decays: table.rows().iter().map(|row| (row.slot, decay(row.decay))).collect(),
+            m: Arena::zeros(dev, table),
+            v: Arena::zeros(dev, table),
+            t: 0,
+        }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.t
+    }
+
+    /// The moments, first and second.
+    pub fn moments(&self) -> (&Arena<E::Acc>, &Arena<E::Acc>) {
+        (&self.m, &self.v)
+    }
+
+    /// The moments to fill from a checkpoint that was written after `steps` steps.
+    pub fn restore(&mut self, steps: u64) -> (&mut Arena<E::Acc>, &mut Arena<E::Acc>) {
+        self.t = steps;
+        (&mut self.m, &mut self.v)
+    }
+
+    /// One step on master weights and their copy, with gradients times `clip`.
+    pub fn step(
+        &mut self,
+        dev: &Device,
+        weights: (ViewMut<E::Acc>, Option<ViewMut<E>>),
+        grads: &Arena<E::Acc>,
+        lr: f64,
+        clip: f64,
+    ) {
+        self.t += 1;
+        let Settings { beta1, beta2, eps, .. } = self.settings;
+        let step = Step { lr, beta1, beta2, eps, clip, t: self.t };
+        let (m, v) = (self.m.view_mut(), self.v.view_mut());
+        adamw::step(dev, weights.0, weights.1, m, v, grads.view(), &self.decays, step);
+    }
+}

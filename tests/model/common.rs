@@ -1,0 +1,112 @@
+//! A model of any storage type with everything that a step needs, filled from a formula.
+
+use engine::ops::loss::Loss;
+use engine::{Arena, Device, Dims, Element, Real};
+use model::cache::{Cache, Mode, Scratch};
+use model::config::Config;
+use model::llama::{Batch, Llama};
+use model::weights::Weights;
+
+/// Query heads share key/value heads, no size is a multiple of a vector, attention is wider than
+/// the model.
+pub const GQA: Dims = Dims { L: 2, C: 10, H: 4, G: 2, D: 6, F: 14, V: 23 };
+/// One key/value head for each query head.
+pub const MHA: Dims = Dims { L: 2, C: 12, H: 3, G: 3, D: 4, F: 20, V: 19 };
+
+pub fn config(dims: Dims, tied: bool) -> Config {
+    Config {
+        dims,
+        rope_theta: 10_000.0,
+        norm_eps: 1e-5,
+        tied,
+        max_seq_len: 64,
+        bos: None,
+        eos: None,
+    }
+}
+
+pub struct Bench<E: Element> {
+    pub dev: Device,
+    pub model: Llama<E>,
+    pub weights: Weights<E>,
+    pub grads: Arena<E::Acc>,
+    pub cache: Cache<E>,
+    pub scratch: Scratch<E>,
+    pub tokens: Vec<u32>,
+    pub targets: Vec<i32>,
+    pub T: usize,
+}
+
+impl<E: Element> Bench<E> {
+    /// `B` sequences of `T`. Weights are of order one where that keeps attention sharp.
+    pub fn new(config: &Config, B: usize, T: usize, mode: Mode, threads: usize) -> Self {
+        let dev = Device::cpu(threads).unwrap();
+        let model = Llama::new(&dev, config, T);
+        let mut weights = Weights::zeros(&dev, model.table());
+        for (r, row) in model.table().rows().iter().enumerate() {
+            for (i, w) in weights.master_mut().get_mut(row.slot).host().iter_mut().enumerate() {
+                let u = unit(r as u64 * 1_000_003 + i as u64);
+                let w64 = if row.shape.len() == 1 { 1.0 + 0.3 * u } else { 0.6 * u };
+                *w = E::Acc::from_f64(w64);
+            }
+        }
+        weights.refresh();
+        let N = B * T;
+        let V = config.dims.V as u64;
+        let id = |i: usize| (hash(77 + i as u64) % V) as u32;
+        let mut targets: Vec<i32> = (1..=N).map(|i| id(i) as i32).collect();
+        targets[N / 2] = engine::ops::loss::IGNORE;
+        Bench {
+            grads: Arena::zeros(&dev, model.table()),
+            cache: Cache::new(&dev, &config.dims, N, mode),
+            scratch: Scratch::new(&dev, &config.dims, N),
+            tokens: (0..N).map(id).collect(),
+            targets,
+            T,
+            dev,
+            model,
+            weights,
+        }
+    }
+
+    pub fn forward(&mut self) {
+        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let weights = self.weights.view();
+        self.model.forward(&self.dev, weights, batch, &mut self.cache, &mut self.scratch);
+    }
+
+    /// Loss of the current weights, forward only.
+    pub fn loss(&mut self) -> Loss {
+        self.forward();
+        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        self.model.loss(&self.dev, self.weights.view(), batch, &self.cache, &mut self.scratch)
+    }
+
+    /// Loss, and the gradient of its mean added to `grads`.
+    pub fn step(&mut self) -> Loss {
+        self.forward();
+        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let count = self.targets.iter().filter(|&&t| t >= 0).count();
+        self.model.backward(
+            &self.dev,
+            &mut self.grads,
+            self.weights.view(),
+            batch,
+            &mut self.cache,
+            &mut self.scratch,
+            1.0 / count as f64,
+        )
+    }
+}
+
+pub fn hash(x: u64) -> u64 {
+    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// In [-1, 1).
+fn unit(i: u64) -> f64 {
+    (hash(i) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}

@@ -1,0 +1,108 @@
+//! Gradients of every parameter against central differences, in f64.
+
+use crate::common::{Bench, GQA, MHA, config};
+use engine::{Dims, Element};
+use model::cache::Mode;
+
+/// Largest error of any parameter element, relative to the largest gradient of its tensor.
+fn worst_error(dims: Dims, tied: bool, B: usize, T: usize, mode: Mode, break_it: bool) -> f64 {
+    let mut bench = Bench::<f64>::new(&config(dims, tied), B, T, mode, 2);
+    bench.step();
+    if break_it {
+        let slot = bench.model.table().rows()[2].slot;
+        let grads = bench.grads.get_mut(slot).host();
+        let largest = grads.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap();
+        *largest *= 1.01;
+    }
+    let grads = bench.grads.view().host().to_vec();
+    let mut worst = 0.0f64;
+    for row in bench.model.table().clone().rows() {
+        let analytic = &grads[row.slot.range()];
+        let scale = analytic.iter().fold(0.0f64, |a, g| a.max(g.abs()));
+        assert!(scale > 0.0, "{} has no gradient", row.name);
+        for (i, &g) in analytic.iter().enumerate() {
+            let at = row.slot.range().start + i;
+            let numeric = slope(&mut bench, at, 1e-3);
+            worst = worst.max((g - numeric).abs() / scale);
+        }
+    }
+    worst
+}
+
+/// Fourth-order central difference of the mean loss by one weight: error O(h^4).
+fn slope(bench: &mut Bench<f64>, at: usize, h: f64) -> f64 {
+    let w = bench.weights.master().view().host()[at];
+    let mut loss_at = |x: f64| {
+        bench.weights.master_mut().view_mut().host()[at] = x;
+        bench.loss().mean()
+    };
+    let near = loss_at(w + h) - loss_at(w - h);
+    let far = loss_at(w + 2.0 * h) - loss_at(w - 2.0 * h);
+    loss_at(w);
+    (8.0 * near - far) / (12.0 * h)
+}
+
+fn check(dims: Dims, tied: bool, B: usize, T: usize, mode: Mode) {
+    let worst = worst_error(dims, tied, B, T, mode, false);
+    println!("{dims:?} tied {tied} B {B} T {T} {mode:?}: worst relative error {worst:.1e}");
+    assert!(worst <= 1e-6, "{worst:e}");
+}
+
+#[test]
+fn grouped_heads_odd_length() {
+    check(GQA, false, 2, 5, Mode::Linear);
+}
+
+#[test]
+fn grouped_heads_odd_length_recomputed() {
+    check(GQA, false, 1, 7, Mode::Full);
+}
+
+#[test]
+fn tied_head() {
+    check(MHA, true, 1, 3, Mode::Linear);
+}
+
+#[test]
+fn tied_head_recomputed() {
+    check(GQA, true, 2, 3, Mode::Full);
+}
+
+#[test]
+fn one_token() {
+    // A single key always gets all weight: query and key have no gradient, so only the rest counts.
+    let mut bench = Bench::<f64>::new(&config(MHA, false), 1, 2, Mode::Linear, 1);
+    bench.targets = vec![3, 4];
+    bench.step();
+    let at = bench.model.table().rows()[0].slot.range().start;
+    let (first, _) = (bench.tokens[0] as usize, 0);
+    let (index, g) = (at + first * MHA.C, bench.grads.view().host()[at + first * MHA.C]);
+    assert!((g - slope(&mut bench, index, 1e-3)).abs() <= 1e-9);
+}
+
+#[test]
+fn a_gradient_off_by_one_percent_is_caught() {
+    assert!(worst_error(MHA, false, 1, 3, Mode::Linear, true) > 1e-3);
+}
+
+#[test]
+fn storage_types_agree() {
+    let mut exact = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
+    let mut single = Bench::<f32>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
+    let mut half = Bench::<engine::bf16>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
+    let loss = exact.step().mean();
+    assert!((single.step().mean() - loss).abs() <= 1e-5 * loss);
+    assert!((half.step().mean() - loss).abs() <= 3e-2 * loss);
+    for row in exact.model.table().rows() {
+        let reference: Vec<f64> = exact.grads.get(row.slot).host().to_vec();
+        let error = |grads: &[f32]| {
+            let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+            let apart = norm(&mut grads.iter().zip(&reference).map(|(a, b)| *a as f64 - b));
+            apart / norm(&mut reference.iter().copied())
+        };
+        let (e32, e16) = (error(single.grads.get(row.slot).host()), error(half.grads.get(row.slot).host()));
+        assert!(e32 <= 2e-5, "{}: f32 {e32:e}", row.name);
+        assert!(e16 <= 0.2, "{}: bf16 {e16:e}", row.name);
+    }
+    assert_eq!(<engine::bf16 as Element>::NAME, "bf16");
+}

@@ -1,0 +1,7 @@
+//! Proofs of the whole model: gradients against central differences and PyTorch, determinism,
+//! caching modes, decoding.
+
+mod common;
+mod gradients;
+mod parity;
+mod properties;

@@ -1,0 +1,177 @@
+//! What must hold to the last bit: threads, caching modes; and to rounding: accumulation, decoding.
+
+use crate::common::{Bench, GQA, MHA, config};
+use engine::{Dims, Element, bf16};
+use model::cache::Mode;
+use model::decode::Decoder;
+
+/// Large enough that every op has several tasks.
+const WIDE: Dims = Dims { L: 2, C: 72, H: 6, G: 2, D: 16, F: 136, V: 515 };
+
+fn step_bits<E: Element>(dims: Dims, mode: Mode, threads: usize) -> (u64, Vec<u64>) {
+    let mut bench = Bench::<E>::new(&config(dims, false), 3, 101, mode, threads);
+    let loss = bench.step();
+    let bits = |g: &E::Acc| engine::Real::to_f64(*g).to_bits();
+    (loss.nats.to_bits(), bench.grads.view().host().iter().map(bits).collect())
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let one = step_bits::<f32>(WIDE, Mode::Linear, 1);
+    for threads in [2, 3, 4] {
+        assert!(step_bits::<f32>(WIDE, Mode::Linear, threads) == one, "{threads} threads");
+    }
+    let one = step_bits::<bf16>(WIDE, Mode::Linear, 1);
+    for threads in [2, 4] {
+        assert!(step_bits::<bf16>(WIDE, Mode::Linear, threads) == one, "bf16, {threads} threads");
+    }
+}
+
+#[test]
+fn recomputation_does_not_change_a_bit() {
+    assert!(step_bits::<f32>(WIDE, Mode::Full, 2) == step_bits::<f32>(WIDE, Mode::Linear, 2));
+    assert!(step_bits::<bf16>(WIDE, Mode::Full, 2) == step_bits::<bf16>(WIDE, Mode::Linear, 2));
+}
+
+#[test]
+fn another_target_changes_the_bits() {
+    let mut bench = Bench::<f32>::new(&config(WIDE, false), 3, 101, Mode::Linear, 2);
+    bench.targets[0] = (bench.targets[0] + 1) % WIDE.V as i32;
+    let loss = bench.step();
+    assert_ne!(loss.nats.to_bits(), step_bits::<f32>(WIDE, Mode::Linear, 2).0);
+}
+
+#[test]
+fn accumulation_agrees_with_one_large_batch() {
+    let mut large = Bench::<f64>::new(&config(GQA, false), 4, 9, Mode::Linear, 2);
+    let total = large.step();
+    let mut small = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
+    let mut nats = 0.0;
+    for half in 0..2 {
+        let part = half * 18..(half + 1) * 18;
+        small.tokens = large.tokens[part.clone()].to_vec();
+        small.targets = large.targets[part].to_vec();
+        small.forward();
+        let batch = model::llama::Batch {
+            tokens_N: &small.tokens,
+            targets_N: &small.targets,
+            T: small.T,
+        };
+        let loss = small.model.backward(
+            &small.dev,
+            &mut small.grads,
+            small.weights.view(),
+            batch,
+            &mut small.cache,
+            &mut small.scratch,
+            1.0 / total.targets as f64,
+        );
+        nats += loss.nats;
+    }
+    assert!((nats - total.nats).abs() <= 1e-12 * total.nats);
+    let pairs = small.grads.view().host().iter().zip(large.grads.view().host());
+    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= 1e-12, "{worst:e}");
+}
+
+#[test]
+fn the_future_does_not_reach_the_past() {
+    let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 50, Mode::Linear, 2);
+    bench.targets[30..].fill(engine::ops::loss::IGNORE);
+    let before = bench.loss();
+    bench.tokens[30..].iter_mut().for_each(|t| *t = (*t + 1) % GQA.V as u32);
+    assert_eq!(bench.loss(), before);
+    bench.tokens[29] = (bench.tokens[29] + 1) % GQA.V as u32;
+    assert_ne!(bench.loss(), before);
+}
+
+/// Mean loss of the sequence, from the logits of a decoder fed in `pieces`.
+fn decoded_loss<E: Element>(dims: Dims, pieces: &[usize]) -> (f64, f64) {
+    let T = pieces.iter().sum();
+    let mut bench = Bench::<E>::new(&config(dims, false), 1, T, Mode::Linear, 2);
+    let whole = bench.loss();
+    let mut decoder = Decoder::<E>::new(&bench.dev, &bench.model, T);
+    let mut end = 0;
+    let mut nats = 0.0;
+    for &piece in pieces {
+        let tokens = &bench.tokens[end..end + piece];
+        let logits = decoder.feed(&bench.dev, &bench.model, bench.weights.view(), tokens);
+        end += piece;
+        if bench.targets[end - 1] >= 0 {
+            let logits: Vec<f64> = logits.iter().map(|&l| engine::Real::to_f64(l)).collect();
+            let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+            nats += sum.ln() - logits[bench.targets[end - 1] as usize];
+        }
+    }
+    (nats, whole.nats)
+}
+
+#[test]
+fn decoding_token_by_token_gives_the_training_loss() {
+    for dims in [GQA, MHA] {
+        let (decoded, whole) = decoded_loss::<f64>(dims, &[1; 40]);
+        assert!((decoded - whole).abs() <= 1e-10 * whole, "{decoded} and {whole}");
+        let (decoded, whole) = decoded_loss::<f32>(dims, &[1; 40]);
+        assert!((decoded - whole).abs() <= 1e-4 * whole, "{decoded} and {whole}");
+    }
+}
+
+#[test]
+fn a_prompt_in_one_piece_gives_the_same_logits() {
+    let T = 300;
+    let mut bench = Bench::<f64>::new(&config(GQA, false), 1, T, Mode::Linear, 2);
+    bench.forward();
+    let weights = bench.weights.view();
+    let mut at_once = Decoder::<f64>::new(&bench.dev, &bench.model, T);
+    let mut apart = Decoder::<f64>::new(&bench.dev, &bench.model, T);
+    let expected = at_once.feed(&bench.dev, &bench.model, weights, &bench.tokens).to_vec();
+    for piece in bench.tokens.chunks(7) {
+        apart.feed(&bench.dev, &bench.model, weights, piece);
+    }
+    let last = apart.len();
+    assert_eq!((last, apart.room()), (T, 0));
+    apart.clear();
+    let mut logits = Vec::new();
+    for piece in bench.tokens.chunks(7) {
+        logits = apart.feed(&bench.dev, &bench.model, weights, piece).to_vec();
+    }
+    let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= 1e-10, "{worst:e}");
+}
+
+#[test]
+fn one_batch_is_learnt_by_heart() {
+    let mut bench = Bench::<f32>::new(&config(GQA, false), 2, 8, Mode::Linear, 2);
+    let settings = optim::adamw::Settings { weight_decay: 0.0, ..Default::default() };
+    let mut adamw = optim::AdamW::<f32>::new(&bench.dev, bench.model.table(), settings);
+    let first = bench.loss().mean();
+    for _ in 0..200 {
+        bench.grads.fill_zero();
+        bench.step();
+        adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-2, 1.0);
+    }
+    let last = bench.loss().mean();
+    assert!(first > 2.0 && last < 0.01, "from {first} to {last}");
+}
+
+#[test]
+fn the_first_bad_number_is_named() {
+    let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 2);
+    let find = |bench: &mut Bench<f32>| {
+        let batch = model::llama::Batch {
+            tokens_N: &bench.tokens,
+            targets_N: &bench.targets,
+            T: bench.T,
+        };
+        let (cache, scratch) = (&mut bench.cache, &mut bench.scratch);
+        bench.model.first_non_finite(&bench.dev, bench.weights.view(), batch, cache, scratch)
+    };
+    assert_eq!(find(&mut bench), None);
+    let row = bench.model.table().rows().iter().find(|r| r.name.contains("1.mlp.gate")).unwrap();
+    let (slot, name) = (row.slot, row.name.clone());
+    bench.weights.master_mut().get_mut(slot).host().fill(f32::MAX);
+    let found = find(&mut bench).unwrap();
+    assert!(found.starts_with("block 1, "), "{found}");
+    bench.weights.master_mut().get_mut(slot).host()[3] = f32::NAN;
+    assert_eq!(find(&mut bench).unwrap(), format!("parameter {name}"));
+}

@@ -1,0 +1,164 @@
+//! From a run's configuration to its tokens: reads or makes the text, loads or trains the
+//! tokenizer, and cuts off the validation split.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use data::loader::{EvalWindows, Held, Loader, LoaderConfig, split, unigram_entropy};
+use data::prepare::{Counts, tokenize_documents, tokenize_to_source};
+use data::shard::TokenSource;
+use data::stories::Stories;
+use data::text::{Documents, Kind, find_files};
+use data::tokenizer::Tokenizer;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::{self, Order, RunConfig};
+use crate::error::Error;
+
+/// Stories of the built-in corpus: about 7 MB of text.
+pub const STORIES: usize = 10_000;
+
+/// Tokens that the unigram entropy is measured on, at most.
+const ENTROPY_TOKENS: u64 = 10_000_000;
+
+/// Everything a run reads.
+pub struct Corpus {
+    /// `None` where all data are ready shards and nothing says how they were made.
+    pub tokenizer: Option<Tokenizer>,
+    /// Training sequences.
+    pub train: Loader,
+    /// Validation sequences; `None` where nothing is held out.
+    pub validation: Option<EvalWindows>,
+    /// What was found.
+    pub counts: Counts,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Nats per token of a model that knows only how often each token occurs.
+    pub unigram_entropy: f64,
+    /// Identifies the tokens.
+    pub hash: String,
+    /// Bytes that the tokens hold in memory.
+    pub bytes: u64,
+}
+
+/// The tokenizer that a run needs, without reading more than it must.
+///
+/// # Errors
+/// Whatever is wrong with the tokenizer's file or the text to train it on.
+pub fn tokenizer(config: &RunConfig, stored: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
+    let beside_weights = config.model.init_from.as_ref().map(|dir| dir.join("tokenizer.json"));
+    let existing = [stored.map(Path::to_path_buf), beside_weights];
+    let existing = existing.into_iter().flatten().find(|path| path.exists());
+    match &config.data.tokenizer {
+        config::Tokenizer::File(path) => Ok(Some(Tokenizer::load(path)?)),
+        config::Tokenizer::Bytes => Ok(Some(Tokenizer::bytes())),
+        config::Tokenizer::Bpe => match existing {
+            Some(path) => Ok(Some(Tokenizer::load(&path)?)),
+            None if only_shards(&config.data.paths)? => Ok(None),
+            None => Ok(Some(train_tokenizer(config)?)),
+        },
+    }
+}
+
+fn only_shards(paths: &[PathBuf]) -> Result<bool, Error> {
+    let files = find_files(paths)?;
+    Ok(!files.is_empty() && files.iter().all(|path| Kind::of(path) == Some(Kind::Shard)))
+}
+
+fn train_tokenizer(config: &RunConfig) -> Result<Tokenizer, Error> {
+    let size = config.data.vocab_size;
+    tracing::info!("training a tokenizer of {size} entries");
+    let silent = &mut |_, _| {};
+    if config.data.paths.is_empty() {
+        // A fifth of the stories shows every word of the grammar many times.
+        let documents = Stories::new(config.run.seed).documents(STORIES / 5);
+        return Ok(Tokenizer::train_bpe(documents, size, silent)?);
+    }
+    let files = find_files(&config.data.paths)?;
+    let text = files.into_iter().filter(|path| Kind::of(path) != Some(Kind::Shard)).collect();
+    Ok(Tokenizer::train_bpe(Documents::new(text), size, silent)?)
+}
+
+/// Reads all tokens. With `cache`, those of text files are kept there in shards.
+///
+/// # Errors
+/// Whatever is wrong with the data; tokens beyond `vocab` ids; too few tokens for one sequence.
+pub fn prepare(
+    config: &RunConfig,
+    tokenizer: Option<Tokenizer>,
+    vocab: usize,
+    cache: Option<&Path>,
+) -> Result<Corpus, Error> {
+    let (source, counts) = match &tokenizer {
+        Some(tokenizer) if config.data.paths.is_empty() => {
+            tracing::info!("telling {STORIES} stories");
+            tokenize_documents(Stories::new(config.run.seed).documents(STORIES), tokenizer)?
+        }
+        Some(tokenizer) => tokenize_to_source(&config.data.paths, tokenizer, cache, &mut tell())?,
+        None => {
+            let source = TokenSource::open(&find_files(&config.data.paths)?)?;
+            let tokens = source.len();
+            (source, Counts { tokens, ..Counts::default() })
+        }
+    };
+    source.check_vocab(vocab)?;
+    let held = match config.data.val_tokens {
+        Some(tokens) => Held::Tokens(tokens),
+        None => Held::Fraction(config.data.val_fraction),
+    };
+    let (train, held) = split(source.len(), held)?;
+    let hash = hash(&source);
+    let seen = source.to_vec(0..train.end.min(ENTROPY_TOKENS));
+    let unigram_entropy = unigram_entropy(&seen, vocab);
+    let (source, seq_len) = (Arc::new(source), config.run.seq_len);
+    let order = match config.run.order {
+        Order::Shuffled => data::loader::Order::Shuffled,
+        Order::Sequential => data::loader::Order::Sequential,
+    };
+    let train_tokens = train.end - train.start;
+    let loader = LoaderConfig { seq_len, seed: config.run.seed, order, range: train };
+    let validation = if held.is_empty() {
+        None
+    } else {
+        Some(EvalWindows::new(source.clone(), held, seq_len)?)
+    };
+    Ok(Corpus {
+        tokenizer,
+        train: Loader::new(source.clone(), loader)?,
+        validation,
+        counts,
+        train_tokens,
+        unigram_entropy,
+        hash,
+        bytes: source.len() * if vocab <= 1 << 16 && !config.data.paths.is_empty() { 2 } else { 4 },
+    })
+}
+
+/// Logs how far reading has come, every tenth of it.
+fn tell() -> impl FnMut(u64, u64) {
+    let mut tenths = 0;
+    move |done, total| {
+        let now = if total == 0 { 10 } else { 10 * done / total };
+        if now > tenths {
+            tenths = now;
+            tracing::info!("read {} % of {:.1} MB of text", 10 * now, total as f64 / 1e6);
+        }
+    }
+}
+
+/// Hash of the stream: all of it if short, 64 blocks spread over it otherwise.
+fn hash(source: &TokenSource) -> String {
+    const BLOCK: u64 = 1 << 16;
+    let len = source.len();
+    let mut hash = Xxh3::new();
+    hash.update(&len.to_le_bytes());
+    let blocks = len.div_ceil(BLOCK).min(64);
+    let mut ids = vec![0; BLOCK as usize];
+    for i in 0..blocks {
+        let start = if blocks == 64 { (len - BLOCK) / 63 * i } else { i * BLOCK };
+        let ids = &mut ids[..BLOCK.min(len - start) as usize];
+        source.copy(start, ids);
+        ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
+    }
+    format!("{:016x}", hash.digest())
+}

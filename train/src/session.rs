@@ -1,0 +1,110 @@
+//! The state of a run that checkpoints hold: weights, moments, and where in the data it stands.
+
+use std::path::{Path, PathBuf};
+
+use engine::{Arena, Device, Element, Table};
+use model::weights::Weights;
+use optim::AdamW;
+use safetensors::Dtype;
+
+use crate::checkpoint::{self, Found, State, Tensor};
+use crate::error::Error;
+
+const WEIGHTS: &str = "weights.safetensors";
+const MOMENTS: &str = "optimizer.safetensors";
+
+/// Saves weights and moments under `root`. See [`checkpoint::save`].
+///
+/// # Errors
+/// As [`checkpoint::save`].
+pub fn save<E: Element<Acc = f32>>(
+    root: &Path,
+    state: &State,
+    table: &Table,
+    weights: &Weights<E>,
+    optimizer: &AdamW<E>,
+) -> Result<PathBuf, Error> {
+    let (m, v) = optimizer.moments();
+    let mut moments = tensors(table, m, "m.");
+    moments.extend(tensors(table, v, "v."));
+    let weights = tensors(table, weights.master(), "");
+    checkpoint::save(root, state, &[(WEIGHTS, weights), (MOMENTS, moments)])
+}
+
+fn tensors<'a>(table: &Table, arena: &'a Arena<f32>, prefix: &str) -> Vec<Tensor<'a>> {
+    let tensor = |row: &engine::arena::Row| Tensor {
+        name: format!("{prefix}{}", row.name),
+        dtype: Dtype::F32,
+        shape: row.shape.clone(),
+        bytes: bytemuck::cast_slice(arena.get(row.slot).host()),
+    };
+    table.rows().iter().map(tensor).collect()
+}
+
+/// Reads back what [`save`] wrote.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if it belongs to another model, [`Error::Io`] if it cannot be read.
+pub fn restore<E: Element<Acc = f32>>(
+    found: &mut Found,
+    table: &Table,
+    weights: &mut Weights<E>,
+    optimizer: &mut AdamW<E>,
+) -> Result<(), Error> {
+    read(found, WEIGHTS, "", table, weights.master_mut())?;
+    weights.refresh();
+    let (m, v) = optimizer.restore(found.state().step);
+    read(found, MOMENTS, "m.", table, m)?;
+    read(found, MOMENTS, "v.", table, v)
+}
+
+fn read(
+    found: &mut Found,
+    file: &str,
+    prefix: &str,
+    table: &Table,
+    arena: &mut Arena<f32>,
+) -> Result<(), Error> {
+    for row in table.rows() {
+        let bytes = bytemuck::cast_slice_mut(arena.get_mut(row.slot).host());
+        found.read(file, &format!("{prefix}{}", row.name), Dtype::F32, &row.shape, bytes)?;
+    }
+    Ok(())
+}
+
+/// Step 1 must reach every parameter: refuses gradients of which one is all zero or not finite.
+///
+/// # Errors
+/// [`Error::Diverged`] naming the parameter.
+pub fn check_first_gradients(table: &Table, grads: &Arena<f32>) -> Result<(), Error> {
+    for row in table.rows() {
+        let gradient = grads.get(row.slot).host();
+        let what = if gradient.iter().any(|g| !g.is_finite()) {
+            "is not finite"
+        } else if gradient.iter().all(|&g| g == 0.0) {
+            "is zero: nothing would train it"
+        } else {
+            continue;
+        };
+        let what = format!("the gradient of {} {what}", row.name);
+        return Err(Error::Diverged { step: 1, what });
+    }
+    Ok(())
+}
+
+/// The device that a run asked for.
+///
+/// # Errors
+/// [`Error::Config`] for one that this build or machine lacks.
+pub fn device(wanted: crate::config::Device, threads: Option<usize>) -> Result<Device, Error> {
+    use crate::config::Device as Wanted;
+    match wanted {
+        Wanted::Auto | Wanted::Cpu => Ok(Device::cpu(threads.unwrap_or(0))?),
+        Wanted::Cuda | Wanted::CudaEmulated => {
+            let name = if wanted == Wanted::Cuda { "cuda" } else { "cuda-emulated" };
+            Err(Error::Config(format!(
+                "--device {name}: this version computes on the CPU only; use --device cpu"
+            )))
+        }
+    }
+}
