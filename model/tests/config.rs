@@ -1,0 +1,243 @@
+//! Named sizes, counts, and `config.json`: read, written, refused.
+
+use engine::Dims;
+use model::config::{Config, hidden};
+use model::hf::Dtype;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+fn named(name: &str) -> Config {
+    Config::named(name).unwrap()
+}
+
+#[test]
+fn named_sizes_have_the_published_parameter_counts() {
+    let published = [
+        ("260k", 260_032),
+        ("15m", 15_191_712),
+        ("42m", 41_689_600),
+        ("110m", 109_529_856),
+        ("1.1b", 1_100_048_384),
+        ("7b", 6_738_415_616),
+        ("13b", 13_015_864_320),
+        ("33b", 32_528_943_616),
+        ("65b", 65_285_660_672),
+    ];
+    for (name, parameters) in published {
+        assert_eq!(named(name).parameters(), parameters, "{name}");
+    }
+    for name in Config::NAMES {
+        named(name).validate(name.as_ref()).unwrap();
+    }
+    assert_eq!(Config::named("8b"), None);
+}
+
+#[test]
+fn hidden_width_follows_the_published_rule() {
+    let widths = [4096, 5120, 6656, 8192].map(|C| hidden(C, 256));
+    assert_eq!(widths, [11008, 13824, 17920, 22016]);
+    assert_eq!([288, 512, 768].map(|C| hidden(C, 32)), [768, 1376, 2048]);
+}
+
+#[test]
+fn a_vocabulary_changes_embedding_and_head_only() {
+    let config = named("7b").with_vocab(1000);
+    assert_eq!(config.dims.V, 1000);
+    assert_eq!(config.parameters(), 6_738_415_616 - 2 * 31_000 * 4096);
+}
+
+#[test]
+fn flop_count_is_six_per_matrix_element_and_causal_attention() {
+    let config = named("7b");
+    let gains = 65 * 4096;
+    let matrices = 6_738_415_616 - 32_000 * 4096 - gains;
+    let attention = 6 * 32 * 2048 * 4096;
+    assert_eq!(config.flop_per_token(2048), 6 * matrices + attention);
+    // A tied head is computed all the same.
+    let tied = Config { tied: true, ..config.clone() };
+    assert_eq!(tied.flop_per_token(2048), config.flop_per_token(2048));
+}
+
+#[test]
+fn activations_are_the_design_formula_where_attention_is_as_wide_as_the_stream() {
+    let config = named("1.1b");
+    let Dims { L, C, H, G, D, F, .. } = config.dims;
+    let per_layer = 8 * C + 4 * G * D + 4 * F + 4 * H + 8;
+    assert_eq!(config.activation_bytes_per_token(2), (L * per_layer) as u64);
+    let wide = Config { dims: Dims { D: 2 * D, ..config.dims }, ..config };
+    let per_layer = 4 * (2 * C + 4 * H * D + 4 * G * D + 2 * F) + 4 * H + 8;
+    assert_eq!(wide.activation_bytes_per_token(4), (L * per_layer) as u64);
+}
+
+/// A valid `config.json` as transformers 4 writes it.
+fn sample() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 3,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 131,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "rope_scaling": null,
+        "attention_bias": false, "mlp_bias": false, "tie_word_embeddings": true,
+        "max_position_embeddings": 64, "bos_token_id": 7, "eos_token_id": [5, 6],
+        "torch_dtype": "float32"
+    })
+}
+
+/// Reads `sample` with `changes` on top; `Value::Null` under "-key" removes the key.
+fn read(changes: Value) -> Result<Config, String> {
+    let mut value = sample();
+    for (key, change) in changes.as_object().unwrap() {
+        match key.strip_prefix('-') {
+            Some(key) => value.as_object_mut().unwrap().remove(key),
+            None => value.as_object_mut().unwrap().insert(key.clone(), change.clone()),
+        };
+    }
+    read_text(&value.to_string())
+}
+
+/// Reads `text` as a `config.json`; an error must be one line that names the file.
+fn read_text(text: &str) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path: PathBuf = dir.path().join("config.json");
+    std::fs::write(&path, text).unwrap();
+    Config::read(&path).map_err(|error| {
+        let line = error.to_string();
+        assert!(!line.contains('\n'), "{line}");
+        let prefix = format!("{}: ", path.display());
+        line.strip_prefix(&prefix).unwrap_or_else(|| panic!("no file name: {line}")).to_string()
+    })
+}
+
+#[test]
+fn a_config_of_transformers_4_is_read() {
+    let want = Config {
+        dims: Dims { L: 3, C: 64, H: 8, G: 2, D: 12, F: 100, V: 131 },
+        rope_theta: 500_000.0,
+        norm_eps: 1e-5,
+        tied: true,
+        max_seq_len: 64,
+        bos: Some(7),
+        eos: Some(5),
+    };
+    assert_eq!(read(json!({})), Ok(want));
+}
+
+#[test]
+fn rope_theta_is_read_wherever_it_stands() {
+    let rope = json!({"rope_type": "default", "rope_theta": 20000.0});
+    let theta = |changes| read(changes).map(|config| config.rope_theta);
+    assert_eq!(theta(json!({"-rope_theta": null, "rope_parameters": rope})), Ok(20000.0));
+    assert_eq!(theta(json!({"rope_theta": 20000, "rope_parameters": rope})), Ok(20000.0));
+    assert_eq!(theta(json!({"-rope_theta": null, "rope_scaling": rope})), Ok(20000.0));
+    assert_eq!(theta(json!({"-rope_theta": null})), Ok(10000.0));
+    let line = theta(json!({"rope_parameters": rope})).unwrap_err();
+    let want = "rope_parameters.rope_theta = 20000: must equal the other rope_theta in the file";
+    assert_eq!(line, want);
+}
+
+#[test]
+fn absent_and_null_keys_take_what_transformers_takes() {
+    let config = read(json!({"num_key_value_heads": null, "head_dim": null})).unwrap();
+    assert_eq!((config.dims.G, config.dims.D), (8, 8));
+    let config = read(json!({"-rms_norm_eps": 0, "-max_position_embeddings": 0,
+        "-tie_word_embeddings": 0, "-architectures": 0, "-model_type": 0, "-hidden_act": 0,
+        "-bos_token_id": 0, "eos_token_id": null}))
+    .unwrap();
+    assert_eq!((config.norm_eps, config.max_seq_len, config.tied), (1e-6, 2048, false));
+    assert_eq!((config.bos, config.eos), (Some(1), None));
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    let gqa = read(json!({})).unwrap();
+    for config in Config::NAMES.map(named).into_iter().chain([gqa]) {
+        for (dtype, torch) in [(Dtype::F32, "float32"), (Dtype::Bf16, "bfloat16")] {
+            let text = config.to_json(dtype);
+            assert_eq!(text, config.to_json(dtype));
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(Config::read(&path).unwrap(), config);
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&value["dtype"], &value["torch_dtype"]), (&json!(torch), &json!(torch)));
+            assert_eq!(value["rope_parameters"]["rope_theta"], value["rope_theta"]);
+        }
+    }
+}
+
+#[test]
+fn every_bad_value_is_one_line() {
+    let cases = [
+        (
+            json!({"-hidden_size": 0}),
+            "hidden_size = (missing): must be given, a positive whole number",
+        ),
+        (json!({"hidden_size": "64"}), "hidden_size = \"64\": must be a positive whole number"),
+        (json!({"hidden_size": -64}), "hidden_size = -64: must be a positive whole number"),
+        (json!({"intermediate_size": 0}), "intermediate_size = 0: allowed is 1 to 1048576"),
+        (
+            json!({"num_hidden_layers": 1u64 << 40}),
+            "num_hidden_layers = 1099511627776: allowed is 1 to 1048576",
+        ),
+        (json!({"num_attention_heads": 0}), "num_attention_heads = 0: allowed is 1 to 1048576"),
+        (
+            json!({"num_attention_heads": 6, "-head_dim": 0}),
+            "num_attention_heads = 6: must divide hidden_size = 64",
+        ),
+        (
+            json!({"num_key_value_heads": 3}),
+            "num_key_value_heads = 3: must divide num_attention_heads = 8",
+        ),
+        (json!({"num_key_value_heads": 0}), "num_key_value_heads = 0: allowed is 1 to 1048576"),
+        (json!({"head_dim": 11}), "head_dim = 11: must be even for rotary positions"),
+        (json!({"vocab_size": 0}), "vocab_size = 0: allowed is 1 to 1048576"),
+        (
+            json!({"max_position_embeddings": 0}),
+            "max_position_embeddings = 0: allowed is 1 to 1073741824",
+        ),
+        (json!({"rms_norm_eps": 0.0}), "rms_norm_eps = 0: must lie between 0 and 1"),
+        (json!({"rms_norm_eps": "1e-5"}), "rms_norm_eps = \"1e-5\": must be a number"),
+        (json!({"rope_theta": -1.0}), "rope_theta = -1: must be a positive number"),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
+            "rope_scaling.type = \"linear\": must be \"default\"",
+        ),
+        (
+            json!({"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0}}),
+            "rope_parameters.rope_type = \"llama3\": must be \"default\"",
+        ),
+        (json!({"rope_parameters": 3}), "rope_parameters = 3: must be an object or null"),
+        (
+            json!({"attention_bias": true}),
+            "attention_bias = true: must be false, linears have no bias here",
+        ),
+        (json!({"mlp_bias": true}), "mlp_bias = true: must be false, linears have no bias here"),
+        (json!({"mlp_bias": 0}), "mlp_bias = 0: must be true or false"),
+        (json!({"hidden_act": "gelu"}), "hidden_act = \"gelu\": must be \"silu\""),
+        (json!({"model_type": "mistral"}), "model_type = \"mistral\": must be \"llama\""),
+        (
+            json!({"architectures": ["GPT2LMHeadModel"]}),
+            "architectures = [\"GPT2LMHeadModel\"]: must be [\"LlamaForCausalLM\"]",
+        ),
+        (
+            json!({"bos_token_id": -1}),
+            "bos_token_id = -1: must be a token id, a list of them, or null",
+        ),
+        (
+            json!({"eos_token_id": [131]}),
+            "eos_token_id = 131: must be below vocab_size = 131, or null",
+        ),
+        (
+            json!({"num_hidden_layers": 1 << 20, "intermediate_size": 1 << 20}),
+            "number of parameters = 211122472886528: at most 1099511627776; reduce the sizes",
+        ),
+    ];
+    for (changes, want) in cases {
+        assert_eq!(read(changes.clone()), Err(want.to_string()), "{changes}");
+    }
+    let broken = read_text("{\"hidden_size\": ").unwrap_err();
+    assert!(broken.starts_with("not a JSON object: "), "{broken}");
+    let list = read_text("[1]").unwrap_err();
+    assert!(list.starts_with("not a JSON object: "), "{list}");
+    let absent = Config::read("no/such/config.json".as_ref()).unwrap_err().to_string();
+    assert!(absent.starts_with("no/such/config.json: No such file"), "{absent}");
+}
