@@ -73,8 +73,7 @@ impl<'a, E: Element> Block<'a, E> {
         scratch: &mut Scratch<E>,
     ) {
         let (dev, d, w) = (self.dev, self.dims, self.slots);
-        let (norm_NC, act_NF, s) =
-            (&mut scratch.norm_NC, &mut scratch.act_NF, &mut scratch.grads);
+        let (norm_NC, act_NF, s) = (&mut scratch.norm_NC, &mut scratch.act_NF, &mut scratch.grads);
 
         swiglu::forward(dev, act_NF.view_mut(), c.gate_up.view(), d.F);
         linear::backward(

@@ -94,10 +94,8 @@ impl<E: Element> Decoder<E> {
         let d = model.config().dims;
         let w = |slot: Slot| weights.range(slot.range());
         let last = (tokens.len() - 1) % CHUNK;
-        let (x_C, norm_C) = (
-            self.x_NC.range(last * d.C..(last + 1) * d.C),
-            self.norm_NC.range_mut(0..d.C),
-        );
+        let (x_C, norm_C) =
+            (self.x_NC.range(last * d.C..(last + 1) * d.C), self.norm_NC.range_mut(0..d.C));
         let eps = model.config().norm_eps;
         rmsnorm::forward(dev, norm_C, self.r_N.range_mut(0..1), x_C, w(model.slots().norm), eps);
         let (logits_V, norm_C) = (self.logits_V.view_mut(), self.norm_NC.range(0..d.C));

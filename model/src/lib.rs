@@ -1,11 +1,18 @@
-//! LLaMA: what a model is, where its parameters lie, how they start, and Hugging Face directories.
-
+//! LLaMA: what a model is, where its parameters lie, forward and backward by hand, decoding, and
+//! Hugging Face directories. Source: Touvron et al. 2023, arXiv:2302.13971.
 #![forbid(unsafe_code)]
 
+mod block;
+pub mod cache;
 pub mod config;
+pub mod decode;
 pub mod hf;
 pub mod init;
+pub mod llama;
 pub mod params;
+pub mod plan;
+pub mod sample;
+pub mod weights;
 
 pub use config::Config;
 pub use params::{BlockSlots, Slots, table};

@@ -12,10 +12,7 @@ impl<E: Element> Weights<E> {
     /// Zeros.
     pub fn zeros(dev: &Device, table: &Table) -> Self {
         let narrow = E::of_acc(&[]).is_none();
-        Weights {
-            master: Arena::zeros(dev, table),
-            copy: narrow.then(|| Arena::zeros(dev, table)),
-        }
+        Weights { master: Arena::zeros(dev, table), copy: narrow.then(|| Arena::zeros(dev, table)) }
     }
 
     /// What optimizer and files know.

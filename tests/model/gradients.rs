@@ -100,7 +100,8 @@ fn storage_types_agree() {
             let apart = norm(&mut grads.iter().zip(&reference).map(|(a, b)| *a as f64 - b));
             apart / norm(&mut reference.iter().copied())
         };
-        let (e32, e16) = (error(single.grads.get(row.slot).host()), error(half.grads.get(row.slot).host()));
+        let (e32, e16) =
+            (error(single.grads.get(row.slot).host()), error(half.grads.get(row.slot).host()));
         assert!(e32 <= 2e-5, "{}: f32 {e32:e}", row.name);
         assert!(e16 <= 0.2, "{}: bf16 {e16:e}", row.name);
     }

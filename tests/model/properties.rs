@@ -52,11 +52,8 @@ fn accumulation_agrees_with_one_large_batch() {
         small.tokens = large.tokens[part.clone()].to_vec();
         small.targets = large.targets[part].to_vec();
         small.forward();
-        let batch = model::llama::Batch {
-            tokens_N: &small.tokens,
-            targets_N: &small.targets,
-            T: small.T,
-        };
+        let batch =
+            model::llama::Batch { tokens_N: &small.tokens, targets_N: &small.targets, T: small.T };
         let loss = small.model.backward(
             &small.dev,
             &mut small.grads,
@@ -158,11 +155,8 @@ fn one_batch_is_learnt_by_heart() {
 fn the_first_bad_number_is_named() {
     let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 2);
     let find = |bench: &mut Bench<f32>| {
-        let batch = model::llama::Batch {
-            tokens_N: &bench.tokens,
-            targets_N: &bench.targets,
-            T: bench.T,
-        };
+        let batch =
+            model::llama::Batch { tokens_N: &bench.tokens, targets_N: &bench.targets, T: bench.T };
         let (cache, scratch) = (&mut bench.cache, &mut bench.scratch);
         bench.model.first_non_finite(&bench.dev, bench.weights.view(), batch, cache, scratch)
     };

@@ -94,7 +94,13 @@ pub fn prepare(
             tracing::info!("telling {STORIES} stories");
             tokenize_documents(Stories::new(config.run.seed).documents(STORIES), tokenizer)?
         }
-        Some(tokenizer) => tokenize_to_source(&config.data.paths, tokenizer, cache, &mut tell())?,
+        Some(tokenizer) => {
+            if let Some(cache) = cache {
+                let create = std::fs::create_dir_all(cache);
+                create.map_err(Error::io("cannot create the folder for tokens", cache))?;
+            }
+            tokenize_to_source(&config.data.paths, tokenizer, cache, &mut tell())?
+        }
         None => {
             let source = TokenSource::open(&find_files(&config.data.paths)?)?;
             let tokens = source.len();
@@ -117,11 +123,8 @@ pub fn prepare(
     };
     let train_tokens = train.end - train.start;
     let loader = LoaderConfig { seq_len, seed: config.run.seed, order, range: train };
-    let validation = if held.is_empty() {
-        None
-    } else {
-        Some(EvalWindows::new(source.clone(), held, seq_len)?)
-    };
+    let validation =
+        if held.is_empty() { None } else { Some(EvalWindows::new(source.clone(), held, seq_len)?) };
     Ok(Corpus {
         tokenizer,
         train: Loader::new(source.clone(), loader)?,

@@ -8,7 +8,7 @@ use crate::checkpoint;
 use crate::error::Error;
 
 /// Files and folders that belong to a run.
-const RUN_NAMES: [&str; 9] = [
+const RUN_NAMES: [&str; 11] = [
     "run.toml",
     "metrics.jsonl",
     "loss.svg",
@@ -17,6 +17,8 @@ const RUN_NAMES: [&str; 9] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "tokenizer.json",
+    "tokenizer_config.json",
+    "tokens",
     "generation_config.json",
 ];
 
@@ -79,6 +81,11 @@ impl OutDir {
     /// The plot of the losses.
     pub fn loss_svg(&self) -> PathBuf {
         self.path.join("loss.svg")
+    }
+
+    /// Where the tokens of text files are kept.
+    pub fn tokens(&self) -> PathBuf {
+        self.path.join("tokens")
     }
 
     /// The folder of all checkpoints.

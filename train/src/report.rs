@@ -3,11 +3,12 @@
 use data::loader::EvalWindows;
 use data::rng::Rng;
 use data::tokenizer::Tokenizer;
-use engine::ops::loss::Loss;
+use engine::ops::loss::{IGNORE, Loss};
 use engine::{Arena, Device, Element, Plan, View};
 use model::cache::{self, Cache, Mode, Scratch};
 use model::config::Config;
 use model::decode::Decoder;
+use model::hf::Dtype;
 use model::llama::{Batch, Llama};
 use model::sample::Sampler;
 use model::weights::Weights;
@@ -17,6 +18,9 @@ use crate::error::Error;
 
 /// Stream of random numbers that samples draw from.
 const SAMPLES: u32 = 0x05A3_13E5;
+
+/// Largest file of an exported model.
+const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Nats per token over the first windows of `windows` that hold `tokens` tokens, computed in
 /// batches that fill `cache`.
@@ -35,11 +39,12 @@ pub fn validation_loss<E: Element>(
     let (mut tokens_N, mut targets_N) = (vec![0; rows * T], vec![0; rows * T]);
     let mut loss = Loss::default();
     for first in (0..count).step_by(rows) {
-        for row in 0..rows {
-            let (from, to) = (row * T, (row + 1) * T);
-            // Beyond the last window, rows are padding that counts for nothing.
-            let index = if first + (row as u64) < count { first + row as u64 } else { u64::MAX / 2 / T as u64 };
-            windows.window(index, &mut tokens_N[from..to], &mut targets_N[from..to]);
+        let pairs = tokens_N.chunks_exact_mut(T).zip(targets_N.chunks_exact_mut(T));
+        for (index, (tokens, targets)) in (first..).zip(pairs) {
+            windows.window(index, tokens, targets);
+            if index >= count {
+                targets.fill(IGNORE);
+            }
         }
         let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
         loss += dev.install(|| {
@@ -115,7 +120,10 @@ pub fn plan<E: Element>(dev: &Device, model: &Config, run: &RunConfig, tokens: u
     plan.add("AdamW's moments", 2 * elements * acc);
     cache::plan::<E>(&mut plan, model, N, mode);
     plan.add("decoder for samples", Decoder::<E>::bytes(model, run.run.seq_len));
-    plan.add("work space of ops", model::plan::workspace::<E>(dev, &model.dims, N, run.run.seq_len));
+    plan.add(
+        "work space of ops",
+        model::plan::workspace::<E>(dev, &model.dims, N, run.run.seq_len),
+    );
     plan.add("tokens", tokens);
     plan.add("program", resident_bytes());
     plan
@@ -156,7 +164,8 @@ pub fn export<E: Element<Acc = f32>>(
     tokenizer: Option<&Tokenizer>,
 ) -> Result<(), Error> {
     let master: &Arena<f32> = weights.master();
-    model::hf::write(out, model.config(), model.table(), master, E::NAME)?;
+    let dtype = if E::NAME == "bf16" { Dtype::Bf16 } else { Dtype::F32 };
+    model::hf::write(out, model.config(), model.table(), master, dtype, SHARD_BYTES)?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save(out)?;
     }

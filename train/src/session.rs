@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use data::text::find_files;
+use data::tokenizer::Tokenizer;
 use engine::{Arena, Device, Element, Table};
 use model::weights::Weights;
+use model::{Config, hf};
 use optim::AdamW;
 use safetensors::Dtype;
 
 use crate::checkpoint::{self, Found, State, Tensor};
+use crate::config::RunConfig;
 use crate::error::Error;
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -107,4 +111,69 @@ pub fn device(wanted: crate::config::Device, threads: Option<usize>) -> Result<D
             )))
         }
     }
+}
+
+/// The model that a run trains. A named size takes the vocabulary of its tokenizer; a
+/// `config.json` and a model to start from keep their own, which must cover the tokenizer's ids.
+///
+/// # Errors
+/// [`Error::Config`] for an unknown name; whatever is wrong with a `config.json`; a tokenizer with
+/// more ids than the model.
+pub fn model_config(
+    run: &RunConfig,
+    vocab: Option<usize>,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Config, Error> {
+    let (mut config, fixed) = match &run.model.init_from {
+        Some(dir) => (hf::load(dir)?, true),
+        None => match Config::named(&run.model.name) {
+            Some(config) => (config, false),
+            None if run.model.name.ends_with(".json") => {
+                (Config::read(Path::new(&run.model.name))?, true)
+            }
+            None => {
+                return Err(Error::Config(format!(
+                    "--model {}: no such size; give one of {}, or a config.json",
+                    run.model.name,
+                    Config::NAMES.join(", ")
+                )));
+            }
+        },
+    };
+    if !fixed {
+        let V = vocab.unwrap_or(config.dims.V);
+        config = config.with_vocab(V);
+    }
+    if let Some(tokenizer) = tokenizer {
+        tokenizer.check_model(config.dims.V)?;
+        if !fixed {
+            (config.bos, config.eos) = (tokenizer.bos(), tokenizer.eos());
+        }
+    }
+    config.max_seq_len = config.max_seq_len.max(run.run.seq_len);
+    Ok(config)
+}
+
+/// The vocabulary that a plan counts with, where nothing is to be read or trained: that of the
+/// tokenizer to be, if a tokenizer is to be made.
+///
+/// # Errors
+/// Whatever is wrong with a tokenizer's file.
+pub fn planned_vocab(run: &RunConfig) -> Result<Option<usize>, Error> {
+    Ok(match &run.data.tokenizer {
+        crate::config::Tokenizer::Bpe => Some(run.data.vocab_size),
+        crate::config::Tokenizer::Bytes => Some(Tokenizer::bytes().vocab_size()),
+        crate::config::Tokenizer::File(path) => Some(Tokenizer::load(path)?.vocab_size()),
+    })
+}
+
+/// Looks at everything that a run reads before it writes anything.
+///
+/// # Errors
+/// The first input that is missing or of no known kind.
+pub fn check_inputs(run: &RunConfig) -> Result<(), Error> {
+    if !run.data.paths.is_empty() {
+        find_files(&run.data.paths)?;
+    }
+    model_config(run, None, None).map(|_| ())
 }

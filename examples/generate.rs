@@ -1,0 +1,82 @@
+//! Continues a prompt with a trained model, token by token as they are chosen.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use handgrad::data::tokenizer::Tokenizer;
+use handgrad::engine::{Device, Element, bf16};
+use handgrad::model::decode::Decoder;
+use handgrad::model::hf;
+use handgrad::model::llama::Llama;
+use handgrad::model::sample::Sampler;
+use handgrad::model::weights::Weights;
+use handgrad::train::args::{GenerateArgs, parse};
+use handgrad::train::config::{Dtype, LogLevel};
+use handgrad::train::progress::init_logging;
+use handgrad::train::{Error, Outcome, main_exit, report, session};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    main_exit(start())
+}
+
+fn start() -> Result<Outcome> {
+    let args: GenerateArgs = parse();
+    init_logging(LogLevel::Warn)?;
+    let dev = session::device(args.compute.device, args.compute.threads)?;
+    match args.compute.dtype {
+        Dtype::F32 => generate::<f32>(&dev, &args),
+        Dtype::Bf16 => generate::<bf16>(&dev, &args),
+    }
+}
+
+fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<Outcome> {
+    let config = hf::load(&args.model)?;
+    let tokenizer = Tokenizer::load(&args.model.join("tokenizer.json"))?;
+    tokenizer.check_model(config.dims.V)?;
+    let prompt = report::prompt_ids(&tokenizer, &args.prompt)?;
+    let context = config.max_seq_len;
+    if prompt.len() >= context {
+        let (n, most) = (prompt.len(), context - 1);
+        let text = format!("--prompt has {n} tokens: the model takes at most {most}; shorten it");
+        return Err(Error::Config(text).into());
+    }
+    let capacity = context.min(prompt.len() + args.max_new_tokens);
+    let model = Llama::<E>::new(dev, &config, capacity);
+    let mut weights = Weights::<E>::zeros(dev, model.table());
+    hf::read_weights(&args.model, model.table(), weights.master_mut())?;
+    weights.refresh();
+
+    let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };
+    let mut decoder = Decoder::<E>::new(dev, &model, capacity);
+    let mut text = tokenizer.decode_stream();
+    let mut out = std::io::stdout();
+    print(&mut out, &args.prompt)?;
+    let (w, count, eos) = (weights.view(), args.max_new_tokens, tokenizer.eos());
+    report::generate(
+        dev,
+        &model,
+        w,
+        &mut decoder,
+        &prompt,
+        count,
+        sampler,
+        args.seed,
+        eos,
+        |id| print(&mut out, &text.push(id)?),
+    )?;
+    print(&mut out, &text.finish()?)?;
+    print(&mut out, "\n")?;
+    Ok(Outcome::Done)
+}
+
+/// Text to stdout, at once.
+fn print(out: &mut std::io::Stdout, text: &str) -> std::result::Result<(), Error> {
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| Error::Io {
+        what: "cannot write to".to_string(),
+        path: "stdout".into(),
+        source,
+    })
+}
