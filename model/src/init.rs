@@ -61,17 +61,14 @@ fn mix(mut z: u64) -> u64 {
 /// Two independent standard normal values. The upper half of `bits` gives the radius, the lower
 /// the angle: two bits a quarter turn, the rest an angle in -pi/4..pi/4 beside it.
 fn normal_pair(bits: u64) -> [f64; 2] {
-    let uniform = ((bits >> 32) as f64 + 0.5) * 2f64.powi(-32);
+    let (high, low) = ((bits >> 32) as u32, bits as u32);
+    let uniform = (f64::from(high) + 0.5) * 2f64.powi(-32);
     let radius = (-2.0 * ln(uniform)).sqrt();
-    let turn = (bits as u32 & 0x3fff_ffff) as f64 + 0.5;
+    let turn = f64::from(low & 0x3fff_ffff) + 0.5;
     let angle = (turn * 2f64.powi(-30) - 0.5) * std::f64::consts::FRAC_PI_2;
     let (sin, cos) = sin_cos(angle);
-    let [x, y] = match (bits as u32) >> 30 {
-        0 => [cos, sin],
-        1 => [-sin, cos],
-        2 => [-cos, -sin],
-        _ => [sin, -cos],
-    };
+    let [x, y] = if low & 1 << 30 == 0 { [cos, sin] } else { [-sin, cos] };
+    let radius = if low & 1 << 31 == 0 { radius } else { -radius };
     [radius * x, radius * y]
 }
 

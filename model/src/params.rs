@@ -9,38 +9,38 @@ use engine::{Dims, Init, Slot, Table};
 /// starts smaller by 1/sqrt(2L), so that the stream's variance does not grow with depth.
 pub const INIT_STD: f32 = 0.02;
 
-/// Name of the embedding, [V, C].
+/// Name of the embedding, `[V, C]`.
 pub(crate) const EMBED: &str = "model.embed_tokens.weight";
-/// Name of an untied head, [V, C].
+/// Name of an untied head, `[V, C]`.
 pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Where the parameters of one block lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockSlots {
-    /// Gain before attention, [C].
+    /// Gain before attention, `[C]`.
     pub norm1: Slot,
-    /// Query, key and value, [(H + 2G) * D, C].
+    /// Query, key and value, `[(H + 2G) * D, C]`.
     pub qkv: Slot,
-    /// Output of attention, [C, H * D].
+    /// Output of attention, `[C, H * D]`.
     pub wo: Slot,
-    /// Gain before the feed-forward, [C].
+    /// Gain before the feed-forward, `[C]`.
     pub norm2: Slot,
-    /// Gate, then up, [2F, C].
+    /// Gate, then up, `[2F, C]`.
     pub gate_up: Slot,
-    /// Output of the feed-forward, [C, F].
+    /// Output of the feed-forward, `[C, F]`.
     pub down: Slot,
 }
 
 /// Where the parameters of a model lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// Embedding, [V, C].
+    /// Embedding, `[V, C]`.
     pub embed: Slot,
     /// The blocks, first layer first.
     pub blocks: Vec<BlockSlots>,
-    /// Gain before the head, [C].
+    /// Gain before the head, `[C]`.
     pub norm: Slot,
-    /// Head, [V, C]; the embedding itself if tied.
+    /// Head, `[V, C]`; the embedding itself if tied.
     pub head: Slot,
 }
 

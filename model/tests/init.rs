@@ -87,9 +87,19 @@ fn a_parameter_keeps_its_bits_whatever_else_the_table_holds() {
 #[test]
 fn bits_are_the_same_on_every_machine() {
     let mut table = Table::default();
-    let slot = table.push("w", &[5, 1], Init::Normal(1.0));
+    let slot = table.push("w", &[200_001, 1], Init::Normal(1.0));
     let weights = filled(&table, 0, 1);
-    let got: Vec<u32> = weights.get(slot).host().iter().map(|x| x.to_bits()).collect();
-    let want = [0x3e4d_4935, 0xbf4e_5c56, 0xbf69_7100, 0x3f1c_8dcd, 0xbf81_07a4];
-    assert_eq!(got, want);
+    let want = [
+        (0, 0x3e4d_4935),
+        (1, 0xbf4e_5c56),
+        (2, 0xbf69_7100),
+        (131071, 0x3fa1_5182),
+        (131072, 0xbe3b_c1f7),
+        (131073, 0xbe4f_0258),
+        (200000, 0x3fb9_6c41),
+    ];
+    for (i, bits) in want {
+        let x = weights.get(slot).host()[i];
+        assert_eq!(x.to_bits(), bits, "element {i}: {x}");
+    }
 }
