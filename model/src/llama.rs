@@ -7,7 +7,7 @@ use crate::cache::{Cache, Mode, Scratch};
 use crate::config::Config;
 use crate::params::{self, Slots};
 use engine::ops::loss::{self, Loss};
-use engine::ops::{embedding, rmsnorm, rope};
+use engine::ops::{embedding, linear, rmsnorm, rope};
 use engine::{Arena, Buf, Device, Element, Real, Slot, Table, View};
 
 /// A LLaMA without its weights: sizes, the parameter table, and the angles of RoPE.
@@ -107,6 +107,25 @@ impl<E: Element> Llama<E> {
         let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
         let logits = scratch.logits.view_mut();
         loss::forward(dev, logits, norm_NC, head_VC, batch.targets_N, self.config.dims.C)
+    }
+
+    /// Writes the logits of every token of the batch that [`Llama::forward`] has run: N rows of V.
+    /// For comparisons; training never holds them all.
+    ///
+    /// # Panics
+    /// If `logits_NV` has another length: a caller bug.
+    pub fn logits(
+        &self,
+        dev: &Device,
+        logits_NV: &mut Buf<E::Acc>,
+        weights: View<E>,
+        cache: &Cache<E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        self.last_norm(dev, weights, cache, scratch);
+        let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
+        let C = self.config.dims.C;
+        linear::forward_wide(dev, logits_NV.view_mut(), norm_NC, head_VC, C);
     }
 
     /// Loss of the batch that [`Llama::forward`] has run; adds the gradients of `scale` times the

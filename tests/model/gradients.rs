@@ -6,7 +6,7 @@ use model::cache::Mode;
 
 /// Largest error of any parameter element, relative to the largest gradient of its tensor.
 fn worst_error(dims: Dims, tied: bool, B: usize, T: usize, mode: Mode, break_it: bool) -> f64 {
-    let mut bench = Bench::<f64>::new(&config(dims, tied), B, T, mode, 2);
+    let mut bench = Bench::<f64>::new(&config(dims, tied), B, T, mode, 1);
     bench.step();
     if break_it {
         let slot = bench.model.table().rows()[2].slot;
