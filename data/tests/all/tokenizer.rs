@@ -199,7 +199,10 @@ fn long_texts_encode_as_if_whole() {
     let joined = stories.join("\n\n\r\n  \n");
     assert!(joined.len() > 1 << 18);
     let spaces = format!("{}x{}", " \n".repeat(100_000), "\n".repeat(100_000));
-    for tokenizer in [&*TRAINED, &*BYTES] {
+    // One that knows runs of line ends and of spaces.
+    let runs = Tokenizer::train_bpe([Ok(joined.repeat(2) + &spaces)], 500, &mut |_, _| {}).unwrap();
+    assert_eq!(runs.encode("\n\n\n\n").unwrap().len(), 1);
+    for tokenizer in [&*TRAINED, &*BYTES, &runs] {
         let whole = tokenizers::Tokenizer::from_bytes(tokenizer.json()).unwrap();
         for text in [&joined, &spaces] {
             let expected = whole.encode_fast(text.as_str(), false).unwrap();
