@@ -210,7 +210,7 @@ fn gather(t: &mut Teller) {
     } else {
         t.say(&[
             "Each of them took {half}, and they gave the last {fruit} to {his} mother.",
-            "`Each of us gets {half}, and one {fruit} is left,` said {friend}. They gave it to a {color} bird.",
+            "`Each of us gets {half}, and one {fruit} is left,` said {friend}. They gave it to {a color} bird.",
         ]);
     }
     t.good_night();
@@ -290,7 +290,7 @@ fn market(t: &mut Teller) {
     ]);
     t.say(&[
         "{Hero} counted {his} coins with care.",
-        "{He} put the coins on the table, one by one.",
+        "{Hero} put the coins on the table, one by one.",
     ]);
     t.paragraph();
     t.say(&[
@@ -308,7 +308,7 @@ fn market(t: &mut Teller) {
     t.say(&[
         "With the rest of the money they bought something sweet and shared it.",
         "{Hero} kept the rest for another day.",
-        "{He} gave what was left to {his} mother, and she was proud of {him}.",
+        "{Hero} gave what was left to {his} mother, who was proud of {him}.",
     ]);
     t.good_night();
 }
@@ -415,7 +415,7 @@ fn share_and_repay(t: &mut Teller) {
     t.set("end", end);
     t.say(&[
         "{Time}, {hero} and {friend} went on a long walk to {place}. At noon they sat down to eat.",
-        "{Time}, they climbed up the path to {place}. When they were hungry, they sat down on a log.",
+        "{Time}, they walked along the path to {place}. When they were hungry, they sat down on a log.",
     ]);
     t.say(&[
         "{Hero} had brought some {food}. But {friend} looked into {fhis} bag, and there was no food in it.",
@@ -780,7 +780,7 @@ fn broken_cup(t: &mut Teller) {
     ]);
     t.say(&[
         "{His} mother believed {him} and swept the floor.",
-        "She said nothing and picked up the pieces.",
+        "{His} mother said nothing and picked up the pieces.",
     ]);
     t.paragraph();
     t.say(&[
@@ -793,10 +793,10 @@ fn broken_cup(t: &mut Teller) {
     ]);
     t.say(&[
         "So {hero} went to {his} mother. `It was not {excuse}. I broke the {dish}, and I am sorry.`",
-        "{He} told {his} mother that it had not been {excuse}. `I did it myself,` {he} said. `I am sorry.`",
+        "{Hero} told {his} mother that it had not been {excuse}. `I did it myself,` {he} said. `I am sorry.`",
     ]);
     t.say(&[
-        "She gave {him} a hug. `A {dish} can break,` she said, `but I am proud that you told me the truth.`",
+        "{His} mother gave {him} a hug. `A {dish} can break,` she said, `but I am proud that you told me the truth.`",
         "`Thank you for telling me the truth,` said {his} mother. `That means more to me than any {dish}.`",
     ]);
     t.say(&[

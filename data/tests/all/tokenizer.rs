@@ -1,0 +1,357 @@
+use std::path::Path;
+
+use data::Error;
+use data::stories::Stories;
+use data::tokenizer::Tokenizer;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+use crate::{assert_says, names};
+
+static TRAINED: LazyLock<Tokenizer> = LazyLock::new(|| train(600));
+static BYTES: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::bytes);
+
+fn train(vocab_size: usize) -> Tokenizer {
+    Tokenizer::train_bpe(Stories::new(1).documents(500), vocab_size, &mut |_, _| {}).unwrap()
+}
+
+fn piece(tokenizer: &Tokenizer, id: u32) -> String {
+    let json: Value = serde_json::from_str(tokenizer.json()).unwrap();
+    let vocab = json["model"]["vocab"].as_object().unwrap();
+    vocab.iter().find(|(_, v)| v.as_u64() == Some(id.into())).unwrap().0.clone()
+}
+
+/// Checks that `text` comes back, whole and as a stream.
+fn assert_round_trip(tokenizer: &Tokenizer, text: &str) {
+    let ids = tokenizer.encode(text).unwrap();
+    assert!(ids.iter().all(|&id| id > 2), "a special token for {text:?}");
+    assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+    assert_eq!(streamed(tokenizer, &ids), text);
+}
+
+fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut stream = tokenizer.decode_stream();
+    let shown: String = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+    shown + &stream.finish().unwrap()
+}
+
+/// Text full of what tokenizers get wrong.
+fn hostile() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        any::<char>().prop_map(String::from),
+        proptest::sample::select(vec![
+            " ",
+            "  ",
+            "\n",
+            "\r\n",
+            "\t",
+            "\u{2581}",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{0}",
+            "\u{FEFF}",
+            "7",
+            "1234",
+            "\u{664}",
+            "\u{bd}",
+            "the",
+            " Once",
+            "'s",
+            "</s>",
+            "<s>",
+            "<unk>",
+            "<0x41>",
+            "\u{FFFD}",
+            "e\u{301}",
+            "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}",
+            "\u{4e2d}\u{6587}",
+            "\u{928}\u{93f}",
+            "\u{1F1E9}\u{1F1EA}",
+        ])
+        .prop_map(String::from),
+    ];
+    proptest::collection::vec(part, 0..30).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn every_text_comes_back(text in prop_oneof![hostile(), any::<String>()]) {
+        assert_round_trip(&TRAINED, &text);
+        assert_round_trip(&BYTES, &text);
+    }
+
+    /// A stream shows what the whole decodes to, whatever the ids, as far as that is valid text.
+    #[test]
+    fn streams_show_only_whole_characters(ids in proptest::collection::vec(0u32..259, 0..40)) {
+        let mut stream = BYTES.decode_stream();
+        for &id in &ids {
+            let new = stream.push(id).unwrap();
+            assert!(!new.ends_with('\u{FFFD}'));
+        }
+        prop_assert_eq!(streamed(&BYTES, &ids), BYTES.decode(&ids).unwrap());
+    }
+}
+
+#[test]
+fn vocabulary_is_laid_out_as_llamas() {
+    let json: Value = serde_json::from_str(TRAINED.json()).unwrap();
+    let vocab = &json["model"]["vocab"];
+    let layout =
+        [("<unk>", 0), ("<s>", 1), ("</s>", 2), ("<0x00>", 3), ("<0x0A>", 13), ("<0xFF>", 258)];
+    for (token, id) in layout {
+        assert_eq!(vocab[token], id);
+    }
+    assert_eq!(TRAINED.vocab_size(), 600);
+    assert_eq!(json["model"]["byte_fallback"], true);
+    assert_eq!((TRAINED.bos(), TRAINED.eos()), (Some(1), Some(2)));
+    assert_eq!((BYTES.bos(), BYTES.eos(), BYTES.vocab_size()), (Some(1), Some(2), 259));
+}
+
+#[test]
+fn bytes_are_their_value_plus_three() {
+    for byte in 0..128u8 {
+        let text = char::from(byte).to_string();
+        assert_eq!(BYTES.encode(&text).unwrap(), [u32::from(byte) + 3]);
+    }
+    let text = "\u{4e2d}\u{e4}\u{1F600}";
+    let expected: Vec<u32> = text.bytes().map(|b| u32::from(b) + 3).collect();
+    assert_eq!(BYTES.encode(text).unwrap(), expected);
+    let all: Vec<u32> = (3..259).collect();
+    assert_eq!(
+        BYTES.decode(&all).unwrap(),
+        String::from_utf8_lossy(&(0..=255).collect::<Vec<u8>>())
+    );
+}
+
+#[test]
+fn every_digit_stands_alone_and_unseen_characters_are_bytes() {
+    let ids = TRAINED.encode("in 1987, 12 apples").unwrap();
+    let digits: Vec<String> = ids.iter().map(|&id| piece(&TRAINED, id)).collect();
+    let digits: Vec<&String> = digits.iter().filter(|p| p.contains(char::is_numeric)).collect();
+    assert_eq!(digits, ["1", "9", "8", "7", "1", "2"]);
+    let json: Value = serde_json::from_str(TRAINED.json()).unwrap();
+    for (token, id) in json["model"]["vocab"].as_object().unwrap() {
+        let long = token.chars().count() > 1 && id.as_u64() > Some(258);
+        assert!(!long || !token.contains(char::is_numeric), "{token}");
+    }
+    let ids = TRAINED.encode("\u{4e2d}").unwrap();
+    assert_eq!(ids, [0xE4 + 3, 0xB8 + 3, 0xAD + 3]);
+}
+
+#[test]
+fn common_words_become_one_token() {
+    let ids = TRAINED.encode(" the friend").unwrap();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    let text = Stories::story(99, 0);
+    let ids = TRAINED.encode(&text).unwrap();
+    assert!(
+        text.len() as f64 / ids.len() as f64 > 2.2,
+        "{} tokens of {} bytes",
+        ids.len(),
+        text.len()
+    );
+}
+
+/// The result must not hang on threads, runs or the order of hash maps, so its hash is pinned.
+#[test]
+fn training_is_deterministic() {
+    for threads in [1, 2, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let again = pool.install(|| train(600));
+        assert_eq!(again.json(), TRAINED.json());
+    }
+    assert_eq!(TRAINED.hash(), "0b85a93945c0d0f4");
+    assert_eq!(BYTES.hash(), "d35d71c09b86c20e");
+}
+
+#[test]
+fn training_reports_progress_and_stops_when_nothing_repeats() {
+    let mut heard = Vec::new();
+    let text = "ab ab ab cd cd xyz";
+    let tokenizer =
+        Tokenizer::train_bpe([Ok(text.to_string())], 400, &mut |done, of| heard.push((done, of)))
+            .unwrap();
+    // a b c d x y z and the space; "ab", " ab", "cd", " cd" by count.
+    assert_eq!(tokenizer.vocab_size(), 259 + 8 + 4);
+    assert_eq!(heard, [(268, 400), (269, 400), (270, 400), (271, 400)]);
+    assert_eq!(tokenizer.encode(" ab cd ab").unwrap().len(), 3);
+}
+
+/// A small vocabulary goes to the characters that come most; the others stay bytes.
+#[test]
+fn rare_characters_do_not_crowd_out_merges() {
+    let rare: String = (0x4e00..0x4f00u32).filter_map(char::from_u32).collect();
+    let text = format!("{rare}{}", "hello hello ".repeat(100));
+    let tokenizer = Tokenizer::train_bpe([Ok(text.clone())], 275, &mut |_, _| {}).unwrap();
+    let json: Value = serde_json::from_str(tokenizer.json()).unwrap();
+    let vocab = json["model"]["vocab"].as_object().unwrap();
+    assert_eq!(vocab.keys().filter(|token| token.chars().count() == 1).count(), 8);
+    assert_eq!(tokenizer.encode(" hello").unwrap().len(), 1);
+    assert_round_trip(&tokenizer, &text);
+}
+
+/// Long texts are cut for speed; the cuts must not show in the ids.
+#[test]
+fn long_texts_encode_as_if_whole() {
+    let stories: Vec<String> = Stories::new(8).take(400).collect();
+    let joined = stories.join("\n\n\r\n  \n");
+    assert!(joined.len() > 1 << 18);
+    let spaces = format!("{}x{}", " \n".repeat(100_000), "\n".repeat(100_000));
+    // One that knows runs of line ends and of spaces.
+    let runs = Tokenizer::train_bpe([Ok(joined.repeat(2) + &spaces)], 500, &mut |_, _| {}).unwrap();
+    assert_eq!(runs.encode("\n\n\n\n").unwrap().len(), 1);
+    for tokenizer in [&*TRAINED, &*BYTES, &runs] {
+        let whole = tokenizers::Tokenizer::from_bytes(tokenizer.json()).unwrap();
+        for text in [&joined, &spaces] {
+            let expected = whole.encode_fast(text.as_str(), false).unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap(), expected.get_ids());
+            let batch = tokenizer.encode_batch(&[text.clone(), String::new()]).unwrap();
+            assert_eq!(batch, [expected.get_ids().to_vec(), vec![]]);
+        }
+    }
+}
+
+#[test]
+fn saved_and_loaded_is_the_same() {
+    for tokenizer in [&*TRAINED, &*BYTES] {
+        let dir = TempDir::new().unwrap();
+        tokenizer.save(dir.path()).unwrap();
+        assert_eq!(names(dir.path()), ["tokenizer.json", "tokenizer_config.json"]);
+        let loaded = Tokenizer::load(&dir.path().join("tokenizer.json")).unwrap();
+        assert_eq!((loaded.hash(), loaded.json()), (tokenizer.hash(), tokenizer.json()));
+        assert_eq!((loaded.bos(), loaded.eos()), (Some(1), Some(2)));
+        let text = "Once upon a time \u{4e2d} 12\n\n  x";
+        assert_eq!(loaded.encode(text).unwrap(), tokenizer.encode(text).unwrap());
+        let config = std::fs::read_to_string(dir.path().join("tokenizer_config.json")).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["eos_token"], "</s>");
+        assert_eq!(config["clean_up_tokenization_spaces"], false);
+        let again = TempDir::new().unwrap();
+        loaded.save(again.path()).unwrap();
+        for name in names(dir.path()) {
+            let bytes = |d: &TempDir| std::fs::read(d.path().join(&name)).unwrap();
+            assert_eq!(bytes(&dir), bytes(&again), "{name}");
+        }
+    }
+}
+
+/// A tokenizer as Meta's converted ones are: U+2581 for spaces, one of them put in front.
+fn metaspace(folder: &Path) -> Tokenizer {
+    let mut vocab =
+        json!({"<unk>": 0, "<s>": 1, "</s>": 2, "\u{2581}": 259, "a": 260, "\u{2581}a": 261});
+    for byte in 0..=255u32 {
+        vocab[format!("<0x{byte:02X}>")] = json!(byte + 3);
+    }
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+    };
+    let file = json!({
+        "version": "1.0", "truncation": {"direction": "Right", "max_length": 4, "strategy":
+        "LongestFirst", "stride": 0}, "padding": null,
+        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u{2581}"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}]},
+        "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "fuse_unk": true,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "byte_fallback": true, "vocab": vocab, "merges": [["\u{2581}", "a"]]}});
+    let path = folder.join("tokenizer.json");
+    std::fs::write(&path, file.to_string()).unwrap();
+    Tokenizer::load(&path).unwrap()
+}
+
+#[test]
+fn a_foreign_tokenizer_streams_its_leading_space() {
+    let dir = TempDir::new().unwrap();
+    let tokenizer = metaspace(dir.path());
+    let ids = tokenizer.encode("a a \u{4e2d}a").unwrap();
+    assert_eq!(ids, [261, 261, 259, 0xE4 + 3, 0xB8 + 3, 0xAD + 3, 260], "neither cut nor padded");
+    let mut stream = tokenizer.decode_stream();
+    let shown: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+    assert_eq!(shown, ["a", " a", " ", "", "", "\u{4e2d}", "a"]);
+    assert_eq!(streamed(&tokenizer, &[1, 261, 261, 2]), "a a");
+    // A broken character shows when it is sure to be broken, and spoils nothing shown before.
+    assert_eq!(
+        streamed(&tokenizer, &[0xE4 + 3, 0xB8 + 3, 0xAD + 3, 0xE4 + 3, 260]),
+        "\u{4e2d}\u{FFFD}a"
+    );
+    assert_eq!(streamed(&tokenizer, &[260, 0xE4 + 3]), "a\u{FFFD}");
+    let long = "a\n".repeat(100_000);
+    let prepended = tokenizer.encode(&long).unwrap().iter().filter(|&&id| id == 261).count();
+    assert_eq!(prepended, 1, "a foreign tokenizer gets its text whole");
+}
+
+#[test]
+fn names_of_special_tokens_come_from_the_config_or_the_usual_ones() {
+    let dir = TempDir::new().unwrap();
+    let config = r#"{"bos_token": {"content": "a"}, "eos_token": "<unk>"}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+    let tokenizer = metaspace(dir.path());
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(260), Some(0)));
+    let other = TempDir::new().unwrap();
+    let json = TRAINED.json().replace("</s>", "<|endoftext|>").replace("\"<s>\"", "\"<x>\"");
+    std::fs::write(other.path().join("tokenizer.json"), json).unwrap();
+    let tokenizer = Tokenizer::load(&other.path().join("tokenizer.json")).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (None, Some(2)));
+}
+
+#[test]
+fn missing_tokenizer() {
+    let error = Tokenizer::load(Path::new("nowhere/tokenizer.json")).err().unwrap();
+    assert_says(&error, &["cannot read nowhere/tokenizer.json", "check the path"]);
+}
+
+#[test]
+fn tokenizer_that_does_not_parse() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    for bad in ["", "{}", "not json", "{\"model\": {\"type\": \"BPE\"}}"] {
+        std::fs::write(&path, bad).unwrap();
+        let error = Tokenizer::load(&path).err().unwrap();
+        assert_says(
+            &error,
+            &["tokenizer.json: not a usable tokenizer", "Hugging Face tokenizer.json"],
+        );
+    }
+    std::fs::write(&path, b"{\xFF}").unwrap();
+    assert_says(
+        &Tokenizer::load(&path).err().unwrap(),
+        &["tokenizer.json: invalid UTF-8 at byte 1"],
+    );
+    std::fs::write(&path, TRAINED.json()).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), "{").unwrap();
+    let error = Tokenizer::load(&path).err().unwrap();
+    assert_says(&error, &["tokenizer_config.json: not a usable tokenizer"]);
+}
+
+#[test]
+fn tokenizer_larger_than_the_model() {
+    TRAINED.check_model(600).unwrap();
+    let error = TRAINED.check_model(599).unwrap_err();
+    assert_says(&error, &["tokenizer has 600 tokens", "vocab_size is 599", "at least 600"]);
+}
+
+#[test]
+fn training_errors() {
+    let small = Tokenizer::train_bpe([Ok("x".to_string())], 259, &mut |_, _| {}).err().unwrap();
+    assert_says(&small, &["vocabulary of 259 is too small", "at least 260", "byte-level"]);
+    let empty = Tokenizer::train_bpe([], 300, &mut |_, _| {}).err().unwrap();
+    assert_says(&empty, &["text to train a tokenizer on", "not empty"]);
+    let broken = [Ok("x".to_string()), Err(Error::Empty { origin: "a.txt".to_string() })];
+    let error = Tokenizer::train_bpe(broken, 300, &mut |_, _| {}).err().unwrap();
+    assert_says(&error, &["a.txt"]);
+}
+
+#[test]
+fn unwritable_folder() {
+    let error = BYTES.save(Path::new("nowhere")).unwrap_err();
+    assert_says(&error, &["cannot write nowhere/tokenizer.json", "check that the folder exists"]);
+}
