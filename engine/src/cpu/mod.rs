@@ -1,5 +1,6 @@
 //! The CPU device: threads, scratch memory, vectors, and the matrix product.
 
+pub mod ceiling;
 pub mod gemm;
 pub mod simd;
 pub mod tiles;
