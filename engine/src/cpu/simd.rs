@@ -87,9 +87,9 @@ pub trait Vector:
 {
     type Scalar: Real;
     const LANES: usize;
-    /// Rows of a matrix-product tile.
+    /// Rows of a matrix-product tile; divides 48.
     const MR: usize;
-    /// Columns of a matrix-product tile.
+    /// Columns of a matrix-product tile; divides 32.
     const NR: usize;
 
     fn splat(x: Self::Scalar) -> Self;
@@ -478,8 +478,8 @@ mod arm {
     impl Vector for Neon {
         type Scalar = f32;
         const LANES: usize = 4;
-        const MR: usize = 8;
-        const NR: usize = 12;
+        const MR: usize = 12;
+        const NR: usize = 8;
 
         #[inline(always)]
         fn splat(x: f32) -> Self {
@@ -564,7 +564,7 @@ mod arm {
         }
         #[inline(always)]
         fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
-            tile::<Self, 8, 3>(a, b, k, put)
+            tile::<Self, 12, 2>(a, b, k, put)
         }
     }
 }
