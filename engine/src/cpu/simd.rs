@@ -113,7 +113,7 @@ pub trait Vector:
     /// Sum of the lanes, in an order that the set fixes.
     fn sum(self) -> Self::Scalar;
     fn max_lane(self) -> Self::Scalar;
-    /// One tile of a matrix product, see [`tile`].
+    /// One tile of a matrix product, the sum over k of a times b: `put(row, column, sums)`.
     fn tile(
         a: Rows<'_, Self::Scalar>,
         b: &[Self::Scalar],
