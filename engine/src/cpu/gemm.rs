@@ -196,6 +196,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Kernel<E::Acc> for Block<'_, '_, E, A
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(mut self) {
+        const { assert!(HELD.is_multiple_of(V::NR) && NR_MAX.is_multiple_of(V::NR)) };
         let (K, rows, cols) = (self.a.cols, self.c.rows(), self.c.cols());
         let kc = K.div_ceil(K.div_ceil(KC));
         let in_place = E::as_acc(&[]).is_some();

@@ -87,9 +87,9 @@ pub trait Vector:
 {
     type Scalar: Real;
     const LANES: usize;
-    /// Rows of a matrix-product tile.
+    /// Rows of a matrix-product tile; divides 48.
     const MR: usize;
-    /// Columns of a matrix-product tile.
+    /// Columns of a matrix-product tile; divides 32.
     const NR: usize;
 
     fn splat(x: Self::Scalar) -> Self;
@@ -113,7 +113,7 @@ pub trait Vector:
     /// Sum of the lanes, in an order that the set fixes.
     fn sum(self) -> Self::Scalar;
     fn max_lane(self) -> Self::Scalar;
-    /// One tile of a matrix product, see [`tile`].
+    /// One tile of a matrix product, the sum over k of a times b: `put(row, column, sums)`.
     fn tile(
         a: Rows<'_, Self::Scalar>,
         b: &[Self::Scalar],
@@ -171,7 +171,7 @@ fn tile<V: Vector, const M: usize, const N: usize>(
 }
 
 /// e^x in f32: x = n*ln2 + r, a degree-6 polynomial in r, scaled by 2^n. Relative error at most
-/// 2e-7 (tested). 0 below -87.33, at most 2.4e38 above; NaN stays NaN.
+/// 2e-7 (tested). 0 below -87.33, 2.406e38 above 88.37; NaN stays NaN.
 #[inline(always)]
 fn exp_f32<V: Vector<Scalar = f32>>(x: V) -> V {
     const LOWEST: f32 = -87.336_54;
@@ -181,9 +181,10 @@ fn exp_f32<V: Vector<Scalar = f32>>(x: V) -> V {
     // ln2 in two parts, the first with few bits, so that n * HI is exact.
     let r = n.mul_add(c(-0.693_359_4), bounded);
     let r = n.mul_add(c(2.121_944_4e-4), r);
-    // Taylor to the sixth power: |r| <= ln2/2, remainder 1.2e-7 * r/r^... below one ulp.
-    let mut p = c(1.0 / 720.0);
-    for k in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+    // The polynomial with the least relative error for |r| <= ln2/2, 3.7e-9, among those that
+    // start with 1 + r. Taylor's errs by 1.7e-7 there, twice as much as all roundings.
+    let mut p = c(0.001_381_458_4);
+    for k in [0.008_368_724, 0.041_668_39, 0.166_665_21, 0.499_999_94, 1.0, 1.0] {
         p = p.mul_add(r, c(k));
     }
     (p * n.pow2()).zero_where_lt(x, c(LOWEST))
@@ -477,8 +478,8 @@ mod arm {
     impl Vector for Neon {
         type Scalar = f32;
         const LANES: usize = 4;
-        const MR: usize = 8;
-        const NR: usize = 12;
+        const MR: usize = 12;
+        const NR: usize = 8;
 
         #[inline(always)]
         fn splat(x: f32) -> Self {
@@ -563,7 +564,7 @@ mod arm {
         }
         #[inline(always)]
         fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
-            tile::<Self, 8, 3>(a, b, k, put)
+            tile::<Self, 12, 2>(a, b, k, put)
         }
     }
 }

@@ -17,6 +17,12 @@ const TASKS: usize = 16;
 /// Widest panel of any instruction set, so that scratch lengths do not depend on it.
 const PANEL: usize = 32;
 
+/// Blocks are whole tiles, and panels no wider than scratch is sized for.
+const fn blocks_fit<V: Vector>() {
+    assert!(QUERIES.is_multiple_of(V::MR) && KEYS.is_multiple_of(V::NR));
+    assert!(PANEL.is_multiple_of(V::NR));
+}
+
 /// Keys, or head widths, rounded up to whole blocks or panels.
 fn keys_up(T: usize) -> usize {
     T.next_multiple_of(KEYS)
@@ -267,6 +273,7 @@ impl<E: Element> Kernel<E::Acc> for Forward<'_, '_, E> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(mut self) {
+        const { blocks_fit::<V>() };
         let D = self.D;
         let (Dp, keys) = (D.next_multiple_of(V::NR), self.q0 + self.o.rows());
         let padded = keys_up(keys);
@@ -406,6 +413,7 @@ impl<E: Element> Kernel<E::Acc> for BackwardInto<'_, '_, E> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(mut self) {
+        const { blocks_fit::<V>() };
         let Backward { T, D, group, .. } = self.task;
         let (Dp, padded) = (D.next_multiple_of(V::NR), keys_up(T));
         let (k_columns, rest) = self.scratch.split_at_mut(padded * Dp);

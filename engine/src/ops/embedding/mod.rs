@@ -1,4 +1,4 @@
-//! Embedding: row n of x is row token[n] of the table. Cached: nothing but the token ids.
+//! Embedding: row n of x is row `token[n]` of the table. Cached: nothing but the token ids.
 
 mod cpu;
 pub mod reference;
@@ -23,7 +23,7 @@ pub fn forward<E: Element>(
     }
 }
 
-/// Adds row n of dx_NC to row token[n] of dw_acc_VC, in ascending n.
+/// Adds row n of dx_NC to row `token[n]` of dw_acc_VC, in ascending n.
 ///
 /// # Panics
 /// If lengths disagree with C, or an id is not a row of dw_acc_VC: a caller bug.

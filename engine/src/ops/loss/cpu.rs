@@ -105,7 +105,7 @@ impl<R: Real> Kernel<R> for Softmax<'_, R> {
     }
 }
 
-/// Largest element; NaN if any is NaN.
+/// Largest element. May pass over NaN; the sum of exponentials does not.
 #[inline(always)]
 fn max_of<R: Real, V: Vector<Scalar = R>>(row: &[R]) -> R {
     let whole = row.len() / V::LANES * V::LANES;

@@ -1,5 +1,5 @@
 //! Linear head and softmax cross-entropy in one: logits = x W^T, loss = sum over rows of
-//! log-sum-exp(logits) - logits[target], in nats. Logits exist for a chunk of rows at a time, and
+//! log-sum-exp(logits) - `logits[target]`, in nats. Logits exist for a chunk of rows at a time, and
 //! their gradient replaces them there, so no head product is computed twice.
 //! Cached: nothing.
 

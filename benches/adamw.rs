@@ -1,0 +1,35 @@
+//! AdamW over flat arenas, alone and with a bf16 copy of the weights.
+
+mod common;
+
+use common::{Bench, Work, numbers};
+use engine::ops::adamw::{Step, step};
+use engine::{Element, Init, Table, bf16};
+
+const STEP: Step = Step { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, clip: 0.5, t: 100 };
+
+fn main() {
+    let mut bench = Bench::new();
+    for P in [15_191_712, 41_689_600] {
+        run::<f32>(&mut bench, P, false);
+        run::<bf16>(&mut bench, P, true);
+    }
+}
+
+/// `P` parameters: w, m and v are read and written, g is read, the copy is written.
+fn run<E: Element<Acc = f32>>(bench: &mut Bench, P: usize, copies: bool) {
+    let dev = &bench.dev.clone();
+    let mut table = Table::default();
+    let decays = &[(table.push("w", &[P, 1], Init::Ones), 0.1)];
+    let bytes = P * (7 * size_of::<f32>() + if copies { size_of::<E>() } else { 0 });
+    bench.run(&format!("adamw/step/cpu/{}/P{P}", E::NAME), Work::Bytes(bytes), || {
+        let [mut w, mut m, g] = [(); 3].map(|()| numbers::<f32>(P));
+        let mut v: Vec<f32> = g.iter().map(|g| g * g).collect();
+        let mut copy = numbers::<E>(if copies { P } else { 0 });
+        move || {
+            let copy = copies.then(|| (&mut copy[..]).into());
+            let [w, m, v] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
+            step::<E>(dev, w, copy, m, v, (&g[..]).into(), decays, STEP)
+        }
+    });
+}

@@ -1,0 +1,33 @@
+//! Embedding, forward and backward.
+
+mod common;
+
+use common::{Bench, MODELS, V, Work, numbers};
+use engine::ops::embedding::{backward, forward};
+use engine::{Element, bf16};
+
+const N: usize = 4096;
+
+fn main() {
+    let mut bench = Bench::new();
+    for C in MODELS.map(|model| model.C) {
+        run::<f32>(&mut bench, C);
+        run::<bf16>(&mut bench, C);
+    }
+}
+
+fn run<E: Element>(bench: &mut Bench, C: usize) {
+    let dev = &bench.dev.clone();
+    let (name, row) = (E::NAME, N * C * size_of::<E>());
+    let tokens: &[u32] = &(0..N as u32).map(|n| n * 7919 % V as u32).collect::<Vec<_>>();
+    bench.run(&format!("embedding/forward/cpu/{name}/N{N}_C{C}"), Work::Bytes(2 * row), || {
+        let (mut x, w) = (numbers::<E>(N * C), numbers::<E>(V * C));
+        move || forward(dev, (&mut x[..]).into(), tokens, (&w[..]).into(), C)
+    });
+    // Reads dx, reads and writes as many rows of dw.
+    let bytes = row + 2 * N * C * size_of::<E::Acc>();
+    bench.run(&format!("embedding/backward/cpu/{name}/N{N}_C{C}"), Work::Bytes(bytes), || {
+        let (dx, mut dw) = (numbers::<E>(N * C), numbers::<E::Acc>(V * C));
+        move || backward(dev, (&mut dw[..]).into(), (&dx[..]).into(), tokens, C)
+    });
+}

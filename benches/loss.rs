@@ -1,0 +1,41 @@
+//! Linear head and cross-entropy: the loss alone, and with its gradients.
+
+mod common;
+
+use common::{Bench, MODELS, V, Work, numbers};
+use engine::ops::loss::{chunk_rows, forward, forward_backward};
+use engine::{Element, bf16};
+
+const N: usize = 256;
+
+fn main() {
+    let mut bench = Bench::new();
+    for C in MODELS.map(|model| model.C) {
+        run::<f32>(&mut bench, C);
+        run::<bf16>(&mut bench, C);
+    }
+}
+
+fn run<E: Element>(bench: &mut Bench, C: usize) {
+    let dev = &bench.dev.clone();
+    let (name, shape, flop) = (E::NAME, format!("N{N}_C{C}_V{V}"), 2 * N * C * V);
+    let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
+    let inputs = || (numbers::<E>(N * C), numbers::<E>(V * C));
+    let logits = || numbers::<E::Acc>(chunk_rows(N, V) * V);
+    bench.run(&format!("loss/forward/cpu/{name}/{shape}"), Work::Flop(flop), || {
+        let ((x, w), mut logits) = (inputs(), logits());
+        move || {
+            let logits = (&mut logits[..]).into();
+            forward(dev, logits, (&x[..]).into(), (&w[..]).into(), targets, C);
+        }
+    });
+    bench.run(&format!("loss/forward_backward/cpu/{name}/{shape}"), Work::Flop(3 * flop), || {
+        let ((x, w), mut logits) = (inputs(), logits());
+        let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(V * C));
+        move || {
+            let (dx, dw) = ((&mut dx[..]).into(), (&mut dw[..]).into());
+            let (logits, x, w) = ((&mut logits[..]).into(), (&x[..]).into(), (&w[..]).into());
+            forward_backward(dev, dx, dw, logits, x, w, targets, 1.0 / N as f64, C);
+        }
+    });
+}

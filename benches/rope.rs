@@ -1,0 +1,31 @@
+//! Rotary position embedding of queries and keys, forward and backward.
+
+mod common;
+
+use common::{Bench, MODELS, Model, Work, numbers};
+use engine::ops::rope::{backward_inplace, forward_inplace, table};
+use engine::{Element, bf16};
+
+fn main() {
+    let mut bench = Bench::new();
+    for model in MODELS {
+        run::<f32>(&mut bench, model);
+        run::<bf16>(&mut bench, model);
+    }
+}
+
+fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
+    let dev = &bench.dev.clone();
+    let (N, S, heads) = (4096, (H + 2 * G) * D, H + G);
+    let (name, shape) = (E::NAME, format!("N{N}_T{T}_H{H}_G{G}_D{D}"));
+    let bytes = 2 * N * heads * D * size_of::<E>();
+    let prepare = || (numbers::<E>(N * S), table::<E::Acc>(dev, T, D, 10000.0));
+    bench.run(&format!("rope/forward/cpu/{name}/{shape}"), Work::Bytes(bytes), || {
+        let (mut x, table) = prepare();
+        move || forward_inplace(dev, (&mut x[..]).into(), table.view(), S, heads, D)
+    });
+    bench.run(&format!("rope/backward/cpu/{name}/{shape}"), Work::Bytes(bytes), || {
+        let (mut x, table) = prepare();
+        move || backward_inplace(dev, (&mut x[..]).into(), table.view(), S, heads, D)
+    });
+}

@@ -1,0 +1,125 @@
+//! What this machine can do at best, measured: the denominators of every share that benches and
+//! the training loop print. Best of several short rounds, because a round that other programs
+//! disturb says nothing about the machine.
+
+use super::Cpu;
+use super::simd::{Kernel, Vector};
+use crate::buf::Buf;
+use crate::device::Device;
+use crate::element::{Element, Real};
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Rounds of a measurement.
+const ROUNDS: usize = 12;
+/// Multiply-adds in a chain per round: some milliseconds.
+const LINKS: usize = 1 << 20;
+/// Elements in a task of the triad.
+const TASK: usize = 1 << 16;
+
+/// FLOP/s of f32 multiply-adds on all threads, with every operand in a register. Takes about
+/// 50 ms.
+pub fn fma_flops(cpu: &Cpu) -> f64 {
+    let round = || {
+        let start = Instant::now();
+        let flops = cpu.pool.broadcast(|_| f32::dispatch(cpu.isa(), Chains));
+        flops.iter().sum::<f64>() / start.elapsed().as_secs_f64()
+    };
+    (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
+}
+
+/// Independent chains of multiply-adds: as many as the tile of a matrix product has, which is
+/// enough to hide their latency and few enough to stay in registers. Returns FLOP.
+struct Chains;
+
+impl Kernel<f32> for Chains {
+    type Out = f64;
+    #[inline(always)]
+    fn run<V: Vector<Scalar = f32>>(self) -> f64 {
+        if V::MR * V::NR / V::LANES > 12 { chains::<V, 24>() } else { chains::<V, 12>() }
+    }
+}
+
+#[inline(always)]
+fn chains<V: Vector<Scalar = f32>, const N: usize>() -> f64 {
+    // x = x/2 + 1/2 stays at 1, far from denormals and infinities.
+    let half = V::splat(black_box(0.5));
+    let mut x = [V::splat(black_box(1.0)); N];
+    for _ in 0..LINKS {
+        for i in 0..N {
+            x[i] = x[i].mul_add(half, half);
+        }
+    }
+    black_box(x.map(V::sum));
+    (2 * N * V::LANES * LINKS) as f64
+}
+
+/// Bytes/s that all threads move in a = b + s * c over arrays beyond every cache, two read and one
+/// written. Takes about 100 ms and 192 MiB, more where the cache is larger.
+pub fn memory_bandwidth(cpu: &Cpu) -> f64 {
+    let len = (4 * last_level_cache() / (3 * size_of::<f32>())).max(1 << 24);
+    let dev = Device::Cpu(cpu.clone());
+    let [mut a, mut b, mut c] = [(); 3].map(|()| Buf::<f32>::zeros(&dev, len));
+    let [a, b, c] = [&mut a, &mut b, &mut c].map(|buf| buf.view_mut().host());
+    // Pages exist once they are written, near the thread that writes them.
+    cpu.install(|| {
+        b.par_chunks_mut(TASK).for_each(|b| b.fill(1.0));
+        c.par_chunks_mut(TASK).for_each(|c| c.fill(2.0));
+    });
+    let mut round = || {
+        let start = Instant::now();
+        cpu.install(|| {
+            let inputs = b.par_chunks(TASK).zip(c.par_chunks(TASK));
+            a.par_chunks_mut(TASK)
+                .zip(inputs)
+                .for_each(|(a, (b, c))| f32::dispatch(cpu.isa(), Triad { a, b, c }))
+        });
+        (3 * len * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
+    };
+    round(); // makes the pages of a
+    (0..ROUNDS / 2).map(|_| round()).fold(0.0, f64::max)
+}
+
+struct Triad<'a> {
+    a: &'a mut [f32],
+    b: &'a [f32],
+    c: &'a [f32],
+}
+
+impl Kernel<f32> for Triad<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vector<Scalar = f32>>(self) {
+        let s = V::splat(black_box(3.0));
+        let inputs = self.b.chunks_exact(V::LANES).zip(self.c.chunks_exact(V::LANES));
+        for (a, (b, c)) in self.a.chunks_exact_mut(V::LANES).zip(inputs) {
+            f32::store(V::load(c).mul_add(s, V::load(b)), a);
+        }
+    }
+}
+
+/// Bytes of the last-level cache, as Linux tells; 32 MiB where nobody tells.
+fn last_level_cache() -> usize {
+    let told = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size");
+    let kib = told.ok().and_then(|told| told.trim().strip_suffix('K')?.parse::<usize>().ok());
+    kib.unwrap_or(32 << 10) << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+
+    #[test]
+    fn ceilings_are_plausible() {
+        for isa in Isa::all_available() {
+            let cpu = Cpu::with_isa(2, isa).unwrap();
+            // From a hundred million to more than any two threads do.
+            let flops = fma_flops(&cpu);
+            assert!((1e8..1e12).contains(&flops), "{isa:?}: {flops:e} FLOP/s");
+        }
+        let bytes = memory_bandwidth(&Cpu::new(2).unwrap());
+        assert!((1e8..1e12).contains(&bytes), "{bytes:e} bytes/s");
+    }
+}

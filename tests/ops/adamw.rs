@@ -1,0 +1,130 @@
+use crate::check::{Gen, Output, agree, devices, narrow, notice, same_bits, wide};
+use engine::ops::adamw::{Step, reference, step};
+use engine::{Device, Element, Init, Real, Slot, Table, bf16};
+
+/// Lengths of the parameters, and t. Parameters are aligned, so odd lengths leave gaps; the last
+/// parameter of each table is left out of the step.
+type Shape = (&'static [usize], u64);
+const SHAPES: [Shape; 5] = [
+    (&[1, 1], 1),
+    (&[7, 8, 9, 3], 1),
+    (&[33, 1, 17, 250, 4], 10),
+    (&[16_384, 5, 16_383, 40_001, 31], 2),
+    (&[50_000, 100], 1_000_000),
+];
+
+/// What is done to an element: None in gaps.
+fn decay_of(decays: &[(Slot, f64)], i: usize) -> Option<f64> {
+    decays.iter().find(|(slot, _)| slot.range().contains(&i)).map(|&(_, decay)| decay)
+}
+
+/// The formula in R, one element.
+fn plain<R: Real>([w, m, v, g]: [R; 4], decay: f64, s: Step) -> [R; 3] {
+    let c = R::from_f64;
+    let g = g * c(s.clip);
+    let m = c(s.beta1) * m + c(1.0 - s.beta1) * g;
+    let v = c(s.beta2) * v + c(1.0 - s.beta2) * g * g;
+    let m_hat = m / c(1.0 - s.beta1.powf(s.t as f64));
+    let v_hat = v / c(1.0 - s.beta2.powf(s.t as f64));
+    [w * c(1.0 - s.lr * decay) - c(s.lr) * m_hat / (v_hat.sqrt() + c(s.eps)), m, v]
+}
+
+fn case<E: Element>(dev: &Device, gen_: &mut Gen, (lengths, t): Shape) -> Vec<Output> {
+    let mut table = Table::default();
+    for &len in lengths {
+        table.push("p", &[len], Init::Ones);
+    }
+    let rows = &table.rows()[..lengths.len() - 1];
+    let decays: Vec<(Slot, f64)> =
+        rows.iter().enumerate().map(|(i, row)| (row.slot, 0.1 * i as f64)).collect();
+    let s = Step { lr: 0.02, beta1: 0.9, beta2: 0.95, eps: 1e-8, clip: 0.3, t };
+
+    let len = table.len();
+    let [w, m, g] = [1.0, 0.1, 0.5].map(|scale| gen_.normals::<E::Acc>(len, scale));
+    let mut v: Vec<E::Acc> = gen_.normals(len, 0.3);
+    v.iter_mut().for_each(|v| *v = *v * *v);
+    let mut copy: Vec<E> = gen_.normals(len, 1.0);
+    let copy_before = copy.clone();
+
+    let run = |copy: Option<&mut [E]>| {
+        let (mut w, mut m, mut v) = (w.clone(), m.clone(), v.clone());
+        let [w_to, m_to, v_to] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
+        step(dev, w_to, copy.map(Into::into), m_to, v_to, (&g[..]).into(), &decays, s);
+        [w, m, v]
+    };
+    let got = run(Some(&mut copy));
+    assert_eq!(got, run(None), "the copy changes the step");
+
+    let (mut by_plain, mut exact) =
+        ([w.clone(), m.clone(), v.clone()], [&w, &m, &v].map(|x| wide(x)));
+    let mut exact_copy = wide(&copy_before);
+    let mut copy_plain = copy_before;
+    for i in 0..len {
+        let Some(decay) = decay_of(&decays, i) else { continue };
+        let [w_i, m_i, v_i, g_i] = [w[i], m[i], v[i], g[i]].map(R64::to_f64);
+        let e = reference::step(w_i, m_i, v_i, g_i, decay, s);
+        let p = plain([w[i], m[i], v[i], g[i]], decay, s);
+        (exact[0][i], exact[1][i], exact[2][i], exact_copy[i]) = (e.0, e.1, e.2, e.0);
+        (by_plain[0][i], by_plain[1][i], by_plain[2][i]) = (p[0], p[1], p[2]);
+        copy_plain[i] = E::from_acc(p[0]);
+    }
+    let [exact_w, exact_m, exact_v] = exact;
+    vec![
+        Output::new("adamw w", &got[0], &by_plain[0], exact_w),
+        Output::new("adamw m", &got[1], &by_plain[1], exact_m),
+        Output::new("adamw v", &got[2], &by_plain[2], exact_v),
+        Output::new("adamw copy", &copy, &copy_plain, exact_copy),
+    ]
+}
+use engine::Real as R64;
+
+/// AdamW has no backward pass. Its reference is held against two steps done by hand.
+#[test]
+fn reference_against_numbers_by_hand() {
+    let s = Step { lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.25, clip: 0.5, t: 1 };
+    // g' = 2: m = 1, v = 1; m/(1/2) = 2, v/(1/4) = 4; w = 3*(1 - 0.1*0.5) - 0.1 * 2/(2 + 0.25).
+    let (w, m, v) = reference::step(3.0, 0.0, 0.0, 4.0, 0.5, s);
+    assert_eq!((m, v), (1.0, 1.0));
+    assert!((w - (2.85 - 0.2 / 2.25)).abs() < 1e-15);
+    // g' = -2: m = -1/2, v = 3/4 + 1 = 7/4; m/(3/4) = -2/3, v/(7/16) = 4.
+    let (w, m, v) = reference::step(1.0, 1.0, 1.0, -4.0, 0.0, Step { t: 2, ..s });
+    assert_eq!((m, v), (-0.5, 1.75));
+    assert!((w - (1.0 + 0.1 * (2.0 / 3.0) / 2.25)).abs() < 1e-15);
+}
+
+#[test]
+fn cpu_against_reference() {
+    agree(&SHAPES, case::<f64>);
+    agree(&SHAPES, case::<f32>);
+    agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn planted_errors_are_noticed() {
+    notice(SHAPES[2], case::<f32>);
+    notice(SHAPES[2], case::<bf16>);
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    same_bits(SHAPES[3], case::<f32>);
+    same_bits(SHAPES[3], case::<bf16>);
+}
+
+/// A parameter whose gradient has always been zero does not move, and a NaN gradient is seen.
+#[test]
+fn zero_stays_and_nan_stays() {
+    let mut table = Table::default();
+    let slot = table.push("p", &[3], Init::Ones);
+    let s = Step { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, clip: 1.0, t: 1 };
+    for dev in devices(1) {
+        let (mut w, mut m, mut v) = ([1f32, 1.0, 1.0], [0f32; 3], [0f32; 3]);
+        let mut copy = [narrow::<bf16>(0.0); 3];
+        let [w_to, m_to, v_to] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
+        let copy_to = Some((&mut copy[..]).into());
+        let g = (&[0.0, f32::NAN, 1.0][..]).into();
+        step::<bf16>(&dev, w_to, copy_to, m_to, v_to, g, &[(slot, 0.0)], s);
+        assert!(w[0] == 1.0 && w[1].is_nan() && w[2] < 1.0, "{w:?}");
+        assert!(wide(&copy)[1].is_nan());
+    }
+}

@@ -1,0 +1,310 @@
+use crate::check::{Gen, Output, agree, central_differences, devices, dot, narrow, notice};
+use crate::check::{same_bits, wide};
+use engine::ops::attention::{Heads, backward, decode, forward, reference};
+use engine::{Device, Element, Real, bf16};
+use ndarray::{Array3, ArrayView3, s};
+
+/// (B, T, H, G, D). T around one and two blocks of queries and keys, and long enough to be cut
+/// into tasks.
+type Shape = (usize, usize, usize, usize, usize);
+const SHAPES: [Shape; 12] = [
+    (1, 1, 1, 1, 2),
+    (2, 1, 4, 2, 10),
+    (3, 7, 2, 2, 12),
+    (1, 47, 4, 1, 10),
+    (2, 48, 2, 1, 48),
+    (1, 49, 4, 2, 12),
+    (1, 96, 2, 2, 64),
+    (2, 97, 4, 1, 80),
+    (1, 200, 2, 1, 128),
+    (1, 200, 4, 4, 2),
+    (2, 192, 2, 1, 16),
+    (1, 384, 1, 1, 6),
+];
+
+fn heads((_, _, H, G, D): Shape) -> Heads {
+    Heads { H, G, D }
+}
+
+fn cube<E: Element>(x: &[E], D: usize, row: usize) -> Array3<f64> {
+    Array3::from_shape_vec((x.len() / row, row / D, D), wide(x)).unwrap()
+}
+
+/// Scores of query `i` of head `h` in sequence `b` against the keys up to it.
+fn scores<E: Element>(qkv: &[E], shape: Shape, b: usize, h: usize, i: usize) -> Vec<E::Acc> {
+    let (_, T, H, G, D) = shape;
+    let S = heads(shape).qkv();
+    let scale = E::Acc::from_f64((D as f64).powf(-0.5));
+    let (q, k) = ((b * T + i) * S + h * D, (H + h / (H / G)) * D);
+    (0..=i)
+        .map(|j| {
+            let key = (b * T + j) * S + k;
+            (0..D).map(|d| qkv[q + d].to_acc() * qkv[key + d].to_acc()).sum::<E::Acc>() * scale
+        })
+        .collect()
+}
+
+/// (b, h, i) of every query.
+fn queries((B, T, H, ..): Shape) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..B * H * T).map(move |n| (n / (H * T), n / T % H, n % T))
+}
+
+fn plain_forward<E: Element>(qkv: &[E], shape: Shape) -> (Vec<E>, Vec<E::Acc>) {
+    let (B, T, H, G, D) = shape;
+    let S = heads(shape).qkv();
+    let mut o = vec![E::default(); B * T * H * D];
+    let mut lse = vec![E::Acc::ZERO; B * T * H];
+    for (b, h, i) in queries(shape) {
+        let s = scores(qkv, shape, b, h, i);
+        let max = s.iter().fold(E::Acc::NEG_INFINITY, |a, &b| if a > b { a } else { b });
+        let e: Vec<E::Acc> = s.iter().map(|&s| (s - max).exp()).collect();
+        let sum: E::Acc = e.iter().copied().sum();
+        lse[(b * T + i) * H + h] = max + sum.ln();
+        for d in 0..D {
+            let v = |j: usize| qkv[(b * T + j) * S + (H + G + h / (H / G)) * D + d].to_acc();
+            let total: E::Acc = (0..=i).map(|j| e[j] * v(j)).sum();
+            o[((b * T + i) * H + h) * D + d] = E::from_acc(total / sum);
+        }
+    }
+    (o, lse)
+}
+
+fn plain_backward<E: Element>(
+    d_o: &[E],
+    qkv: &[E],
+    o: &[E],
+    lse: &[E::Acc],
+    shape: Shape,
+) -> Vec<E> {
+    let (_, T, H, G, D) = shape;
+    let S = heads(shape).qkv();
+    let scale = E::Acc::from_f64((D as f64).powf(-0.5));
+    let mut dqkv = vec![E::Acc::ZERO; qkv.len()];
+    for (b, h, i) in queries(shape) {
+        let (query, out) = ((b * T + i) * S + h * D, ((b * T + i) * H + h) * D);
+        let product = |d: usize| o[out + d].to_acc() * d_o[out + d].to_acc();
+        let delta: E::Acc = (0..D).map(product).sum();
+        for (j, s) in scores(qkv, shape, b, h, i).into_iter().enumerate() {
+            let key = (b * T + j) * S + (H + h / (H / G)) * D;
+            let value = key + G * D;
+            let p = (s - lse[(b * T + i) * H + h]).exp();
+            let dp: E::Acc = (0..D).map(|d| d_o[out + d].to_acc() * qkv[value + d].to_acc()).sum();
+            let ds = p * (dp - delta) * scale;
+            for d in 0..D {
+                dqkv[query + d] += ds * qkv[key + d].to_acc();
+                dqkv[key + d] += ds * qkv[query + d].to_acc();
+                dqkv[value + d] += p * d_o[out + d].to_acc();
+            }
+        }
+    }
+    dqkv.into_iter().map(E::from_acc).collect()
+}
+
+/// o and lse by the engine.
+fn run<E: Element>(dev: &Device, qkv: &[E], heads: Heads, T: usize) -> (Vec<E>, Vec<E::Acc>) {
+    let N = qkv.len() / heads.qkv();
+    let mut o = vec![E::default(); N * heads.out()];
+    let mut lse = vec![E::Acc::ZERO; N * heads.H];
+    forward(dev, (&mut o[..]).into(), (&mut lse[..]).into(), qkv.into(), heads, T);
+    (o, lse)
+}
+
+fn run_backward<E: Element>(
+    dev: &Device,
+    d_o: &[E],
+    qkv: &[E],
+    (o, lse): (&[E], &[E::Acc]),
+    heads: Heads,
+    T: usize,
+) -> Vec<E> {
+    let mut dqkv = vec![E::default(); qkv.len()];
+    let to = (&mut dqkv[..]).into();
+    backward(dev, to, d_o.into(), qkv.into(), o.into(), lse.into(), heads, T);
+    dqkv
+}
+
+fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
+    let (B, T, _, _, D) = shape;
+    let heads = heads(shape);
+    // Deviation 1.5: scores are wide enough for the running maximum to move.
+    let qkv = g.normals::<E>(B * T * heads.qkv(), 1.5);
+    let d_o = g.normals::<E>(B * T * heads.out(), 1.0);
+    let (o, lse) = run(dev, &qkv, heads, T);
+    let (o_plain, lse_plain) = plain_forward(&qkv, shape);
+
+    let exact_qkv = cube(&qkv, D, heads.qkv());
+    let (exact_o, exact_lse) = reference::forward(exact_qkv.view(), heads, T);
+    let (cached_o, cached_lse): (Vec<E>, Vec<E::Acc>) = (
+        exact_o.iter().map(|&x| narrow(x)).collect(),
+        exact_lse.iter().map(|&x| narrow(x)).collect(),
+    );
+    let dqkv = run_backward(dev, &d_o, &qkv, (&cached_o, &cached_lse), heads, T);
+    let dqkv_plain = plain_backward(&d_o, &qkv, &cached_o, &cached_lse, shape);
+    let exact_dqkv =
+        reference::backward(cube(&d_o, D, heads.out()).view(), exact_qkv.view(), heads, T);
+    vec![
+        Output::new("attention o", &o, &o_plain, exact_o),
+        Output::new("attention lse", &lse, &lse_plain, exact_lse),
+        Output::new("attention dqkv", &dqkv, &dqkv_plain, exact_dqkv),
+    ]
+}
+
+/// The last `new` tokens of one sequence, decoded against a cache that is NaN beyond them.
+fn decode_case<E: Element>(dev: &Device, g: &mut Gen, (shape, new): (Shape, usize)) -> Vec<Output> {
+    let (_, T, H, G, D) = shape;
+    let (heads, S) = (heads(shape), heads(shape).qkv());
+    let qkv = g.normals::<E>(T * S, 1.5);
+    let mut kv: Vec<E> = qkv.chunks(S).flat_map(|row| row[H * D..].iter().copied()).collect();
+    kv.resize(kv.len() + 5 * 2 * G * D, narrow(f64::NAN));
+    let mut o = vec![E::default(); new * H * D];
+    let q = &qkv[(T - new) * S..];
+    decode(dev, (&mut o[..]).into(), q.into(), (&kv[..]).into(), heads, S, T - new);
+    let (o_plain, _) = plain_forward(&qkv, shape);
+    let (exact, _) = reference::forward(cube(&qkv, D, S).view(), heads, T);
+    let plain = &o_plain[(T - new) * H * D..];
+    vec![Output::new(
+        "attention decode",
+        &o,
+        plain,
+        exact.slice(s![T - new.., .., ..]).iter().copied(),
+    )]
+}
+
+const DECODED: [(Shape, usize); 6] = [
+    ((1, 1, 2, 1, 10), 1),
+    ((1, 100, 4, 2, 12), 1),
+    ((1, 97, 2, 2, 48), 2),
+    ((1, 150, 4, 1, 64), 50),
+    ((1, 200, 2, 1, 2), 200),
+    ((1, 130, 2, 1, 80), 97),
+];
+
+#[test]
+fn reference_backward_against_central_differences() {
+    let (shape, T) = ((2, 3, 4, 2, 2), 3);
+    let (heads, D) = (heads(shape), 2);
+    let g = &mut Gen::new(0);
+    let qkv = g.normals::<f64>(6 * heads.qkv(), 1.0);
+    let d_o = g.normals::<f64>(6 * heads.out(), 1.0);
+    let view = |x: &[f64]| cube(x, D, heads.qkv());
+    let grad = reference::backward(cube(&d_o, D, heads.out()).view(), view(&qkv).view(), heads, T);
+    central_differences("dqkv", &qkv, grad, |qkv| {
+        let qkv: ArrayView3<f64> = ArrayView3::from_shape((6, heads.qkv() / D, D), qkv).unwrap();
+        dot(&reference::forward(qkv, heads, T).0, &d_o)
+    });
+}
+
+#[test]
+fn cpu_against_reference_f64() {
+    agree(&SHAPES, case::<f64>);
+    agree(&DECODED, decode_case::<f64>);
+}
+
+#[test]
+fn cpu_against_reference_f32() {
+    agree(&SHAPES, case::<f32>);
+    agree(&DECODED, decode_case::<f32>);
+}
+
+#[test]
+fn cpu_against_reference_bf16() {
+    agree(&SHAPES, case::<bf16>);
+    agree(&DECODED, decode_case::<bf16>);
+}
+
+#[test]
+fn planted_errors_are_noticed() {
+    notice((1, 49, 4, 2, 12), case::<f32>);
+    notice((1, 49, 4, 2, 12), case::<bf16>);
+    notice(((1, 100, 4, 2, 12), 1), decode_case::<f32>);
+    notice(((1, 100, 4, 2, 12), 1), decode_case::<bf16>);
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    same_bits((2, 192, 2, 1, 8), case::<f32>);
+    same_bits((2, 192, 2, 1, 8), case::<bf16>);
+    same_bits(((1, 150, 4, 1, 12), 50), decode_case::<f32>);
+    same_bits(((1, 150, 4, 1, 12), 50), decode_case::<bf16>);
+}
+
+/// Multiplies keys and values at positions from `from` on by `by`.
+fn disturb(qkv: &[f32], heads: Heads, from: usize, by: f32) -> Vec<f32> {
+    let mut other = qkv.to_vec();
+    for row in other.chunks_mut(heads.qkv()).skip(from) {
+        row[heads.out()..].iter_mut().for_each(|x| *x *= by);
+    }
+    other
+}
+
+#[test]
+fn a_query_does_not_see_later_positions() {
+    let (T, heads) = (200, Heads { H: 4, G: 2, D: 12 });
+    for dev in devices(2) {
+        let g = &mut Gen::new(0);
+        let qkv = g.normals::<f32>(T * heads.qkv(), 1.0);
+        let (o, lse) = run(&dev, &qkv, heads, T);
+        for t in [0, 1, 46, 47, 48, 95, 96, 150, 198] {
+            let (other_o, other_lse) = run(&dev, &disturb(&qkv, heads, t + 1, -3.0), heads, T);
+            let (seen, rows) = ((t + 1) * heads.out(), (t + 1) * heads.H);
+            assert_eq!(o[..seen], other_o[..seen], "outputs up to {t}");
+            assert_eq!(lse[..rows], other_lse[..rows], "log-sums up to {t}");
+            assert_ne!(o[seen..], other_o[seen..], "outputs after {t}");
+        }
+    }
+}
+
+/// 0 * NaN is NaN, so a masked tile that is computed and weighted by 0 would show.
+#[test]
+fn masked_tiles_are_never_computed() {
+    let (T, heads, t) = (200, Heads { H: 2, G: 1, D: 12 }, 48);
+    for dev in devices(2) {
+        let g = &mut Gen::new(0);
+        let qkv = g.normals::<f32>(T * heads.qkv(), 1.0);
+        let d_o = g.normals::<f32>(T * heads.out(), 1.0);
+        let (o, lse) = run(&dev, &qkv, heads, T);
+        let dqkv = run_backward(&dev, &d_o, &qkv, (&o, &lse), heads, T);
+        // Queries below 48 are one block; the widest vectors pad its keys to 64.
+        let other = disturb(&qkv, heads, 64, f32::NAN);
+        let (other_o, _) = run(&dev, &other, heads, T);
+        let other_dqkv = run_backward(&dev, &d_o, &other, (&o, &lse), heads, T);
+        assert_eq!(o[..t * heads.out()], other_o[..t * heads.out()], "{}", dev.describe());
+        for row in 0..t {
+            let dq = row * heads.qkv()..row * heads.qkv() + heads.out();
+            assert_eq!(dqkv[dq.clone()], other_dqkv[dq], "{}: dq of {row}", dev.describe());
+        }
+        assert!(other_o[64 * heads.out()..].iter().all(|x| x.is_nan()), "NaN is lost");
+    }
+}
+
+#[test]
+fn keys_after_the_last_gradient_get_none() {
+    let (T, heads, t) = (150, Heads { H: 2, G: 1, D: 10 }, 61);
+    for dev in devices(2) {
+        let g = &mut Gen::new(0);
+        let qkv = g.normals::<f32>(T * heads.qkv(), 1.0);
+        let mut d_o = g.normals::<f32>(T * heads.out(), 1.0);
+        d_o[(t + 1) * heads.out()..].fill(0.0);
+        let (o, lse) = run(&dev, &qkv, heads, T);
+        let dqkv = run_backward(&dev, &d_o, &qkv, (&o, &lse), heads, T);
+        let (before, after) = dqkv.split_at((t + 1) * heads.qkv());
+        assert!(after.iter().all(|&x| x == 0.0), "{}", dev.describe());
+        assert!(before[t * heads.qkv()..].iter().all(|&x| x != 0.0), "{}", dev.describe());
+    }
+}
+
+#[test]
+fn nan_and_infinity_in_a_row_of_scores_stay() {
+    let (T, heads) = (100, Heads { H: 1, G: 1, D: 4 });
+    for dev in devices(2) {
+        for (at, bad) in (0..T).flat_map(|t| [(t, f32::NAN), (t, f32::INFINITY)]) {
+            let mut qkv = vec![1f32; T * heads.qkv()];
+            qkv[at * heads.qkv() + 5] = bad; // a key: every later query sees it
+            let (o, lse) = run(&dev, &qkv, heads, T);
+            for t in 0..T {
+                let (finite, seen) = (o[t * 4].is_finite() && lse[t].is_finite(), at <= t);
+                assert_eq!(finite, !seen, "{}: {bad} at {at}, query {t}", dev.describe());
+            }
+        }
+    }
+}

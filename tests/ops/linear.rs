@@ -1,0 +1,119 @@
+use crate::check::{Gen, Output, agree, central_differences, devices, dot, matrix, notice};
+use crate::check::{rows_of, same_bits};
+use engine::ops::linear::{backward, forward, forward_residual, reference};
+use engine::{Device, Element, Real, bf16};
+
+/// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
+/// I = 8192 that is 256 of them), rows above one task, single rows and columns.
+const SHAPES: [(usize, usize, usize); 12] = [
+    (1, 1, 1),
+    (1, 7, 5),
+    (5, 1, 3),
+    (3, 16, 17),
+    (25, 33, 47),
+    (48, 64, 96),
+    (97, 48, 33),
+    (130, 319, 31),
+    (2, 321, 300),
+    (200, 29, 50),
+    (7, 1000, 65),
+    (3, 8192, 300),
+];
+
+/// sum over k < K of a(k) * b(k), one after the other.
+fn sum<R: Real>(start: R, K: usize, term: impl Fn(usize) -> R) -> R {
+    (0..K).fold(start, |sum, k| sum + term(k))
+}
+
+fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize)) -> Vec<Output> {
+    let zero = E::Acc::ZERO;
+    let (x, w) = (g.normals::<E>(N * I, 1.0), g.normals::<E>(O * I, (I as f64).powf(-0.5)));
+    let (r, dy) = (g.normals::<E>(N * O, 1.0), g.normals::<E>(N * O, 1.0));
+    let start = g.normals::<E::Acc>(O * I, 1.0);
+
+    let (mut y, mut y_r, mut dx) = (dy.clone(), dy.clone(), x.clone());
+    let mut dw = start.clone();
+    forward(dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
+    let (to, from) = ((&mut y_r[..]).into(), (&r[..]).into());
+    forward_residual(dev, to, from, (&x[..]).into(), (&w[..]).into(), I);
+    let (to, dw_to) = ((&mut dx[..]).into(), (&mut dw[..]).into());
+    backward(dev, to, dw_to, (&dy[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
+
+    let product = |a: &[E], i: usize, b: &[E], j: usize| a[i].to_acc() * b[j].to_acc();
+    let cells = |rows: usize, cols: usize| (0..rows * cols).map(move |i| (i / cols, i % cols));
+    let sums: Vec<E::Acc> =
+        cells(N, O).map(|(n, o)| sum(zero, I, |i| product(&x, n * I + i, &w, o * I + i))).collect();
+    let y_plain: Vec<E> = sums.iter().map(|&s| E::from_acc(s)).collect();
+    let y_r_plain: Vec<E> =
+        sums.iter().zip(&r).map(|(&s, r)| E::from_acc(r.to_acc() + s)).collect();
+    let dx_plain: Vec<E> = cells(N, I)
+        .map(|(n, i)| E::from_acc(sum(zero, O, |o| product(&dy, n * O + o, &w, o * I + i))))
+        .collect();
+    let dw_plain: Vec<E::Acc> = cells(O, I)
+        .map(|(o, i)| sum(start[o * I + i], N, |n| product(&dy, n * O + o, &x, n * I + i)))
+        .collect();
+
+    let (x, w, dy) = (matrix(&x, I), matrix(&w, I), matrix(&dy, O));
+    let exact_y = reference::forward(x.view(), w.view());
+    let (exact_dx, exact_dw) = reference::backward(dy.view(), x.view(), w.view());
+    vec![
+        Output::new("linear y", &y, &y_plain, exact_y.iter().copied()),
+        Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O)),
+        Output::new("linear dx", &dx, &dx_plain, exact_dx),
+        Output::new("linear dw", &dw, &dw_plain, exact_dw + matrix(&start, I)),
+    ]
+}
+
+#[test]
+fn reference_backward_against_central_differences() {
+    let (N, I, O) = (3, 4, 5);
+    let g = &mut Gen::new(0);
+    let [x, w, dy] = [N * I, O * I, N * O].map(|len| g.normals::<f64>(len, 1.0));
+    let (dx, dw) = reference::backward(rows_of(&dy, O), rows_of(&x, I), rows_of(&w, I));
+    let f = |x: &[f64], w: &[f64]| dot(&reference::forward(rows_of(x, I), rows_of(w, I)), &dy);
+    central_differences("dx", &x, dx, |x| f(x, &w));
+    central_differences("dw", &w, dw, |w| f(&x, w));
+}
+
+#[test]
+fn cpu_against_reference_f64() {
+    agree(&SHAPES, case::<f64>);
+}
+
+#[test]
+fn cpu_against_reference_f32() {
+    agree(&SHAPES, case::<f32>);
+}
+
+#[test]
+fn cpu_against_reference_bf16() {
+    agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn planted_errors_are_noticed() {
+    notice((25, 33, 47), case::<f32>);
+    notice((25, 33, 47), case::<bf16>);
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    same_bits((200, 350, 70), case::<f32>);
+    same_bits((200, 350, 70), case::<bf16>);
+}
+
+#[test]
+fn nan_stays_in_its_row() {
+    let (N, I, O) = (30, 40, 21);
+    for dev in devices(2) {
+        for at in 0..I {
+            let (mut x, w) = (vec![1f32; N * I], vec![1f32; O * I]);
+            x[7 * I + at] = f32::NAN;
+            let mut y = vec![0f32; N * O];
+            forward(&dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
+            for (n, y) in y.chunks(O).enumerate() {
+                assert!(y.iter().all(|y| y.is_nan() == (n == 7)), "NaN at {at}, row {n}");
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Every op against its f64 reference, the references against central differences, and the
+//! properties that the rest of the engine builds on: bits that do not depend on threads, NaN that
+//! is never lost.
+
+mod adamw;
+mod attention;
+mod check;
+mod embedding;
+mod gemm;
+mod linear;
+mod loss;
+mod norm;
+mod rmsnorm;
+mod rope;
+mod simd;
+mod swiglu;

@@ -1,0 +1,120 @@
+use crate::check::{
+    Gen, Output, agree, central_differences, devices, dot, notice, same_bits, wide,
+};
+use engine::ops::rope::{backward_inplace, forward_inplace, reference, table};
+use engine::{Device, Element, Real, bf16};
+use ndarray::{Array2, Array3, ArrayView3, s};
+
+const THETA: f64 = 10000.0;
+
+/// (B, T, heads, D, further columns of a row)
+type Shape = (usize, usize, usize, usize, usize);
+const SHAPES: [Shape; 9] = [
+    (1, 1, 1, 2, 0),
+    (1, 5, 1, 10, 0),
+    (3, 7, 3, 12, 5),
+    (2, 33, 2, 48, 96),
+    (1, 96, 1, 64, 1),
+    (2, 17, 4, 80, 80),
+    (1, 40, 2, 128, 0),
+    (5, 1, 3, 34, 2),
+    (1, 300, 1, 32, 0),
+];
+
+fn plain<E: Element>(x: &[E], table: &[E::Acc], shape: Shape, sign: E::Acc) -> Vec<E> {
+    let (_, T, heads, D, more) = shape;
+    let (S, half) = (heads * D + more, D / 2);
+    let mut y = x.to_vec();
+    for n in 0..x.len() / S {
+        for h in 0..heads {
+            for i in 0..half {
+                let (cos, sin) = (table[n % T * D + i], table[n % T * D + half + i] * sign);
+                let (a, b) = (n * S + h * D + i, n * S + h * D + half + i);
+                y[a] = E::from_acc(x[a].to_acc() * cos - x[b].to_acc() * sin);
+                y[b] = E::from_acc(x[b].to_acc() * cos + x[a].to_acc() * sin);
+            }
+        }
+    }
+    y
+}
+
+/// The reference on the heads of each row; the other columns as they were.
+fn exact<E: Element>(
+    x: &[E],
+    shape: Shape,
+    turn: fn(ArrayView3<f64>, usize, f64) -> Array3<f64>,
+) -> Array2<f64> {
+    let (B, T, heads, D, more) = shape;
+    let N = B * T;
+    let mut rows = Array2::from_shape_vec((N, heads * D + more), wide(x)).unwrap();
+    let x =
+        rows.slice(s![.., ..heads * D]).to_owned().into_shape_with_order((N, heads, D)).unwrap();
+    let y = turn(x.view(), T, THETA).into_shape_with_order((N, heads * D)).unwrap();
+    rows.slice_mut(s![.., ..heads * D]).assign(&y);
+    rows
+}
+
+fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
+    let (B, T, heads, D, more) = shape;
+    let S = heads * D + more;
+    let (x, dy) = (g.normals::<E>(B * T * S, 1.0), g.normals::<E>(B * T * S, 1.0));
+    let table = table::<E::Acc>(dev, T, D, THETA);
+    let (mut y, mut dx) = (x.clone(), dy.clone());
+    forward_inplace(dev, (&mut y[..]).into(), table.view(), S, heads, D);
+    backward_inplace(dev, (&mut dx[..]).into(), table.view(), S, heads, D);
+    let (forwards, back) = (E::Acc::ONE, -E::Acc::ONE);
+    let [y_plain, dx_plain] =
+        [(&x, forwards), (&dy, back)].map(|(x, sign)| plain(x, table.view().host(), shape, sign));
+    vec![
+        Output::new("rope y", &y, &y_plain, exact(&x, shape, reference::forward)),
+        Output::new("rope dx", &dx, &dx_plain, exact(&dy, shape, reference::backward)),
+    ]
+}
+
+#[test]
+fn reference_backward_against_central_differences() {
+    let (N, heads, D, T) = (6, 2, 4, 3);
+    let g = &mut Gen::new(0);
+    let [x, dy] = [(); 2].map(|()| g.normals::<f64>(N * heads * D, 1.0));
+    fn cube(x: &[f64]) -> ArrayView3<'_, f64> {
+        ArrayView3::from_shape((x.len() / 8, 2, 4), x).unwrap()
+    }
+    let dx = reference::backward(cube(&dy), T, THETA);
+    central_differences("dx", &x, dx, |x| dot(&reference::forward(cube(x), T, THETA), &dy));
+}
+
+#[test]
+fn cpu_against_reference() {
+    agree(&SHAPES, case::<f64>);
+    agree(&SHAPES, case::<f32>);
+    agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn planted_errors_are_noticed() {
+    notice((2, 33, 2, 48, 96), case::<f32>);
+    notice((2, 33, 2, 48, 96), case::<bf16>);
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    same_bits((2, 33, 2, 48, 96), case::<f32>);
+    same_bits((2, 33, 2, 48, 96), case::<bf16>);
+}
+
+#[test]
+fn nan_stays_in_its_pair() {
+    let D = 38;
+    for dev in devices(1) {
+        let table = table::<f32>(&dev, 2, D, THETA);
+        for at in 0..D {
+            let mut x = vec![1f32; 2 * D];
+            x[D + at] = f32::NAN;
+            forward_inplace(&dev, (&mut x[..]).into(), table.view(), D, 1, D);
+            for (i, x) in x.iter().enumerate() {
+                let hit = i >= D && (i - D) % (D / 2) == at % (D / 2);
+                assert_eq!(x.is_nan(), hit, "NaN at {at}, element {i}");
+            }
+        }
+    }
+}
