@@ -13,7 +13,7 @@ use handgrad::model::weights::Weights;
 use handgrad::train::args::{EvaluateArgs, Measure, PerplexityArgs, parse};
 use handgrad::train::config::{Dtype, LogLevel};
 use handgrad::train::progress::init_logging;
-use handgrad::train::{Error, Outcome, main_exit, session};
+use handgrad::train::{Error, Outcome, main_exit, print, session};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -90,7 +90,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
         "perplexity": loss.mean().exp(),
         "bits_per_byte": bits,
     });
-    println!("{result}");
+    print(&format!("{result}\n"))?;
     Ok(Outcome::Done)
 }
 

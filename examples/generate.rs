@@ -1,6 +1,5 @@
 //! Continues a prompt with a trained model, token by token as they are chosen.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use handgrad::data::tokenizer::Tokenizer;
@@ -13,7 +12,7 @@ use handgrad::model::weights::Weights;
 use handgrad::train::args::{GenerateArgs, parse};
 use handgrad::train::config::{Dtype, LogLevel};
 use handgrad::train::progress::init_logging;
-use handgrad::train::{Error, Outcome, main_exit, report, session};
+use handgrad::train::{Error, Outcome, main_exit, print, report, session};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -51,8 +50,7 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<
     let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };
     let mut decoder = Decoder::<E>::new(dev, &model, capacity);
     let mut text = tokenizer.decode_stream();
-    let mut out = std::io::stdout();
-    print(&mut out, &args.prompt)?;
+    print(&args.prompt)?;
     let (w, count, eos) = (weights.view(), args.max_new_tokens, tokenizer.eos());
     report::generate(
         dev,
@@ -64,19 +62,9 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<
         sampler,
         args.seed,
         eos,
-        |id| print(&mut out, &text.push(id)?),
+        |id| print(&text.push(id)?),
     )?;
-    print(&mut out, &text.finish()?)?;
-    print(&mut out, "\n")?;
+    print(&text.finish()?)?;
+    print("\n")?;
     Ok(Outcome::Done)
-}
-
-/// Text to stdout, at once.
-fn print(out: &mut std::io::Stdout, text: &str) -> std::result::Result<(), Error> {
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|source| Error::Io {
-        what: "cannot write to".to_string(),
-        path: "stdout".into(),
-        source,
-    })
 }

@@ -22,7 +22,7 @@ use handgrad::train::metrics::{self, Metrics, Step};
 use handgrad::train::outdir::{Existing, OutDir};
 use handgrad::train::progress::{Progress, init_logging};
 use handgrad::train::signals::Signals;
-use handgrad::train::{Error, Outcome, main_exit, plot, report, session};
+use handgrad::train::{Error, Outcome, main_exit, plot, print, report, session};
 use tracing::{info, warn};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -53,7 +53,7 @@ fn run<E: Element<Acc = f32>>(
     if args.plan {
         let vocab = session::planned_vocab(run)?;
         let model = session::model_config(run, vocab, None)?;
-        println!("{}", report::plan::<E>(dev, &model, run, 0));
+        print(&format!("{}\n", report::plan::<E>(dev, &model, run, 0)))?;
         return Ok(Outcome::Done);
     }
     let signals = Signals::install()?;
@@ -63,7 +63,7 @@ fn run<E: Element<Acc = f32>>(
         _ => Existing::Refuse,
     };
     session::check_inputs(run)?;
-    let out = OutDir::create(&run.run.out, existing)?;
+    let mut out = OutDir::create(&run.run.out, existing)?;
     let found = if args.resume { Some(resumable(&out)?) } else { None };
 
     let stored = found.is_some().then(|| out.path().join("tokenizer.json"));
@@ -91,12 +91,12 @@ fn run<E: Element<Acc = f32>>(
     let mut decoder = Decoder::<E>::new(dev, &model, T);
     let (mut tokens_N, mut targets_N) = (vec![0u32; B * T], vec![0i32; B * T]);
 
-    let mut fingerprint = run.fingerprint();
-    fingerprint.insert("the data's hash".to_string(), corpus.hash.clone());
+    let fingerprint = session::fingerprint(run, &model_config, &corpus.hash);
     let first = match found {
         Some(mut found) => {
             config::compare(&found.state().fingerprint, &fingerprint)?;
             session::restore(&mut found, model.table(), &mut weights, &mut adamw)?;
+            out.begin()?;
             info!("resuming after step {} from {}", found.state().step, found.path().display());
             found.state().step
         }
@@ -106,6 +106,7 @@ fn run<E: Element<Acc = f32>>(
                 None => init::fill(dev, weights.master_mut(), model.table(), run.run.seed),
             }
             weights.refresh();
+            out.begin()?;
             run.write(&out.run_toml())?;
             corpus.tokenizer.as_ref().map_or(Ok(()), |tokenizer| tokenizer.save(out.path()))?;
             0
@@ -220,15 +221,15 @@ fn run<E: Element<Acc = f32>>(
             session::save(&out.checkpoints(), &state(step), model.table(), &weights, &adamw)?;
             checkpoint::prune(&out.checkpoints(), run.run.keep)?;
         }
-        if last {
-            report::export(out.path(), &model, &weights, corpus.tokenizer.as_ref())?;
-        }
         if let Some(signal) = stop {
+            report::export(out.path(), &model, &weights, corpus.tokenizer.as_ref())?;
             warn!("stopped by signal {signal} after step {step}; --resume goes on from here");
             return Ok(Outcome::Stopped(signal));
         }
     }
     drop(progress);
+    // Here, not in the loop: a crash may have come between the last checkpoint and this.
+    report::export(out.path(), &model, &weights, corpus.tokenizer.as_ref())?;
     if let Some(loss) = val_loss {
         let unigram = corpus.unigram_entropy;
         info!("validation loss {loss:.3} nats per token; unigram entropy {unigram:.3}");

@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// Fewer tokens than one sequence and its last target need.
     #[error(
-        "{origin}: {tokens} tokens are too few, one sequence and its last target need {needed}; give more data or a smaller sequence length"
+        "{origin}: {tokens} tokens are too few, one sequence and its last target need {needed}; give more data or a smaller --seq-len"
     )]
     TooShort {
         /// The files or the part of the data.

@@ -25,13 +25,13 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "FILE|bpe|bytes", help_heading = "Data")]
     pub tokenizer: Option<String>,
     /// Entries of a tokenizer trained here [default: 4096]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Data")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Data")]
     pub vocab_size: Option<u64>,
     /// Share of the tokens held out for validation [default: 0.05]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Data")]
     pub val_fraction: Option<f64>,
     /// Tokens held out for validation, in place of a share
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Data")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Data")]
     pub val_tokens: Option<u64>,
 
     /// A named size, or a Hugging Face config.json [default: 260k]
@@ -48,7 +48,7 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub min_lr_ratio: Option<f64>,
     /// Steps of linear warmup [default: a tenth of the steps, at most 2000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Optimizer")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Optimizer")]
     pub warmup: Option<u64>,
     /// AdamW's decay of the first moment [default: 0.9]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Optimizer")]
@@ -76,20 +76,20 @@ pub struct PretrainArgs {
     #[arg(long, help_heading = "Run")]
     pub overwrite: bool,
     /// Optimizer steps [default: 1000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     #[arg(conflicts_with = "tokens")]
     pub steps: Option<u64>,
     /// Tokens to train on, in place of steps: 250000, 1e6, 10M
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub tokens: Option<u64>,
     /// Sequences of one forward pass [default: 16]
-    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub batch_size: Option<u64>,
     /// Tokens of one sequence [default: 256]
-    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub seq_len: Option<u64>,
     /// Forward and backward passes of one step [default: 1]
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub accum: Option<u64>,
     /// Storage type of weights and activations [default: f32]
     #[arg(long, value_name = "TYPE", help_heading = "Run")]
@@ -98,7 +98,7 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "D", help_heading = "Run")]
     pub device: Option<Device>,
     /// CPU threads; the numbers do not depend on it [default: all cores]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Run")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub threads: Option<u64>,
     /// Seed of initial weights, data order and samples [default: 42]
     #[arg(long, value_name = "S", help_heading = "Run")]
@@ -115,22 +115,22 @@ pub struct PretrainArgs {
     pub plan: bool,
 
     /// Steps between evaluations; 0 evaluates only at the end [default: 100]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Reports")]
     pub eval_every: Option<u64>,
     /// Tokens of one evaluation, at most [default: 65536]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Reports")]
     pub eval_tokens: Option<u64>,
     /// Steps between checkpoints; 0 saves only at the end and on a signal [default: 100]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Reports")]
     pub save_every: Option<u64>,
     /// Checkpoints kept [default: 2]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Reports")]
     pub keep: Option<u64>,
     /// What the sample at each evaluation continues
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Reports")]
     pub sample_prompt: Option<String>,
     /// Tokens of that sample; 0 for none [default: 64]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count, help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Reports")]
     pub sample_tokens: Option<u64>,
     /// What is logged; RUST_LOG wins [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = "Reports")]
@@ -426,8 +426,12 @@ impl PerplexityArgs {
     }
 }
 
+fn count(text: &str) -> Result<u64, String> {
+    parse_count(text).map_err(|allowed| format!("expected {allowed}"))
+}
+
 fn parse_positive(text: &str) -> Result<usize, String> {
-    let n = parse_count(text)?;
+    let n = count(text)?;
     if n == 0 { Err("must be at least 1".to_string()) } else { Ok(n as usize) }
 }
 
@@ -576,7 +580,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_one_line_with_the_flag_and_what_is_allowed() {
-        assert!(mistake("--steps ten").contains("'ten' for '--steps <N>': a whole number"));
+        assert!(
+            mistake("--steps ten").contains("'ten' for '--steps <N>': expected a whole number")
+        );
         assert!(mistake("--dtype f64").contains("[possible values: f32, bf16]"));
         assert!(mistake("--step-s 3").contains("--steps"));
         assert!(mistake("--steps 3 --tokens 4").contains("cannot be used with"));

@@ -520,7 +520,7 @@ impl Layer {
             Error::Config(format!("{} is not TOML: {}", path.display(), toml_problem(&text, &e)))
         })?;
         let layer = Layer(flatten(&table));
-        layer.check_keys(&path.display().to_string())?;
+        layer.check(&path.display().to_string())?;
         Ok(layer)
     }
 
@@ -537,7 +537,7 @@ impl Layer {
             let value = value.unwrap_or_else(|| Value::String(text.to_string()));
             layer.0.insert(key.trim().to_string(), value);
         }
-        layer.check_keys("--set")?;
+        layer.check("--set")?;
         Ok(layer)
     }
 
@@ -599,6 +599,19 @@ impl Layer {
         Ok(config)
     }
 
+    /// Refuses unknown keys and values of a wrong type, naming where they stand.
+    fn check(&self, source: &str) -> Result<(), Error> {
+        self.check_keys(source)?;
+        let mut layer = self.clone();
+        // Not a key of the struct: `finish` turns it into steps.
+        layer.0.remove("run.tokens");
+        let typed: Result<RunConfig, toml::de::Error> = unflatten(layer.0).try_into();
+        typed.map(|_| ()).map_err(|e| {
+            let problem = join_lines(&e.to_string()).replace("expected f64", "expected a number");
+            Error::Config(format!("{source}: {problem}"))
+        })
+    }
+
     /// Refuses keys that do not exist, naming the nearest that does.
     fn check_keys(&self, source: &str) -> Result<(), Error> {
         for key in self.0.keys() {
@@ -607,11 +620,12 @@ impl Layer {
             }
             let distance = |known: &&Key| strsim::damerau_levenshtein(key, known.name);
             let bare = KEYS.iter().find(|known| known.name.ends_with(&format!(".{key}")));
-            let near = bare.or_else(|| KEYS.iter().min_by_key(distance));
-            let near = near.map_or("", |known| known.name);
-            return Err(Error::Config(format!(
-                "{source}: unknown key `{key}`, did you mean `{near}`?"
-            )));
+            let near = KEYS.iter().min_by_key(distance).filter(|known| distance(known) <= 3);
+            let hint = match bare.or(near) {
+                Some(known) => format!("did you mean `{}`?", known.name),
+                None => "the keys are those of a run.toml, as every run writes it".to_string(),
+            };
+            return Err(Error::Config(format!("{source}: unknown key `{key}`, {hint}")));
         }
         Ok(())
     }
@@ -795,7 +809,7 @@ mod tests {
     #[test]
     fn unknown_keys_name_the_nearest_known_one() {
         let text = message(&["optim.learning=1"]);
-        assert!(text.starts_with("--set: unknown key `optim.learning`, did you mean `optim."));
+        assert!(text.starts_with("--set: unknown key `optim.learning`, the keys are those of"));
         assert!(message(&["lr=1"]).ends_with("did you mean `optim.lr`?"));
         assert!(message(&["run.sead=1"]).ends_with("did you mean `run.seed`?"));
         assert!(message(&["run.seed.x=1"]).contains("did you mean `run.seed`?"));

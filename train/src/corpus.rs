@@ -124,10 +124,13 @@ pub fn prepare(
     let train_tokens = train.end - train.start;
     let loader = LoaderConfig { seq_len, seed: config.run.seed, order, range: train };
     let validation =
-        if held.is_empty() { None } else { Some(EvalWindows::new(source.clone(), held, seq_len)?) };
+        (!held.is_empty()).then(|| EvalWindows::new(source.clone(), held, seq_len)).transpose();
+    let validation = validation.map_err(|e| too_short(config, "held out", e))?;
+    let train =
+        Loader::new(source.clone(), loader).map_err(|e| too_short(config, "to train on", e))?;
     Ok(Corpus {
         tokenizer,
-        train: Loader::new(source.clone(), loader)?,
+        train,
         validation,
         counts,
         train_tokens,
@@ -135,6 +138,14 @@ pub fn prepare(
         hash,
         bytes: source.len() * if vocab <= 1 << 16 && !config.data.paths.is_empty() { 2 } else { 4 },
     })
+}
+
+/// Names the files that hold too few tokens, and which part of them it is.
+fn too_short(config: &RunConfig, part: &str, error: data::Error) -> data::Error {
+    let data::Error::TooShort { tokens, needed, .. } = error else { return error };
+    let files: Vec<_> = config.data.paths.iter().map(|path| path.display().to_string()).collect();
+    let files = if files.is_empty() { "the stories".to_string() } else { files.join(", ") };
+    data::Error::TooShort { origin: format!("{files}, the part {part}"), tokens, needed }
 }
 
 /// Logs how far reading has come, every tenth of it.

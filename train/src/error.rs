@@ -1,9 +1,12 @@
 //! The one error of this crate, how a run can end, and the exit codes of both.
 
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// What errors call the standard output.
+const STDOUT: &str = "stdout";
 
 /// What can go wrong around a run. Each displays as one line that names the file or key, the
 /// value, and the remedy.
@@ -11,7 +14,7 @@ use std::process::ExitCode;
 pub enum Error {
     /// A file or folder could not be read or written. `what` starts the sentence, as in
     /// "cannot read the configuration".
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {source}{}", path.display(), remedy(source.kind()))]
     Io {
         /// What was attempted.
         what: String,
@@ -32,7 +35,10 @@ pub enum Error {
         reason: String,
     },
     /// The loss or the gradient norm stopped being finite.
-    #[error("diverged at step {step}: {what}; lower --lr or resume from the last checkpoint")]
+    #[error(
+        "diverged at step {step}: {what}; start again with a lower --lr (the checkpoints of \
+         earlier steps are kept)"
+    )]
     Diverged {
         /// The step, from 1.
         step: u64,
@@ -51,17 +57,33 @@ impl Error {
     /// The process's exit code: 2 for what the user must change, 3 for divergence, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::Data(data::Error::BpeSize { .. } | data::Error::Split { .. }) => 2,
             Error::Io { .. } | Error::Checkpoint { .. } | Error::Data(_) => 1,
+            Error::Engine(engine::Error::Io { .. }) => 1,
             Error::Engine(engine::Error::Config(_) | engine::Error::Device(_)) => 2,
-            Error::Engine(_) => 1,
             Error::Config(_) => 2,
-            Error::Diverged { .. } => 3,
+            Error::Diverged { .. } | Error::Engine(engine::Error::NonFinite(_)) => 3,
         }
     }
 
     /// For `map_err`: attaches what was attempted on which path.
     pub(crate) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { what: what.to_string(), path: path.to_path_buf(), source }
+    }
+}
+
+/// What to do about a file that cannot be used, where the system's own words do not say.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{
+        FileTooLarge, IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull,
+    };
+    match kind {
+        NotFound | NotADirectory | IsADirectory => "; check the path",
+        PermissionDenied | ReadOnlyFilesystem => "; check its permissions or give another path",
+        StorageFull | QuotaExceeded => "; free disk space or give another path",
+        FileTooLarge => "; raise the limit on file sizes or give another path",
+        _ => "",
     }
 }
 
@@ -85,15 +107,33 @@ impl Outcome {
 }
 
 /// Ends a `main`: gives the exit code, and on failure prints exactly one line `error: ...` on
-/// stderr. Any error converts with `?`; those that are not [`Error`] exit with 1.
+/// stderr. Any error converts with `?`; those that are not [`Error`] exit with 1. A reader of
+/// stdout that has gone away, as `| head` does, is no failure to report: the code is 141, as for
+/// any program that SIGPIPE ends.
 pub fn main_exit(result: Result<Outcome, Box<dyn StdError + Send + Sync>>) -> ExitCode {
     match result {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
+        Err(error) if reader_is_gone(error.as_ref()) => ExitCode::from(141),
         Err(error) => {
             eprintln!("error: {}", one_line(error.as_ref()));
             ExitCode::from(error.downcast_ref::<Error>().map_or(1, Error::exit_code))
         }
     }
+}
+
+/// Writes `text` to stdout at once.
+///
+/// # Errors
+/// [`Error::Io`] if stdout takes no more.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(Error::io("cannot write to", Path::new(STDOUT)))
+}
+
+fn reader_is_gone(error: &(dyn StdError + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Io { path, source, .. })
+        if path == Path::new(STDOUT) && source.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The error and those of its causes which its own text leaves out, in one line.

@@ -34,4 +34,4 @@ pub mod report;
 pub mod session;
 pub mod signals;
 
-pub use error::{Error, Outcome, main_exit};
+pub use error::{Error, Outcome, main_exit, print};

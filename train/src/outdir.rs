@@ -1,14 +1,21 @@
 //! The output folder: it holds one run, and one process at a time writes to it.
+//!
+//! A run that turns out to be impossible leaves no trace: what [`OutDir::create`] and the
+//! preparation of tokens made is removed again, unless [`OutDir::begin`] has been called.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
 use crate::error::Error;
+use crate::files::TEMP_PREFIX;
 
-/// Files and folders that belong to a run.
-const RUN_NAMES: [&str; 11] = [
+/// Files and folders that belong to a run. Its tokens are none of them: they can be made again,
+/// and another run over the same text takes them as they are.
+const RUN_NAMES: [&str; 10] = [
     "run.toml",
     "metrics.jsonl",
     "loss.svg",
@@ -18,9 +25,13 @@ const RUN_NAMES: [&str; 11] = [
     "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "tokens",
     "generation_config.json",
 ];
+
+const TOKENS: &str = "tokens";
+
+/// Names that start so were left unfinished by a process that was killed.
+const UNFINISHED: [&str; 2] = [".partial-", TEMP_PREFIX];
 
 const CANNOT_DELETE: &str = "cannot delete the earlier run's";
 
@@ -42,6 +53,14 @@ pub enum Existing {
 #[derive(Debug)]
 pub struct OutDir {
     path: PathBuf,
+    existing: Existing,
+    begun: bool,
+    /// Folders that were made for this run, the innermost first.
+    made: Vec<PathBuf>,
+    /// Whether the file of the lock was there before.
+    had_lock: bool,
+    /// Tokens that were there before.
+    had_tokens: BTreeSet<OsString>,
     _lock: File,
 }
 
@@ -53,14 +72,34 @@ impl OutDir {
     /// file; [`Error::Io`] if it cannot be created or locked.
     pub fn create(path: &Path, existing: Existing) -> Result<OutDir, Error> {
         check(path, existing)?;
+        let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty());
+        let made = missing.take_while(|dir| !dir.exists()).map(Path::to_path_buf).collect();
         fs::create_dir_all(path).map_err(Error::io("cannot create the output folder", path))?;
+        let had_lock = path.join(LOCK_NAME).exists();
         let lock = lock(path)?;
+        let had_tokens = names(&path.join(TOKENS));
+        let path = path.to_path_buf();
+        let out = OutDir { path, existing, begun: false, made, had_lock, had_tokens, _lock: lock };
         // Another run may have come and gone between the first look and the lock.
-        check(path, existing)?;
-        if existing == Existing::Overwrite {
-            clear(path)?;
+        check(&out.path, existing)?;
+        Ok(out)
+    }
+
+    /// To be called when all inputs have been read and nothing speaks against the run: from here
+    /// on the folder is this run's. With [`Existing::Overwrite`] the earlier run is deleted now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if something cannot be deleted.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        if self.existing == Existing::Overwrite {
+            clear(&self.path, is_of_run)?;
         }
-        Ok(OutDir { path: path.to_path_buf(), _lock: lock })
+        clear(&self.path, is_unfinished)?;
+        if self.tokens().is_dir() {
+            clear(&self.tokens(), is_unfinished)?;
+        }
+        self.begun = true;
+        Ok(())
     }
 
     /// The folder itself.
@@ -85,13 +124,40 @@ impl OutDir {
 
     /// Where the tokens of text files are kept.
     pub fn tokens(&self) -> PathBuf {
-        self.path.join("tokens")
+        self.path.join(TOKENS)
     }
 
     /// The folder of all checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
+}
+
+impl Drop for OutDir {
+    /// Leaves the folder as it was if the run did not begin. What cannot be removed stays: an
+    /// error is being reported already.
+    fn drop(&mut self) {
+        if self.begun {
+            return;
+        }
+        for name in names(&self.tokens()).difference(&self.had_tokens) {
+            let _ = fs::remove_file(self.tokens().join(name));
+        }
+        if self.had_tokens.is_empty() {
+            let _ = fs::remove_dir(self.tokens());
+        }
+        if !self.had_lock {
+            let _ = fs::remove_file(self.path.join(LOCK_NAME));
+        }
+        for dir in &self.made {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// What the folder `path` holds; nothing if there is none.
+fn names(path: &Path) -> BTreeSet<OsString> {
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
 }
 
 fn check(path: &Path, existing: Existing) -> Result<(), Error> {
@@ -130,13 +196,21 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Deletes what a run writes, and weights in shards.
-fn clear(path: &Path) -> Result<(), Error> {
+/// Whether a run writes `name`; weights in shards have names of their own.
+fn is_of_run(name: &str) -> bool {
+    let shard = name.starts_with("model-") && name.ends_with(".safetensors");
+    shard || RUN_NAMES.contains(&name)
+}
+
+fn is_unfinished(name: &str) -> bool {
+    UNFINISHED.iter().any(|start| name.starts_with(start))
+}
+
+/// Deletes the entries of `path` whose names are `unwanted`.
+fn clear(path: &Path, unwanted: fn(&str) -> bool) -> Result<(), Error> {
     for entry in fs::read_dir(path).map_err(Error::io(CANNOT_DELETE, path))? {
         let entry = entry.map_err(Error::io(CANNOT_DELETE, path))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let shard = name.starts_with("model-") && name.ends_with(".safetensors");
-        if !shard && !RUN_NAMES.contains(&name.as_str()) {
+        if !unwanted(&entry.file_name().to_string_lossy()) {
             continue;
         }
         let target = entry.path();
@@ -158,11 +232,7 @@ mod tests {
     }
 
     fn names(path: &Path) -> Vec<String> {
-        let entries = fs::read_dir(path).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        super::names(path).into_iter().map(|name| name.into_string().unwrap()).collect()
     }
 
     #[test]
@@ -210,8 +280,43 @@ mod tests {
         for name in ["run.toml", "model.safetensors", "model-00001-of-00002.safetensors", "notes"] {
             fs::write(out.join(name), "x").unwrap();
         }
-        OutDir::create(&out, Existing::Overwrite).unwrap();
+        let before = names(&out);
+        let mut claimed = OutDir::create(&out, Existing::Overwrite).unwrap();
+        drop(claimed);
+        assert_eq!(names(&out), before);
+        claimed = OutDir::create(&out, Existing::Overwrite).unwrap();
+        claimed.begin().unwrap();
         assert_eq!(names(&out), [".lock", "notes"]);
+    }
+
+    #[test]
+    fn a_run_that_does_not_begin_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepare = |out: &Path| {
+            let claimed = OutDir::create(out, Existing::Refuse).unwrap();
+            fs::create_dir_all(claimed.tokens()).unwrap();
+            fs::write(claimed.tokens().join("new.bin"), "x").unwrap();
+            claimed
+        };
+        drop(prepare(&dir.path().join("deep/er/out")));
+        assert!(names(dir.path()).is_empty());
+        fs::create_dir_all(dir.path().join("out/tokens")).unwrap();
+        fs::write(dir.path().join("out/tokens/old.bin"), "x").unwrap();
+        drop(prepare(&dir.path().join("out")));
+        assert_eq!(names(&dir.path().join("out")), ["tokens"]);
+        assert_eq!(names(&dir.path().join("out/tokens")), ["old.bin"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_unfinished_goes_when_the_next_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tokens")).unwrap();
+        for name in [".partial-a", ".tmp-run.toml", "tokens/.partial-b", "tokens/whole.bin"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        OutDir::create(dir.path(), Existing::Refuse).unwrap().begin().unwrap();
+        assert_eq!(names(dir.path()), [".lock", "tokens"]);
+        assert_eq!(names(&dir.path().join("tokens")), ["whole.bin"]);
     }
 
     #[test]

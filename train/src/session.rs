@@ -9,9 +9,10 @@ use model::weights::Weights;
 use model::{Config, hf};
 use optim::AdamW;
 use safetensors::Dtype;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::checkpoint::{self, Found, State, Tensor};
-use crate::config::RunConfig;
+use crate::config::{Fingerprint, RunConfig};
 use crate::error::Error;
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -20,7 +21,8 @@ const MOMENTS: &str = "optimizer.safetensors";
 /// Saves weights and moments under `root`. See [`checkpoint::save`].
 ///
 /// # Errors
-/// As [`checkpoint::save`].
+/// [`Error::Diverged`] if a weight is not finite: the last good checkpoint stays the newest.
+/// Otherwise as [`checkpoint::save`].
 pub fn save<E: Element<Acc = f32>>(
     root: &Path,
     state: &State,
@@ -28,6 +30,13 @@ pub fn save<E: Element<Acc = f32>>(
     weights: &Weights<E>,
     optimizer: &AdamW<E>,
 ) -> Result<PathBuf, Error> {
+    for row in table.rows() {
+        let values = weights.master().get(row.slot).host();
+        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+            let what = format!("{} is {} at element {i}", row.name, values[i]);
+            return Err(Error::Diverged { step: state.step, what });
+        }
+    }
     let (m, v) = optimizer.moments();
     let mut moments = tensors(table, m, "m.");
     moments.extend(tensors(table, v, "v."));
@@ -74,6 +83,15 @@ fn read(
         found.read(file, &format!("{prefix}{}", row.name), Dtype::F32, &row.shape, bytes)?;
     }
     Ok(())
+}
+
+/// Everything that the numbers of a run depend on: its configuration, the model's, and its tokens.
+pub fn fingerprint(run: &RunConfig, model: &Config, data: &str) -> Fingerprint {
+    let mut fingerprint = run.fingerprint();
+    let model = xxh3_64(model.to_json(hf::Dtype::F32).as_bytes());
+    fingerprint.insert("the data's hash".to_string(), data.to_string());
+    fingerprint.insert("the hash of the model's config.json".to_string(), format!("{model:016x}"));
+    fingerprint
 }
 
 /// Step 1 must reach every parameter: refuses gradients of which one is all zero or not finite.

@@ -1,0 +1,8 @@
+//! The programs as a user meets them: whole processes, their files, messages and exit codes.
+
+mod bits;
+mod common;
+mod crash;
+mod input;
+mod measure;
+mod values;
