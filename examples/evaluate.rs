@@ -54,7 +54,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
     let B = args.batch_size;
     let model = Llama::<E>::new(dev, &config, T);
     let mut weights = Weights::<E>::zeros(dev, model.table());
-    hf::read_weights(&args.model, model.table(), weights.master_mut())?;
+    session::read_weights(&args.model, model.table(), weights.master_mut())?;
     weights.refresh();
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
     let mut scratch = Scratch::<E>::forward_only(dev, &config.dims, B * T);

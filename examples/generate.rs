@@ -44,7 +44,7 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<
     let capacity = context.min(prompt.len() + args.max_new_tokens);
     let model = Llama::<E>::new(dev, &config, capacity);
     let mut weights = Weights::<E>::zeros(dev, model.table());
-    hf::read_weights(&args.model, model.table(), weights.master_mut())?;
+    session::read_weights(&args.model, model.table(), weights.master_mut())?;
     weights.refresh();
 
     let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };

@@ -7,10 +7,10 @@ use handgrad::data::tokenizer::Tokenizer;
 use handgrad::engine::{Arena, Device, Element, bf16, cpu::ceiling};
 use handgrad::model::cache::{Cache, Scratch};
 use handgrad::model::decode::Decoder;
+use handgrad::model::init;
 use handgrad::model::llama::{Batch, Llama};
 use handgrad::model::sample::Sampler;
 use handgrad::model::weights::Weights;
-use handgrad::model::{hf, init};
 use handgrad::optim::adamw::Settings;
 use handgrad::optim::{AdamW, Schedule, clip};
 use handgrad::train::args::{PretrainArgs, parse};
@@ -102,7 +102,7 @@ fn run<E: Element<Acc = f32>>(
         }
         None => {
             match &run.model.init_from {
-                Some(dir) => hf::read_weights(dir, model.table(), weights.master_mut())?,
+                Some(dir) => session::read_weights(dir, model.table(), weights.master_mut())?,
                 None => init::fill(dev, weights.master_mut(), model.table(), run.run.seed),
             }
             weights.refresh();
@@ -189,7 +189,8 @@ fn run<E: Element<Acc = f32>>(
         let stop = signals.requested();
         let last = step == steps || stop.is_some();
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
-        if (due(run.run.eval_every) || step == steps) && stop.is_none() {
+        // Also when stopping: a resumed run could not make up for it.
+        if due(run.run.eval_every) || step == steps {
             if let Some(windows) = &corpus.validation {
                 let (w, tokens) = (weights.view(), run.run.eval_tokens);
                 let loss = report::validation_loss(

@@ -126,13 +126,13 @@ fn shard_beyond_the_vocabulary() {
 
 /// A folder with a model in `model` and what `spoil` does to it, refused as a model to start from
 /// and as one to continue a prompt with.
-fn bad_model(code: i32, parts: &[&str], spoil: impl Fn(&Path)) {
+fn bad_model(parts: &[&str], spoil: impl Fn(&Path)) {
     let dir = Dir::new();
     dir.train("model", "");
     spoil(&dir.path("model"));
-    dir.refused("pretrain", &format!("{TINY} --init-from model --out out"), code, parts);
-    dir.refused("generate", "--model model --prompt Child", code, parts);
-    dir.refused("evaluate", "perplexity --model model --data text.txt", code, parts);
+    dir.refused("pretrain", &format!("{TINY} --init-from model --out out"), 1, parts);
+    dir.refused("generate", "--model model --prompt Child", 1, parts);
+    dir.refused("evaluate", "perplexity --model model --data text.txt", 1, parts);
 }
 
 /// Sets a key of a model's `config.json`.
@@ -146,18 +146,18 @@ fn reconfigure(model: &Path, key: &str, value: Value) {
 #[test]
 fn weights_of_a_wrong_shape() {
     let parts = ["model/model.safetensors", "[16, 24]", "[16, 40]", "config.json"];
-    bad_model(2, &parts, |model| reconfigure(model, "intermediate_size", 40.into()));
+    bad_model(&parts, |model| reconfigure(model, "intermediate_size", 40.into()));
 }
 
 #[test]
 fn a_missing_tensor() {
     let parts = ["model/model.safetensors", "model.layers.2.", "is missing", "again"];
-    bad_model(2, &parts, |model| reconfigure(model, "num_hidden_layers", 3.into()));
+    bad_model(&parts, |model| reconfigure(model, "num_hidden_layers", 3.into()));
 }
 
 #[test]
 fn weights_that_are_not_finite() {
-    bad_model(2, &["model/model.safetensors", "NaN at element", "finite"], |model| {
+    bad_model(&["model/model.safetensors", "NaN at element", "finite"], |model| {
         let path = model.join("model.safetensors");
         let mut bytes = fs::read(&path).unwrap();
         let end = bytes.len();
@@ -168,7 +168,7 @@ fn weights_that_are_not_finite() {
 
 #[test]
 fn truncated_weights() {
-    bad_model(2, &["model/model.safetensors", "truncated", "20000 bytes", "again"], |model| {
+    bad_model(&["model/model.safetensors", "truncated", "20000 bytes", "again"], |model| {
         let path = model.join("model.safetensors");
         let bytes = fs::read(&path).unwrap();
         fs::write(path, &bytes[..20000]).unwrap();
@@ -177,7 +177,7 @@ fn truncated_weights() {
 
 #[test]
 fn no_weights() {
-    bad_model(1, &["model/model.safetensors", "No such file", "directory with"], |model| {
+    bad_model(&["model/model.safetensors", "No such file", "directory with"], |model| {
         fs::remove_file(model.join("model.safetensors")).unwrap();
     });
 }
@@ -273,6 +273,10 @@ fn bad_values_in_a_models_configuration() {
         let parts = [&["bad.json"], parts].concat();
         let line = tiny_but(&[("--model", "bad.json")]);
         dir.refused("pretrain", &format!("{line} --out out"), 2, &parts);
+        fs::create_dir_all(dir.path("model")).unwrap();
+        fs::rename(dir.path("bad.json"), dir.path("model/config.json")).unwrap();
+        let parts = [&["model/config.json"], &parts[1..]].concat();
+        dir.refused("generate", "--model model --prompt Child", 2, &parts);
     }
     fs::write(dir.path("bad.json"), "{").unwrap();
     let line = tiny_but(&[("--model", "bad.json")]);

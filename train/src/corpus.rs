@@ -152,7 +152,7 @@ fn too_short(config: &RunConfig, part: &str, error: data::Error) -> data::Error 
 fn tell() -> impl FnMut(u64, u64) {
     let mut tenths = 0;
     move |done, total| {
-        let now = if total == 0 { 10 } else { 10 * done / total };
+        let now = (10 * done).checked_div(total).unwrap_or(10);
         if now > tenths {
             tenths = now;
             tracing::info!("read {} % of {:.1} MB of text", 10 * now, total as f64 / 1e6);

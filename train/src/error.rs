@@ -48,9 +48,12 @@ pub enum Error {
     /// Text, tokens or a tokenizer.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A device, a model's configuration or its weights.
+    /// A device or a model's configuration.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The weights in a model's directory.
+    #[error(transparent)]
+    Weights(engine::Error),
 }
 
 impl Error {
@@ -58,17 +61,25 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Data(data::Error::BpeSize { .. } | data::Error::Split { .. }) => 2,
-            Error::Io { .. } | Error::Checkpoint { .. } | Error::Data(_) => 1,
-            Error::Engine(engine::Error::Io { .. }) => 1,
-            Error::Engine(engine::Error::Config(_) | engine::Error::Device(_)) => 2,
+            Error::Io { .. } | Error::Checkpoint { .. } | Error::Data(_) | Error::Weights(_) => 1,
+            Error::Engine(error) => engine_code(error),
             Error::Config(_) => 2,
-            Error::Diverged { .. } | Error::Engine(engine::Error::NonFinite(_)) => 3,
+            Error::Diverged { .. } => 3,
         }
     }
 
     /// For `map_err`: attaches what was attempted on which path.
     pub(crate) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { what: what.to_string(), path: path.to_path_buf(), source }
+    }
+}
+
+/// As [`Error::exit_code`], for an error that comes from the engine or the model.
+fn engine_code(error: &engine::Error) -> u8 {
+    match error {
+        engine::Error::Io { .. } => 1,
+        engine::Error::Config(_) | engine::Error::Device(_) => 2,
+        engine::Error::NonFinite(_) => 3,
     }
 }
 
@@ -107,7 +118,8 @@ impl Outcome {
 }
 
 /// Ends a `main`: gives the exit code, and on failure prints exactly one line `error: ...` on
-/// stderr. Any error converts with `?`; those that are not [`Error`] exit with 1. A reader of
+/// stderr. Any error converts with `?`; those of
+/// other crates than this one and the engine exit with 1. A reader of
 /// stdout that has gone away, as `| head` does, is no failure to report: the code is 141, as for
 /// any program that SIGPIPE ends.
 pub fn main_exit(result: Result<Outcome, Box<dyn StdError + Send + Sync>>) -> ExitCode {
@@ -116,7 +128,8 @@ pub fn main_exit(result: Result<Outcome, Box<dyn StdError + Send + Sync>>) -> Ex
         Err(error) if reader_is_gone(error.as_ref()) => ExitCode::from(141),
         Err(error) => {
             eprintln!("error: {}", one_line(error.as_ref()));
-            ExitCode::from(error.downcast_ref::<Error>().map_or(1, Error::exit_code))
+            let own = error.downcast_ref().map(Error::exit_code);
+            ExitCode::from(own.or(error.downcast_ref().map(engine_code)).unwrap_or(1))
         }
     }
 }

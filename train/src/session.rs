@@ -85,6 +85,14 @@ fn read(
     Ok(())
 }
 
+/// Reads the weights of the Hugging Face directory `dir`. See [`hf::read_weights`].
+///
+/// # Errors
+/// [`Error::Weights`] naming file and tensor.
+pub fn read_weights(dir: &Path, table: &Table, weights: &mut Arena<f32>) -> Result<(), Error> {
+    hf::read_weights(dir, table, weights).map_err(Error::Weights)
+}
+
 /// Everything that the numbers of a run depend on: its configuration, the model's, and its tokens.
 pub fn fingerprint(run: &RunConfig, model: &Config, data: &str) -> Fingerprint {
     let mut fingerprint = run.fingerprint();

@@ -85,7 +85,7 @@ fn a_failed_main_prints_one_line() {
     }
     for (kind, code, line) in [
         ("config", 2, "error: first second\n"),
-        ("diverged", 3, "error: diverged at step 7: loss is NaN; lower --lr or resume from"),
+        ("diverged", 3, "error: diverged at step 7: loss is NaN; start again with a lower --lr"),
         ("other", 1, "error: something else\n"),
     ] {
         let output = child("a_failed_main_prints_one_line", kind).wait_with_output().unwrap();
