@@ -7,7 +7,7 @@
 //! element of C is the sum over blocks of k in ascending order, whatever the threads do.
 
 use super::Cpu;
-use super::simd::{Kernel, Rows, Vector};
+use super::simd::{Kernel, MAX_LANES, Rows, Vector};
 use super::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 use rayon::prelude::*;
@@ -282,27 +282,20 @@ impl<E: Element, A: Element<Acc = E::Acc>> Block<'_, '_, E, A> {
         for j in (0..cols).step_by(V::NR) {
             let panel = panel::<V>(self.packed, self.a.cols, j, k);
             for i in (0..rows).step_by(V::MR) {
-                V::tile(
-                    a.at(i, V::MR),
-                    panel,
-                    ks,
-                    #[inline(always)]
-                    |di, dj, v| {
-                        let (i, j) = (i + di, j + dj);
-                        if i < rows && j < cols {
-                            let start = (self.c.row + i) * self.N + self.col + j;
-                            let row = E::as_acc_mut(self.c.row_mut(i)).expect("sums fit into C");
-                            let base = match self.onto {
-                                Onto::Zero if k == 0 => Base::Zero,
-                                Onto::Addend(addend) if k == 0 => {
-                                    Base::Other(E::as_acc(&addend[start..]).expect("as C"))
-                                }
-                                _ => Base::Itself,
-                            };
-                            put(&mut row[j..], v, base);
-                        }
-                    },
-                );
+                let start = (self.c.row + i) * self.N + self.col + j;
+                let base = match self.onto {
+                    Onto::Zero if k == 0 => Base::Zero,
+                    Onto::Addend(addend) if k == 0 => {
+                        Base::Other(E::as_acc(&addend[start..]).expect("as C"), self.N)
+                    }
+                    _ => Base::Itself,
+                };
+                let to = (&mut self.c, i, j);
+                if i + V::MR <= rows && j + V::NR <= cols {
+                    whole_tile::<V, E>(to, a.at(i, V::MR), panel, ks, base);
+                } else {
+                    cut_tile::<V, E>(to, a.at(i, V::MR), panel, ks, base);
+                }
             }
         }
     }
@@ -329,8 +322,8 @@ impl<E: Element, A: Element<Acc = E::Acc>> Block<'_, '_, E, A> {
                     |di, dj, v| {
                         let (i, j) = (i + di, j + dj - js.start);
                         if i < rows {
-                            let base = if k == 0 { Base::Zero } else { Base::Itself };
-                            put(&mut held[i * HELD + j..(i + 1) * HELD], v, base);
+                            let dst = &mut held[i * HELD + j..(i + 1) * HELD];
+                            (if k == 0 { v } else { V::load(dst) + v }).store(dst);
                         }
                     },
                 );
@@ -363,32 +356,88 @@ fn panel<V: Vector>(packed: &[V::Scalar], K: usize, j: usize, k: usize) -> &[V::
     &packed[(j / V::NR * K + k) * V::NR..]
 }
 
-/// What a vector is added to before it is stored.
+/// What a tile is added to before it is stored.
+#[derive(Clone, Copy)]
 enum Base<'a, R> {
     Zero,
     Itself,
-    Other(&'a [R]),
+    /// A matrix, from the tile's first element on, with its row length.
+    Other(&'a [R], usize),
 }
 
-/// Stores `base + v` into `dst`, whose end may cut the vector short.
+/// Columns of row `i` of C from `j` on. Only where C holds sums.
 #[inline(always)]
-fn put<V: Vector>(dst: &mut [V::Scalar], v: V, base: Base<'_, V::Scalar>) {
-    if dst.len() >= V::LANES {
-        let sum = match base {
-            Base::Zero => v,
-            Base::Itself => V::load(dst) + v,
-            Base::Other(src) => V::load(src) + v,
-        };
-        return sum.store(dst);
+fn sums<'c, E: Element>(c: &'c mut Tile<'_, E>, i: usize, j: usize) -> &'c mut [E::Acc] {
+    &mut E::as_acc_mut(c.row_mut(i)).expect("sums fit into C")[j..]
+}
+
+/// A tile that lies inside C. One copy of the loop for each base, so that the sums go from
+/// registers to C.
+#[inline(always)]
+fn whole_tile<V: Vector<Scalar = E::Acc>, E: Element>(
+    (c, i, j): (&mut Tile<'_, E>, usize, usize),
+    a: Rows<'_, E::Acc>,
+    panel: &[E::Acc],
+    k: usize,
+    base: Base<'_, E::Acc>,
+) {
+    match base {
+        Base::Zero => V::tile(
+            a,
+            panel,
+            k,
+            #[inline(always)]
+            |di, dj, v| v.store(sums(c, i + di, j + dj)),
+        ),
+        Base::Itself => V::tile(
+            a,
+            panel,
+            k,
+            #[inline(always)]
+            |di, dj, v| {
+                let dst = sums(c, i + di, j + dj);
+                (V::load(dst) + v).store(dst);
+            },
+        ),
+        Base::Other(src, row) => V::tile(
+            a,
+            panel,
+            k,
+            #[inline(always)]
+            |di, dj, v| (V::load(&src[di * row + dj..]) + v).store(sums(c, i + di, j + dj)),
+        ),
     }
-    let mut lanes = [V::Scalar::ZERO; 16];
-    v.store(&mut lanes);
-    for j in 0..dst.len() {
-        let base = match base {
-            Base::Zero => V::Scalar::ZERO,
-            Base::Itself => dst[j],
-            Base::Other(src) => src[j],
-        };
-        dst[j] = base + lanes[j];
-    }
+}
+
+/// A tile that reaches beyond C's last row or column.
+#[inline(always)]
+fn cut_tile<V: Vector<Scalar = E::Acc>, E: Element>(
+    (c, i, j): (&mut Tile<'_, E>, usize, usize),
+    a: Rows<'_, E::Acc>,
+    panel: &[E::Acc],
+    k: usize,
+    base: Base<'_, E::Acc>,
+) {
+    let (rows, cols) = (c.rows() - i, c.cols() - j);
+    V::tile(
+        a,
+        panel,
+        k,
+        #[inline(always)]
+        |di, dj, v| {
+            if di < rows && dj < cols {
+                let mut lanes = [E::Acc::ZERO; MAX_LANES];
+                v.store(&mut lanes);
+                let dst = sums(c, i + di, j + dj);
+                for l in 0..dst.len().min(V::LANES) {
+                    let base = match base {
+                        Base::Zero => E::Acc::ZERO,
+                        Base::Itself => dst[l],
+                        Base::Other(src, row) => src[di * row + dj + l],
+                    };
+                    dst[l] = base + lanes[l];
+                }
+            }
+        },
+    );
 }

@@ -474,39 +474,23 @@ impl<E: Element> Backward<'_, E> {
         pack_rows::<E, V>(q_panels, q_head, rows, QUERIES, D, scale);
         pack_rows::<E, V>(do_panels, do_head, rows, QUERIES, D, E::Acc::ONE);
         dq.fill(E::Acc::ZERO);
+        let mut delta = [E::Acc::ZERO; QUERIES];
+        for i in 0..rows {
+            let o = self.o.at(i0 + i, h * D).row(0, D);
+            delta[i] = dot::<E, V>(o, &d_o[i * D..][..D]);
+        }
         for k0 in (0..i0 + rows).step_by(KEYS) {
             let cols = KEYS.min(i0 + rows - k0).next_multiple_of(V::NR);
             let diagonal = i0 as isize - k0 as isize;
-            let (qa, da) =
-                (Rows { data: q, rows, row: D, col: 1 }, Rows { data: d_o, rows, row: D, col: 1 });
-            product::<V>(
-                p,
-                KEYS,
-                qa,
-                &packed.k_columns[k0 * D..],
-                V::NR * D,
-                D,
-                cols,
-                false,
-                diagonal,
-            );
-            product::<V>(
-                ds,
-                KEYS,
-                da,
-                &packed.v_columns[k0 * D..],
-                V::NR * D,
-                D,
-                cols,
-                false,
-                diagonal,
-            );
+            let (k, v) = (&packed.k_columns[k0 * D..], &packed.v_columns[k0 * D..]);
+            let rows_of = |data| Rows { data, rows, row: D, col: 1 };
+            product::<V>(p, KEYS, rows_of(&*q), k, V::NR * D, D, cols, false, diagonal);
+            product::<V>(ds, KEYS, rows_of(&*d_o), v, V::NR * D, D, cols, false, diagonal);
             for i in 0..rows {
                 let visible = (i as isize + diagonal + 1).clamp(0, cols as isize) as usize;
                 let lse = self.lse.row(i0 + i, h + 1)[h];
-                let delta = dot::<E, V>(self.o.at(i0 + i, h * D).row(0, D), &d_o[i * D..][..D]);
                 let (p, ds) = (&mut p[i * KEYS..][..cols], &mut ds[i * KEYS..][..cols]);
-                weights::<V>(p, ds, visible, lse, delta);
+                weights::<V>(p, ds, visible, lse, delta[i]);
             }
             let across = Rows { data: &*ds, rows, row: KEYS, col: 1 };
             let k_rows = &packed.k_rows[k0 * V::NR..];
