@@ -75,7 +75,7 @@ fn pack_cols(K: usize, N: usize) -> usize {
 
 /// Rows of C in a task: by shape only. Enough tasks to balance, enough rows to reuse panels.
 fn task_rows(M: usize) -> usize {
-    (M.div_ceil(32)).next_multiple_of(12).clamp(24, 96)
+    M.div_ceil(16).next_multiple_of(12).clamp(24, 96)
 }
 
 /// Elements (of [`Element::Acc`]) that a product needs for packed B, for memory plans.
@@ -158,9 +158,19 @@ fn pack_panel<E: Element>(
     col: usize,
     cols: usize,
 ) {
+    if col == 1 && cols == width {
+        // The usual case, with a length that the compiler knows.
+        for (k, dst) in panel.chunks_exact_mut(width).enumerate() {
+            let src = &src[k * row..][..width];
+            for j in 0..width {
+                dst[j] = src[j].to_acc();
+            }
+        }
+        return;
+    }
     if col == 1 {
         for (k, dst) in panel.chunks_exact_mut(width).enumerate() {
-            let src = &src[k * row..k * row + cols];
+            let src = &src[k * row..][..cols];
             for j in 0..cols {
                 dst[j] = src[j].to_acc();
             }
