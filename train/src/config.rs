@@ -42,7 +42,7 @@ pub struct Data {
     /// Entries of a tokenizer trained for this run, special tokens included.
     #[serde(deserialize_with = "count_usize")]
     pub vocab_size: usize,
-    /// Share of the tokens held out for validation, unless `val_tokens` says how many.
+    /// Share of the tokens held out for validation, unless `val_tokens` says how many; 0 for none.
     pub val_fraction: f64,
     /// Tokens held out for validation.
     #[serde(deserialize_with = "count_some", skip_serializing_if = "Option::is_none")]
@@ -149,14 +149,14 @@ impl Default for Data {
 
 impl Default for Model {
     fn default() -> Self {
-        Model { name: "260k".to_string(), init_from: None }
+        Model { name: "story".to_string(), init_from: None }
     }
 }
 
 impl Default for Optim {
     fn default() -> Self {
         Optim {
-            lr: 1e-3,
+            lr: 3e-3,
             min_lr_ratio: 0.1,
             warmup: default_warmup(Run::default().steps),
             beta1: 0.9,
@@ -172,8 +172,8 @@ impl Default for Run {
     fn default() -> Self {
         Run {
             out: PathBuf::from("out"),
-            steps: 1000,
-            batch_size: 16,
+            steps: 600,
+            batch_size: 8,
             seq_len: 256,
             accum: 1,
             dtype: Dtype::F32,
@@ -401,7 +401,6 @@ impl RunConfig {
     /// Refuses values that cannot work, naming flag, key, value and what is allowed.
     fn validate(&self) -> Result<(), Error> {
         let (data, optim, run) = (&self.data, &self.optim, &self.run);
-        let share = "must be above 0 and below 1";
         let decay = "must be at least 0 and below 1";
         let one = "must be at least 1";
         let below = |x: f64, limit: f64| (0.0..limit).contains(&x);
@@ -411,8 +410,8 @@ impl RunConfig {
         check(
             "data.val_fraction",
             data.val_fraction,
-            data.val_fraction > 0.0 && data.val_fraction < 1.0,
-            share,
+            below(data.val_fraction, 1.0),
+            decay,
         )?;
         check("data.val_tokens", data.val_tokens.unwrap_or(1), data.val_tokens != Some(0), one)?;
         check("optim.lr", optim.lr, positive(optim.lr), "must be finite and above 0")?;
@@ -831,7 +830,7 @@ mod tests {
             ("optim.lr=-1e-3", ["--lr (optim.lr) is -0.001", "finite and above 0"]),
             ("optim.lr=inf", ["--lr (optim.lr) is inf", "finite and above 0"]),
             ("optim.min_lr_ratio=1.5", ["--min-lr-ratio (optim.min_lr_ratio) is 1.5", "0 to 1"]),
-            ("optim.warmup=1001", ["--warmup (optim.warmup) is 1001", "1000 steps"]),
+            ("optim.warmup=601", ["--warmup (optim.warmup) is 601", "600 steps"]),
             ("optim.beta1=1", ["--beta1 (optim.beta1) is 1", "below 1"]),
             ("optim.beta2=-0.1", ["--beta2 (optim.beta2) is -0.1", "below 1"]),
             ("optim.eps=0", ["--eps (optim.eps) is 0", "above 0"]),
