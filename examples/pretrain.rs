@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use handgrad::data::tokenizer::Tokenizer;
-use handgrad::engine::{Arena, Device, Element, bf16, cpu::ceiling};
+use handgrad::engine::{Arena, Device, Element, bf16, cpu::ceiling, heap};
 use handgrad::model::cache::{Cache, Scratch};
 use handgrad::model::decode::Decoder;
 use handgrad::model::init;
@@ -72,6 +72,7 @@ fn run<E: Element<Acc = f32>>(
     let model_config = session::model_config(run, vocab, tokenizer.as_ref())?;
     let corpus = corpus::prepare(run, tokenizer, model_config.dims.V, Some(&out.tokens()))?;
     describe(&corpus);
+    heap::release_freed();
 
     let plan = report::plan::<E>(dev, &model_config, run, corpus.bytes);
     info!("{} parameters; memory:\n{plan}", model_config.parameters());

@@ -10,6 +10,7 @@ pub mod device;
 pub mod dims;
 pub mod element;
 pub mod error;
+pub mod heap;
 pub mod ops;
 pub mod plan;
 

@@ -5,4 +5,5 @@ mod common;
 mod crash;
 mod input;
 mod measure;
+mod memory;
 mod values;

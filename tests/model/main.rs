@@ -2,6 +2,7 @@
 //! caching modes, decoding.
 
 mod common;
+mod export;
 mod gradients;
 mod parity;
 mod properties;

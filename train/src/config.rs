@@ -407,12 +407,7 @@ impl RunConfig {
         let positive = |x: f64| x > 0.0 && x.is_finite();
 
         check("data.vocab_size", data.vocab_size, data.vocab_size >= 1, one)?;
-        check(
-            "data.val_fraction",
-            data.val_fraction,
-            below(data.val_fraction, 1.0),
-            decay,
-        )?;
+        check("data.val_fraction", data.val_fraction, below(data.val_fraction, 1.0), decay)?;
         check("data.val_tokens", data.val_tokens.unwrap_or(1), data.val_tokens != Some(0), one)?;
         check("optim.lr", optim.lr, positive(optim.lr), "must be finite and above 0")?;
         let ratio = optim.min_lr_ratio;
