@@ -1,6 +1,5 @@
-//! One whole training step: forward, backward, clipping, AdamW. The sizes are those that
-//! `benches/peers` and the README quote: untied head, hidden width 8/3 of the width rounded up
-//! to 32, 4096 tokens a step.
+//! One whole training step: forward, backward, clipping, AdamW. The sizes are those of the table
+//! in the README: untied head, hidden width 8/3 of the width rounded up to 32, 4096 tokens a step.
 
 mod common;
 

@@ -340,7 +340,7 @@ fn resume_as_another_run() {
     fs::write(dir.path("other.json"), config(16, 24, 2, 2).to_string()).unwrap();
     let cases: [(&str, &[&str]); 6] = [
         ("--seed 43", &["run.seed was 42 and is now 43", "--out"]),
-        ("--lr 0.5", &["optim.lr was 0.001 and is now 0.5", "--out"]),
+        ("--lr 0.5", &["optim.lr was 0.003 and is now 0.5", "--out"]),
         ("--model other.json", &["model.name was \"tiny.json\"", "\"other.json\"", "--out"]),
         ("--data other.txt", &["the data's hash was", "--out"]),
         ("--batch-size 5", &["run.batch_size * run.accum was 4 and is now 5"]),
