@@ -4,19 +4,20 @@
 use std::process::ExitCode;
 
 use handgrad::data::tokenizer::Tokenizer;
+use handgrad::engine::ops::loss::Loss;
 use handgrad::engine::{Arena, Device, Element, bf16, cpu::ceiling, heap};
 use handgrad::model::cache::{Cache, Scratch};
 use handgrad::model::decode::Decoder;
-use handgrad::model::init;
 use handgrad::model::llama::{Batch, Llama};
 use handgrad::model::sample::Sampler;
 use handgrad::model::weights::Weights;
+use handgrad::model::{Config, init};
 use handgrad::optim::adamw::Settings;
 use handgrad::optim::{AdamW, Schedule, clip};
 use handgrad::train::args::{PretrainArgs, parse};
-use handgrad::train::checkpoint::{self, State};
+use handgrad::train::checkpoint::{self, Found, State};
 use handgrad::train::clock::Clock;
-use handgrad::train::config::{self, Dtype, RunConfig};
+use handgrad::train::config::{self, Dtype, Fingerprint, RunConfig};
 use handgrad::train::corpus::{self, Corpus};
 use handgrad::train::metrics::{self, Metrics, Step};
 use handgrad::train::outdir::{Existing, OutDir};
@@ -45,6 +46,7 @@ fn start() -> Result<Outcome> {
     }
 }
 
+/// From the settled configuration to a model directory: the whole training loop.
 fn run<E: Element<Acc = f32>>(
     dev: &Device,
     args: &PretrainArgs,
@@ -57,15 +59,9 @@ fn run<E: Element<Acc = f32>>(
         return Ok(Outcome::Done);
     }
     let signals = Signals::install()?;
-    let existing = match (args.resume, args.overwrite) {
-        (true, _) => Existing::Resume,
-        (_, true) => Existing::Overwrite,
-        _ => Existing::Refuse,
-    };
     session::check_inputs(run)?;
-    let mut out = OutDir::create(&run.run.out, existing)?;
+    let mut out = OutDir::create(&run.run.out, existing(args))?;
     let found = if args.resume { Some(resumable(&out)?) } else { None };
-
     let stored = found.is_some().then(|| out.path().join("tokenizer.json"));
     let tokenizer = corpus::tokenizer(run, stored.as_deref())?;
     let vocab = tokenizer.as_ref().map(Tokenizer::vocab_size);
@@ -73,106 +69,43 @@ fn run<E: Element<Acc = f32>>(
     let corpus = corpus::prepare(run, tokenizer, model_config.dims.V, Some(&out.tokens()))?;
     describe(&corpus);
     heap::release_freed();
-
     let plan = report::plan::<E>(dev, &model_config, run, corpus.bytes);
     info!("{} parameters; memory:\n{plan}", model_config.parameters());
-    let (B, T, accum) = (run.run.batch_size, run.run.seq_len, run.run.accum);
-    let model = Llama::<E>::new(dev, &model_config, T);
-    let mut weights = Weights::<E>::zeros(dev, model.table());
-    let settings = Settings {
-        beta1: run.optim.beta1,
-        beta2: run.optim.beta2,
-        eps: run.optim.eps,
-        weight_decay: run.optim.weight_decay,
-    };
-    let mut adamw = AdamW::<E>::new(dev, model.table(), settings);
-    let mut grads = Arena::<f32>::zeros(dev, model.table());
-    let mut cache = Cache::<E>::new(dev, &model_config.dims, B * T, report::mode(run.run.cache));
-    let mut scratch = Scratch::<E>::new(dev, &model_config.dims, B * T);
-    let mut decoder = Decoder::<E>::new(dev, &model, T);
-    let (mut tokens_N, mut targets_N) = (vec![0u32; B * T], vec![0i32; B * T]);
 
-    let fingerprint = session::fingerprint(run, &model_config, &corpus.hash);
+    let mut training = Training::<E>::new(dev, run, &model_config, &corpus);
     let first = match found {
-        Some(mut found) => {
-            config::compare(&found.state().fingerprint, &fingerprint)?;
-            session::restore(&mut found, model.table(), &mut weights, &mut adamw)?;
-            out.begin()?;
-            info!("resuming after step {} from {}", found.state().step, found.path().display());
-            found.state().step
-        }
-        None => {
-            match &run.model.init_from {
-                Some(dir) => session::read_weights(dir, model.table(), weights.master_mut())?,
-                None => init::fill(dev, weights.master_mut(), model.table(), run.run.seed),
-            }
-            weights.refresh();
-            out.begin()?;
-            run.write(&out.run_toml())?;
-            corpus.tokenizer.as_ref().map_or(Ok(()), |tokenizer| tokenizer.save(out.path()))?;
-            0
-        }
-    };
-    let steps = run.run.steps;
-    let tokens_per_step = run.tokens_per_step();
-    let state = |step: u64| State {
-        step,
-        tokens: step * tokens_per_step,
-        next_sample: step * (B * accum) as u64,
-        fingerprint: fingerprint.clone(),
-        ..State::default()
+        Some(found) => training.resume(found, &mut out)?,
+        None => training.begin(&mut out)?,
     };
     let mut metrics = Metrics::resume(&out.metrics(), first)?;
     if first == 0 {
-        session::save(&out.checkpoints(), &state(0), model.table(), &weights, &adamw)?;
+        training.save(&out, 0)?;
     }
+    let (steps, tokens_per_step) = (run.run.steps, run.tokens_per_step());
     let (peak, min_ratio, warmup) = (run.optim.lr, run.optim.min_lr_ratio, run.optim.warmup);
     let schedule = Schedule { peak, min_ratio, warmup, steps };
     let max_norm = if run.optim.clip == 0.0 { f64::INFINITY } else { run.optim.clip };
-
     let Device::Cpu(cpu) = dev;
     let ceiling = ceiling::fma_flops(cpu);
     info!("measured ceiling: {:.0} GFLOP/s in f32, which MFU is a share of", ceiling / 1e9);
-    let mut clock = Clock::new(model_config.flop_per_token(T) as f64, Some(ceiling));
+    let flop_per_token = model_config.flop_per_token(run.run.seq_len) as f64;
+    let mut clock = Clock::new(flop_per_token, Some(ceiling));
     let mut progress = Progress::new(steps, first);
     let mut val_loss = None;
 
     for s in first..steps {
         clock.begin_step();
-        grads.fill_zero();
-        let targets = (B * accum * T) as f64;
-        let mut loss = 0.0; // nats per token, mean over the step
-        for k in 0..accum {
-            let sample = (s as usize * accum + k) * B;
-            corpus.train.fill_batch(sample as u64, B, &mut tokens_N, &mut targets_N);
-            let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
-            loss += dev
-                .install(|| {
-                    model.forward(dev, weights.view(), batch, &mut cache, &mut scratch);
-                    let (w, c, x) = (weights.view(), &mut cache, &mut scratch);
-                    model.backward(dev, &mut grads, w, batch, c, x, 1.0 / targets)
-                })
-                .nats
-                / targets;
-        }
-        let (norm, factor) = clip::by_global_norm(dev, &grads, max_norm);
+        let loss = training.gradients(s); // nats per token, mean over the step
+        let (norm, factor) = clip::by_global_norm(dev, &training.grads, max_norm);
         let step = s + 1;
         if !loss.is_finite() || !norm.is_finite() {
-            let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
-            let w = weights.view();
-            let place = model.first_non_finite(dev, w, batch, &mut cache, &mut scratch);
-            let place = place.or_else(|| {
-                model.first_non_finite_gradient(&grads).map(|name| format!("gradient of {name}"))
-            });
-            let place = place.unwrap_or_else(|| "the gradient norm".to_string());
-            let what = format!("loss {loss}, gradient norm {norm}, first in {place}");
-            return Err(Error::Diverged { step, what }.into());
+            return Err(training.diverged(step, loss, norm).into());
         }
         if step == 1 {
-            session::check_first_gradients(model.table(), &grads)?;
+            session::check_first_gradients(training.model.table(), &training.grads)?;
         }
         let lr = schedule.lr(s);
-        adamw.step(dev, weights.both_mut(), &grads, lr, factor);
+        training.adamw.step(dev, training.weights.both_mut(), &training.grads, lr, factor);
         clock.end_step(tokens_per_step);
 
         let report = Step {
@@ -188,64 +121,211 @@ fn run<E: Element<Acc = f32>>(
         progress.step(&report, clock.eta((steps - step) * tokens_per_step));
 
         let stop = signals.requested();
-        let last = step == steps || stop.is_some();
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         // Also when stopping: a resumed run could not make up for it.
         if due(run.run.eval_every) || step == steps {
-            if let Some(windows) = &corpus.validation {
-                let (w, tokens) = (weights.view(), run.run.eval_tokens);
-                let loss = report::validation_loss(
-                    dev,
-                    &model,
-                    w,
-                    windows,
-                    tokens,
-                    T,
-                    &mut cache,
-                    &mut scratch,
-                );
+            if let Some(loss) = training.validation_loss() {
                 metrics.eval(step, loss)?;
                 progress.eval(step, loss);
                 val_loss = Some(loss);
             }
-            if let Some(tokenizer) = &corpus.tokenizer {
-                let text = sample(dev, &model, &weights, &mut decoder, tokenizer, run)?;
+            if let Some(text) = training.sample()? {
                 info!("sample: {text}");
             }
-            plot::write(
-                &out.loss_svg(),
-                &metrics::read(&out.metrics())?,
-                Some(corpus.unigram_entropy),
-            )?;
+            let curves = metrics::read(&out.metrics())?;
+            plot::write(&out.loss_svg(), &curves, Some(corpus.unigram_entropy))?;
         }
+        let last = step == steps || stop.is_some();
         if due(run.run.save_every) || last || signals.take_save_request() {
             metrics.sync()?;
-            session::save(&out.checkpoints(), &state(step), model.table(), &weights, &adamw)?;
-            checkpoint::prune(&out.checkpoints(), run.run.keep)?;
+            training.save(&out, step)?;
         }
         if let Some(signal) = stop {
-            report::export(out.path(), &model, &weights, corpus.tokenizer.as_ref())?;
+            training.export(&out)?;
             warn!("stopped by signal {signal} after step {step}; --resume goes on from here");
             return Ok(Outcome::Stopped(signal));
         }
     }
     drop(progress);
     // Here, not in the loop: a crash may have come between the last checkpoint and this.
-    report::export(out.path(), &model, &weights, corpus.tokenizer.as_ref())?;
-    if let Some(loss) = val_loss {
-        let unigram = corpus.unigram_entropy;
-        info!("validation loss {loss:.3} nats per token; unigram entropy {unigram:.3}");
-    }
-    info!("peak memory {:.1} MiB", report::peak_bytes() as f64 / (1u64 << 20) as f64);
-    let out = out.path().display();
-    info!(
-        "model in {out}; continue a text with: cargo run --release --example generate -- --model {out} --prompt 'Once upon a time'"
-    );
+    training.export(&out)?;
+    conclude(&out, val_loss, corpus.unigram_entropy);
     Ok(Outcome::Done)
 }
 
+/// Everything that a step needs, allocated before the first.
+struct Training<'a, E: Element> {
+    dev: &'a Device,
+    run: &'a RunConfig,
+    corpus: &'a Corpus,
+    model: Llama<E>,
+    weights: Weights<E>,
+    adamw: AdamW<E>,
+    grads: Arena<f32>,
+    cache: Cache<E>,
+    scratch: Scratch<E>,
+    decoder: Decoder<E>,
+    tokens_N: Vec<u32>,
+    targets_N: Vec<i32>,
+    fingerprint: Fingerprint,
+}
+
+impl<'a, E: Element<Acc = f32>> Training<'a, E> {
+    fn new(dev: &'a Device, run: &'a RunConfig, config: &Config, corpus: &'a Corpus) -> Self {
+        let (T, N) = (run.run.seq_len, run.run.batch_size * run.run.seq_len);
+        let model = Llama::<E>::new(dev, config, T);
+        let settings = Settings {
+            beta1: run.optim.beta1,
+            beta2: run.optim.beta2,
+            eps: run.optim.eps,
+            weight_decay: run.optim.weight_decay,
+        };
+        Training {
+            weights: Weights::zeros(dev, model.table()),
+            adamw: AdamW::new(dev, model.table(), settings),
+            grads: Arena::zeros(dev, model.table()),
+            cache: Cache::new(dev, &config.dims, N, report::mode(run.run.cache)),
+            scratch: Scratch::new(dev, &config.dims, N),
+            decoder: Decoder::new(dev, &model, T),
+            tokens_N: vec![0; N],
+            targets_N: vec![0; N],
+            fingerprint: session::fingerprint(run, config, &corpus.hash),
+            dev,
+            run,
+            corpus,
+            model,
+        }
+    }
+
+    /// Fresh weights, or those of `--init-from`. Returns the first step, 0.
+    fn begin(&mut self, out: &mut OutDir) -> Result<u64> {
+        let (table, weights) = (self.model.table(), self.weights.master_mut());
+        match &self.run.model.init_from {
+            Some(dir) => session::read_weights(dir, table, weights)?,
+            None => init::fill(self.dev, weights, table, self.run.run.seed),
+        }
+        self.weights.refresh();
+        out.begin()?;
+        self.run.write(&out.run_toml())?;
+        if let Some(tokenizer) = &self.corpus.tokenizer {
+            tokenizer.save(out.path())?;
+        }
+        Ok(0)
+    }
+
+    /// The state of a checkpoint. Returns the first step to do.
+    fn resume(&mut self, mut found: Found, out: &mut OutDir) -> Result<u64> {
+        config::compare(&found.state().fingerprint, &self.fingerprint)?;
+        let table = self.model.table();
+        session::restore(&mut found, table, &mut self.weights, &mut self.adamw)?;
+        out.begin()?;
+        info!("resuming after step {} from {}", found.state().step, found.path().display());
+        Ok(found.state().step)
+    }
+
+    /// Forward and backward over the sequences of step `s`, counted from 0. Returns its loss.
+    fn gradients(&mut self, s: u64) -> f64 {
+        let (B, T, accum) = (self.run.run.batch_size, self.run.run.seq_len, self.run.run.accum);
+        let scale = 1.0 / (B * accum * T) as f64;
+        let mut loss = Loss::default();
+        self.grads.fill_zero();
+        for k in 0..accum {
+            let first = (s * accum as u64 + k as u64) * B as u64;
+            self.corpus.train.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);
+            let batch = Batch { tokens_N: &self.tokens_N, targets_N: &self.targets_N, T };
+            let (model, w) = (&self.model, self.weights.view());
+            let (grads, cache, scratch) = (&mut self.grads, &mut self.cache, &mut self.scratch);
+            loss += self.dev.install(|| {
+                model.forward(self.dev, w, batch, cache, scratch);
+                model.backward(self.dev, grads, w, batch, cache, scratch, scale)
+            });
+        }
+        loss.mean()
+    }
+
+    /// Names the first place where the last batch meets a number that is not finite.
+    fn diverged(&mut self, step: u64, loss: f64, norm: f64) -> Error {
+        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
+        let batch = Batch { tokens_N, targets_N, T: self.run.run.seq_len };
+        let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
+        let in_forward = self.model.first_non_finite(self.dev, w, batch, cache, scratch);
+        let in_backward = || self.model.first_non_finite_gradient(&self.grads);
+        let place = in_forward
+            .or_else(|| in_backward().map(|name| format!("gradient of {name}")))
+            .unwrap_or_else(|| "the gradient norm".to_string());
+        let what = format!("loss {loss}, gradient norm {norm}, first in {place}");
+        Error::Diverged { step, what }
+    }
+
+    /// Nats per token on the validation split, if there is one.
+    fn validation_loss(&mut self) -> Option<f64> {
+        let windows = self.corpus.validation.as_ref()?;
+        let (tokens, T) = (self.run.run.eval_tokens, self.run.run.seq_len);
+        let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
+        let (dev, model) = (self.dev, &self.model);
+        Some(report::validation_loss(dev, model, w, windows, tokens, T, cache, scratch))
+    }
+
+    /// Text that the model writes now, if there is a tokenizer to read it with.
+    fn sample(&mut self) -> Result<Option<String>> {
+        let Some(tokenizer) = &self.corpus.tokenizer else { return Ok(None) };
+        let run = &self.run.run;
+        let prompt = report::prompt_ids(tokenizer, &run.sample_prompt)?;
+        let sampler = Sampler { temperature: 0.8, top_p: 0.95 };
+        let (w, decoder, eos) = (self.weights.view(), &mut self.decoder, tokenizer.eos());
+        let (dev, model, count, seed) = (self.dev, &self.model, run.sample_tokens, run.seed);
+        let mut ids = Vec::new();
+        decoder.clear();
+        report::generate(dev, model, w, decoder, &prompt, count, sampler, seed, eos, |id| {
+            ids.push(id);
+            Ok(())
+        })?;
+        Ok(Some(format!("{}{}", run.sample_prompt, tokenizer.decode(&ids)?)))
+    }
+
+    /// A checkpoint after `step` steps; the oldest beyond `--keep` go.
+    fn save(&self, out: &OutDir, step: u64) -> Result<()> {
+        let sequences = (self.run.run.batch_size * self.run.run.accum) as u64;
+        let state = State {
+            step,
+            tokens: step * self.run.tokens_per_step(),
+            next_sample: step * sequences,
+            fingerprint: self.fingerprint.clone(),
+            ..State::default()
+        };
+        let (root, table) = (out.checkpoints(), self.model.table());
+        session::save(&root, &state, table, &self.weights, &self.adamw)?;
+        checkpoint::prune(&root, self.run.run.keep)?;
+        Ok(())
+    }
+
+    fn export(&self, out: &OutDir) -> Result<()> {
+        let tokenizer = self.corpus.tokenizer.as_ref();
+        Ok(report::export(out.path(), &self.model, &self.weights, tokenizer)?)
+    }
+}
+
+/// What is meant to happen to a run that the output folder already holds.
+fn existing(args: &PretrainArgs) -> Existing {
+    match (args.resume, args.overwrite) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Overwrite,
+        _ => Existing::Refuse,
+    }
+}
+
+/// What came out, and what to do with it.
+fn conclude(out: &OutDir, val_loss: Option<f64>, unigram: f64) {
+    if let Some(loss) = val_loss {
+        info!("validation loss {loss:.3} nats per token; unigram entropy {unigram:.3}");
+    }
+    info!("peak memory {:.1} MiB", report::peak_bytes() as f64 / (1u64 << 20) as f64);
+    let (out, example) = (out.path().display(), "cargo run --release --example generate --");
+    info!("model in {out}; to use it: {example} --model {out} --prompt 'Once upon a time'");
+}
+
 /// The newest valid checkpoint; those passed over are reported.
-fn resumable(out: &OutDir) -> Result<checkpoint::Found> {
+fn resumable(out: &OutDir) -> Result<Found> {
     let latest = checkpoint::latest(&out.checkpoints())?;
     for skipped in &latest.skipped {
         warn!("passed over {}: {}", skipped.path.display(), skipped.reason);
@@ -264,26 +344,4 @@ fn describe(corpus: &Corpus) {
         corpus.train_tokens,
         corpus.unigram_entropy
     );
-}
-
-/// Text that the model writes now.
-fn sample<E: Element<Acc = f32>>(
-    dev: &Device,
-    model: &Llama<E>,
-    weights: &Weights<E>,
-    decoder: &mut Decoder<E>,
-    tokenizer: &Tokenizer,
-    run: &RunConfig,
-) -> Result<String> {
-    decoder.clear();
-    let prompt = report::prompt_ids(tokenizer, &run.run.sample_prompt)?;
-    let sampler = Sampler { temperature: 0.8, top_p: 0.95 };
-    let mut ids = Vec::new();
-    let (w, count, seed) = (weights.view(), run.run.sample_tokens, run.run.seed);
-    let eos = tokenizer.eos();
-    report::generate(dev, model, w, decoder, &prompt, count, sampler, seed, eos, |id| {
-        ids.push(id);
-        Ok(())
-    })?;
-    Ok(format!("{}{}", run.run.sample_prompt, tokenizer.decode(&ids)?))
 }

@@ -40,6 +40,11 @@ impl<E: Element> Buf<E> {
         self.len == 0
     }
 
+    /// Bytes of its elements.
+    pub fn bytes(&self) -> u64 {
+        (self.len * size_of::<E>()) as u64
+    }
+
     /// All of it.
     pub fn view(&self) -> View<'_, E> {
         View { data: &bytemuck::cast_slice(&self.lines)[..self.len] }

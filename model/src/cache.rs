@@ -60,6 +60,17 @@ impl<E: Element> Cache<E> {
         }
     }
 
+    /// Bytes that it holds for backward: those of [`plan`], and the output of the last block.
+    pub fn bytes(&self) -> u64 {
+        let of_block = |c: &BlockCache<E>| {
+            let stored = [&c.qkv, &c.o, &c.mid_NC, &c.gate_up].map(Buf::bytes);
+            let sums = [&c.r1_N, &c.lse_NH, &c.r2_N].map(Buf::bytes);
+            stored.iter().chain(&sums).sum::<u64>()
+        };
+        let inputs: u64 = self.x_NC.iter().map(Buf::bytes).sum();
+        inputs + self.blocks.iter().map(of_block).sum::<u64>()
+    }
+
     /// Tokens that it has room for.
     pub fn tokens(&self) -> usize {
         self.N

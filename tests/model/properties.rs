@@ -137,6 +137,22 @@ fn a_prompt_in_one_piece_gives_the_same_logits() {
 }
 
 #[test]
+fn activations_per_token_follow_the_formula() {
+    // Head width times heads is the model's width here, so it is 8h + 4k + 4f + 4a + 8 in bf16.
+    let Dims { L, C, H, G, D, F, .. } = MHA;
+    let formula = L * (8 * C + 4 * G * D + 4 * F + 4 * H + 8);
+    assert_eq!(config(MHA, false).activation_bytes_per_token(2), formula as u64);
+    for dims in [MHA, GQA] {
+        let (N, last) = (2 * 7, (2 * 7 * dims.C) as u64);
+        let kept = |bytes| N as u64 * config(dims, false).activation_bytes_per_token(bytes);
+        let half = Bench::<bf16>::new(&config(dims, false), 2, 7, Mode::Linear, 1);
+        assert_eq!(half.cache.bytes(), kept(2) + 2 * last);
+        let single = Bench::<f32>::new(&config(dims, false), 2, 7, Mode::Linear, 1);
+        assert_eq!(single.cache.bytes(), kept(4) + 4 * last);
+    }
+}
+
+#[test]
 fn one_batch_is_learnt_by_heart() {
     let mut bench = Bench::<f32>::new(&config(GQA, false), 2, 8, Mode::Linear, 2);
     let settings = optim::adamw::Settings { weight_decay: 0.0, ..Default::default() };

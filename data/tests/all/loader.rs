@@ -180,7 +180,7 @@ fn the_stream_does_not_depend_on_how_it_is_cut() {
 fn data_shorter_than_a_sequence() {
     let config = LoaderConfig { seq_len: 64, seed: 0, order: Order::Shuffled, range: 0..64 };
     let error = Loader::new(counting(64), config).err().unwrap();
-    assert_says(&error, &["training data: 64 tokens are too few", "need 65", "smaller sequence"]);
+    assert_says(&error, &["training data: 64 tokens are too few", "need 65", "smaller --seq-len"]);
     let error = EvalWindows::new(counting(64), 63..64, 8).err().unwrap();
     assert_says(&error, &["validation data: 1 tokens are too few", "give more data"]);
 }

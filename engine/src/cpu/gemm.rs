@@ -70,7 +70,7 @@ const NR_MAX: usize = 32;
 
 /// Columns of B packed at a time.
 fn pack_cols(K: usize, N: usize) -> usize {
-    (PACK / K).next_multiple_of(NR_MAX).min(N.next_multiple_of(NR_MAX))
+    (PACK / K).max(1).next_multiple_of(NR_MAX).min(N.next_multiple_of(NR_MAX))
 }
 
 /// Rows of C in a task: by shape only. Enough tasks to balance, enough rows to reuse panels.
@@ -110,6 +110,7 @@ pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
         assert_eq!(addend.len(), c_MN.len(), "gemm: addend");
     }
     let NC = pack_cols(K, N);
+    cpu.reserve_task::<E::Acc>(task_len());
     cpu.with_shared(NC * K, |packed: &mut [E::Acc]| {
         for col in (0..N).step_by(NC) {
             let cols = NC.min(N - col);

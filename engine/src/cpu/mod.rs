@@ -76,6 +76,13 @@ impl Cpu {
         f(grown(&mut self.scratch.shared.lock().unwrap(), len))
     }
 
+    /// Makes room for [`Cpu::with_task`] on every thread, whichever will take tasks.
+    pub(crate) fn reserve_task<E: Element>(&self, len: usize) {
+        for scratch in &self.scratch.of_thread {
+            grown::<E>(&mut scratch.lock().unwrap(), len);
+        }
+    }
+
     /// Lends `len` elements for the duration of a task. Their content is left over.
     /// Tasks must not start parallel work while they hold it.
     pub(crate) fn with_task<E: Element, R>(&self, len: usize, f: impl FnOnce(&mut [E]) -> R) -> R {

@@ -75,6 +75,7 @@ pub fn forward<E: Element>(
     while lse_NH.len() / H / queries * G < TASKS && queries.is_multiple_of(2 * QUERIES) {
         queries /= 2;
     }
+    cpu.reserve_task::<E::Acc>(forward_len(D, T));
     let o = Tiles::new(o_NHD, H * D, queries, group * D);
     let lse = Tiles::new(lse_NH, H, queries, group);
     cpu.for_each_tile((o, lse), |(o, lse)| {
@@ -100,6 +101,7 @@ pub fn decode<E: Element>(
     let Heads { H, G, D } = heads;
     let group = H / G;
     let queries = (o_NHD.len() / (H * D)).min(QUERIES * 2);
+    cpu.reserve_task::<E::Acc>(forward_len(D, kv.len() / (2 * G * D)));
     let o = Tiles::new(o_NHD, H * D, queries, group * D);
     let kv = Head { data: kv, stride: 2 * G * D };
     cpu.for_each_tile(o, |o| {
@@ -125,6 +127,7 @@ pub fn backward<E: Element>(
 ) {
     let Heads { H, G, D } = heads;
     let group = H / G;
+    cpu.reserve_task::<E::Acc>(backward_len(D, T));
     let all = Tiles::new(dqkv, heads.qkv(), T, D);
     let (dq, dkv) = all.split_columns(H * D, [group * D, D]);
     let (dk, dv) = dkv.split_columns(G * D, [D, D]);

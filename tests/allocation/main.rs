@@ -1,0 +1,68 @@
+//! A step allocates nothing once the first has run, but for the few bytes that threads hand each
+//! other work in.
+
+#[path = "../model/common.rs"]
+#[allow(dead_code)]
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use common::{Bench, config};
+use engine::{Dims, Element, bf16};
+use handgrad::{engine, model, optim};
+use model::cache::Mode;
+use optim::AdamW;
+
+/// Allocations of this many bytes or more count; no buffer of the model below is smaller.
+const LARGE: usize = 2048;
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add((layout.size() >= LARGE) as usize, Relaxed);
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn large_allocations_of_a_step<E: Element<Acc = f32>>(mode: Mode) -> (usize, usize) {
+    let dims = Dims { L: 2, C: 64, H: 4, G: 2, D: 16, F: 96, V: 600 };
+    let before = COUNT.load(Relaxed);
+    let mut bench = Bench::<E>::new(&config(dims, false), 2, 100, mode, 2);
+    let mut adamw = AdamW::<E>::new(&bench.dev, bench.model.table(), Default::default());
+    let mut step = || {
+        bench.grads.fill_zero();
+        bench.step();
+        let (_, factor) = optim::clip::by_global_norm(&bench.dev, &bench.grads, 1.0);
+        adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-3, factor);
+    };
+    step();
+    let ready = COUNT.load(Relaxed);
+    (0..5).for_each(|_| step());
+    (ready - before, COUNT.load(Relaxed) - ready)
+}
+
+#[test]
+fn nothing_is_allocated_after_the_first_step() {
+    for mode in [Mode::Linear, Mode::Full] {
+        for (start, later) in
+            [large_allocations_of_a_step::<f32>(mode), large_allocations_of_a_step::<bf16>(mode)]
+        {
+            assert!(start >= 20, "the counter counts: {start}");
+            assert_eq!(later, 0, "{mode:?}");
+        }
+    }
+}
