@@ -75,7 +75,7 @@ pub struct PretrainArgs {
     /// Delete the run in the output folder, then start
     #[arg(long, help_heading = "Run")]
     pub overwrite: bool,
-    /// Optimizer steps [default: 600]
+    /// Optimizer steps [default: 450]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     #[arg(conflicts_with = "tokens")]
     pub steps: Option<u64>,
@@ -550,7 +550,7 @@ mod tests {
     fn the_defaults_in_the_help_are_the_defaults() {
         let line = "--tokenizer bpe --vocab-size 4096 --val-fraction 0.05 --model story --lr 3e-3 \
             --min-lr-ratio 0.1 --beta1 0.9 --beta2 0.95 --eps 1e-8 --weight-decay 0.1 --clip 1.0 \
-            --out out --steps 600 --batch-size 8 --seq-len 256 --accum 1 --dtype f32 \
+            --out out --steps 450 --batch-size 8 --seq-len 256 --accum 1 --dtype f32 \
             --device auto --seed 42 --order shuffled --cache linear --eval-every 100 \
             --eval-tokens 65536 --save-every 100 --keep 2 --sample-tokens 64 --log-level info";
         assert_eq!(pretrain(line).unwrap().config, RunConfig::default());

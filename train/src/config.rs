@@ -172,7 +172,7 @@ impl Default for Run {
     fn default() -> Self {
         Run {
             out: PathBuf::from("out"),
-            steps: 600,
+            steps: 450,
             batch_size: 8,
             seq_len: 256,
             accum: 1,
@@ -825,7 +825,7 @@ mod tests {
             ("optim.lr=-1e-3", ["--lr (optim.lr) is -0.001", "finite and above 0"]),
             ("optim.lr=inf", ["--lr (optim.lr) is inf", "finite and above 0"]),
             ("optim.min_lr_ratio=1.5", ["--min-lr-ratio (optim.min_lr_ratio) is 1.5", "0 to 1"]),
-            ("optim.warmup=601", ["--warmup (optim.warmup) is 601", "600 steps"]),
+            ("optim.warmup=451", ["--warmup (optim.warmup) is 451", "450 steps"]),
             ("optim.beta1=1", ["--beta1 (optim.beta1) is 1", "below 1"]),
             ("optim.beta2=-0.1", ["--beta2 (optim.beta2) is -0.1", "below 1"]),
             ("optim.eps=0", ["--eps (optim.eps) is 0", "above 0"]),
