@@ -3,13 +3,10 @@
 use std::process::ExitCode;
 
 use handgrad::data::prepare::tokenize_to_source;
-use handgrad::data::tokenizer::Tokenizer;
 use handgrad::engine::ops::loss::{IGNORE, Loss};
 use handgrad::engine::{Device, Element, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
-use handgrad::model::hf;
 use handgrad::model::llama::{Batch, Llama};
-use handgrad::model::weights::Weights;
 use handgrad::train::args::{EvaluateArgs, Measure, PerplexityArgs, parse};
 use handgrad::train::config::{Dtype, LogLevel};
 use handgrad::train::progress::init_logging;
@@ -35,9 +32,7 @@ fn start() -> Result<Outcome> {
 /// Slides windows of `--seq-len` tokens over the text by `--stride`: each token is predicted once,
 /// by the window that sees most of what came before it.
 fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Result<Outcome> {
-    let config = hf::load(&args.model)?;
-    let tokenizer = Tokenizer::load(&args.model.join("tokenizer.json"))?;
-    tokenizer.check_model(config.dims.V)?;
+    let (config, tokenizer) = session::open(&args.model)?;
     let T = args.seq_len.unwrap_or(config.max_seq_len);
     let stride = args.stride_for(T)?;
     let inputs = [args.data.clone()];
@@ -53,9 +48,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
 
     let B = args.batch_size;
     let model = Llama::<E>::new(dev, &config, T);
-    let mut weights = Weights::<E>::zeros(dev, model.table());
-    session::read_weights(&args.model, model.table(), weights.master_mut())?;
-    weights.refresh();
+    let weights = session::weights::<E>(dev, &args.model, model.table())?;
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
     let mut scratch = Scratch::<E>::forward_only(dev, &config.dims, B * T);
 

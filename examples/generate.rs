@@ -2,13 +2,10 @@
 
 use std::process::ExitCode;
 
-use handgrad::data::tokenizer::Tokenizer;
 use handgrad::engine::{Device, Element, bf16};
 use handgrad::model::decode::Decoder;
-use handgrad::model::hf;
 use handgrad::model::llama::Llama;
 use handgrad::model::sample::Sampler;
-use handgrad::model::weights::Weights;
 use handgrad::train::args::{GenerateArgs, parse};
 use handgrad::train::config::{Dtype, LogLevel};
 use handgrad::train::progress::init_logging;
@@ -31,9 +28,7 @@ fn start() -> Result<Outcome> {
 }
 
 fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<Outcome> {
-    let config = hf::load(&args.model)?;
-    let tokenizer = Tokenizer::load(&args.model.join("tokenizer.json"))?;
-    tokenizer.check_model(config.dims.V)?;
+    let (config, tokenizer) = session::open(&args.model)?;
     let prompt = report::prompt_ids(&tokenizer, &args.prompt)?;
     let context = config.max_seq_len;
     if prompt.len() >= context {
@@ -43,9 +38,7 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<
     }
     let capacity = context.min(prompt.len() + args.max_new_tokens);
     let model = Llama::<E>::new(dev, &config, capacity);
-    let mut weights = Weights::<E>::zeros(dev, model.table());
-    session::read_weights(&args.model, model.table(), weights.master_mut())?;
-    weights.refresh();
+    let weights = session::weights::<E>(dev, &args.model, model.table())?;
 
     let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };
     let mut decoder = Decoder::<E>::new(dev, &model, capacity);

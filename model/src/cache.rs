@@ -18,6 +18,21 @@ pub enum Mode {
     Full,
 }
 
+impl Mode {
+    /// Which of a cache's blocks serves `layer`.
+    pub(crate) fn kept(self, layer: usize) -> usize {
+        match self {
+            Mode::Linear => layer,
+            Mode::Full => 0,
+        }
+    }
+
+    /// How many blocks a cache of `L` layers has.
+    fn blocks(self, L: usize) -> usize {
+        self.kept(L - 1) + 1
+    }
+}
+
 /// Backward's memory of one block, N tokens.
 pub struct BlockCache<E: Element> {
     pub(crate) r1_N: Buf<E::Acc>,
@@ -42,7 +57,7 @@ pub struct Cache<E: Element> {
 impl<E: Element> Cache<E> {
     /// Room for `N` tokens.
     pub fn new(dev: &Device, d: &Dims, N: usize, mode: Mode) -> Self {
-        let blocks = if mode == Mode::Linear { d.L } else { 1 };
+        let blocks = mode.blocks(d.L);
         let block = |_| BlockCache {
             r1_N: Buf::zeros(dev, N),
             qkv: Buf::zeros(dev, N * d.qkv()),
@@ -150,7 +165,7 @@ pub fn plan<E: Element>(plan: &mut Plan, config: &Config, N: usize, mode: Mode) 
     let N64 = N as u64;
     let x = (d.C as u64) * e;
     let block = config.activation_bytes_per_token(size_of::<E>()) / d.L as u64 - x;
-    let blocks = if mode == Mode::Linear { d.L } else { 1 } as u64;
+    let blocks = mode.blocks(d.L) as u64;
     let activations = N64 * (d.L as u64 * x + blocks * block);
     plan.add("activations, kept for backward", activations);
     let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + acc;

@@ -87,7 +87,7 @@ impl<E: Element> Llama<E> {
         embedding::forward(dev, cache.x_NC[0].view_mut(), batch.tokens_N, embed_VC, C);
         for layer in 0..self.config.dims.L {
             let (before, after) = cache.x_NC.split_at_mut(layer + 1);
-            let kept = if cache.mode == Mode::Linear { layer } else { 0 };
+            let kept = cache.mode.kept(layer);
             let block = self.block(dev, weights, layer, self.rope(0, batch.T));
             let cache = &mut cache.blocks[kept];
             block.forward(&mut after[0], &before[layer], cache, scratch);
@@ -168,7 +168,7 @@ impl<E: Element> Llama<E> {
         for layer in (0..L).rev() {
             let block = self.block(dev, weights, layer, self.rope(0, batch.T));
             let x_NC = &cache.x_NC[layer];
-            let kept = if cache.mode == Mode::Linear { layer } else { 0 };
+            let kept = cache.mode.kept(layer);
             let cache_block = &mut cache.blocks[kept];
             if cache.mode == Mode::Full {
                 block.fill(x_NC, cache_block, scratch);
@@ -212,7 +212,7 @@ impl<E: Element> Llama<E> {
         let rope_TD = self.rope(0, batch.T);
         for layer in 0..self.config.dims.L {
             let x_NC = &cache.x_NC[layer];
-            let kept = if cache.mode == Mode::Linear { layer } else { 0 };
+            let kept = cache.mode.kept(layer);
             let c = &mut cache.blocks[kept];
             self.block(dev, weights, layer, rope_TD).fill(x_NC, c, scratch);
             let ops = [

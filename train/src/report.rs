@@ -8,7 +8,7 @@ use engine::{Arena, Device, Element, Plan, View};
 use model::cache::{self, Cache, Mode, Scratch};
 use model::config::Config;
 use model::decode::Decoder;
-use model::hf::Dtype;
+use model::hf::{self, Dtype};
 use model::llama::{Batch, Llama};
 use model::sample::Sampler;
 use model::weights::Weights;
@@ -22,9 +22,6 @@ const SAMPLES: u32 = 0x05A3_13E5;
 /// What a run's code, threads and tokenizer take, in bytes: 16 to 37 MiB were measured on x86-64
 /// Linux. A plan that is made before they are loaded counts with 28.
 const PROGRAM: u64 = 28 << 20;
-
-/// Largest file of an exported model.
-const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Nats per token over the first windows of `windows` that hold `tokens` tokens, computed in
 /// batches that fill `cache`.
@@ -142,17 +139,19 @@ pub fn mode(cache: config::Cache) -> Mode {
 }
 
 /// Memory that this process holds in RAM now, in bytes; 0 where the system does not tell.
-pub fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
+fn resident_bytes() -> u64 {
+    process_status("VmRSS:")
 }
 
 /// Peak of the memory that this process held in RAM, in bytes; 0 where the system does not tell.
 pub fn peak_bytes() -> u64 {
+    process_status("VmHWM:")
+}
+
+/// A figure that Linux keeps of this process, in bytes.
+fn process_status(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0) << 10
 }
@@ -169,7 +168,7 @@ pub fn export<E: Element<Acc = f32>>(
 ) -> Result<(), Error> {
     let master: &Arena<f32> = weights.master();
     let dtype = if E::NAME == "bf16" { Dtype::Bf16 } else { Dtype::F32 };
-    model::hf::write(out, model.config(), model.table(), master, dtype, SHARD_BYTES)?;
+    hf::write(out, model.config(), model.table(), master, dtype, hf::SHARD_BYTES)?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save(out)?;
     }

@@ -93,6 +93,32 @@ pub fn read_weights(dir: &Path, table: &Table, weights: &mut Arena<f32>) -> Resu
     hf::read_weights(dir, table, weights).map_err(Error::Weights)
 }
 
+/// What a trained model's directory says of it, and the tokenizer beside it.
+///
+/// # Errors
+/// A `config.json` or `tokenizer.json` that is missing or unusable, or that do not match.
+pub fn open(dir: &Path) -> Result<(Config, Tokenizer), Error> {
+    let config = hf::load(dir)?;
+    let tokenizer = Tokenizer::load(&dir.join("tokenizer.json"))?;
+    tokenizer.check_model(config.dims.V)?;
+    Ok((config, tokenizer))
+}
+
+/// The weights in a trained model's directory, ready to compute with.
+///
+/// # Errors
+/// As [`read_weights`].
+pub fn weights<E: Element<Acc = f32>>(
+    dev: &Device,
+    dir: &Path,
+    table: &Table,
+) -> Result<Weights<E>, Error> {
+    let mut weights = Weights::zeros(dev, table);
+    read_weights(dir, table, weights.master_mut())?;
+    weights.refresh();
+    Ok(weights)
+}
+
 /// Everything that the numbers of a run depend on: its configuration, the model's, and its tokens.
 pub fn fingerprint(run: &RunConfig, model: &Config, data: &str) -> Fingerprint {
     let mut fingerprint = run.fingerprint();

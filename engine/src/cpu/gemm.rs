@@ -63,6 +63,8 @@ pub enum Onto<'a, E> {
 const PACK: usize = 1 << 21;
 /// Longest block of k: a panel of B (KC * NR) stays in L1.
 const KC: usize = 320;
+/// Most rows of C in a task: a multiple of every tile height.
+const ROWS_MAX: usize = 96;
 /// Columns of C that a task holds back while k runs, where C cannot hold partial sums.
 const HELD: usize = 256;
 /// Widest NR of any instruction set, for sizes that must not depend on it.
@@ -75,7 +77,7 @@ fn pack_cols(K: usize, N: usize) -> usize {
 
 /// Rows of C in a task: by shape only. Enough tasks to balance, enough rows to reuse panels.
 fn task_rows(M: usize) -> usize {
-    M.div_ceil(16).next_multiple_of(12).clamp(24, 96)
+    M.div_ceil(16).next_multiple_of(12).clamp(24, ROWS_MAX)
 }
 
 /// Elements (of [`Element::Acc`]) that a product needs for packed B, for memory plans.
@@ -85,7 +87,7 @@ pub fn shared_len(K: usize, N: usize) -> usize {
 
 /// Elements (of [`Element::Acc`]) that a task of a product needs, at most, for memory plans.
 pub fn task_len() -> usize {
-    96 * (KC + HELD)
+    ROWS_MAX * (KC + HELD)
 }
 
 /// C (M rows of N) = onto + a * b.
@@ -212,7 +214,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Kernel<E::Acc> for Block<'_, '_, E, A
         let kc = K.div_ceil(K.div_ceil(KC));
         let in_place = E::as_acc(&[]).is_some();
         let width = if in_place { cols } else { HELD };
-        let (packed_a, held) = std::mem::take(&mut self.scratch).split_at_mut(96 * KC);
+        let (packed_a, held) = std::mem::take(&mut self.scratch).split_at_mut(ROWS_MAX * KC);
         for j in (0..cols).step_by(width) {
             let js = width.min(cols - j);
             for k in (0..K).step_by(kc) {
