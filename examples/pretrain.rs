@@ -219,6 +219,8 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         let table = self.model.table();
         session::restore(&mut found, table, &mut self.weights, &mut self.adamw)?;
         out.begin()?;
+        // A crash may have come between a save and its pruning, and no other save may follow.
+        checkpoint::prune(&out.checkpoints(), self.run.run.keep)?;
         info!("resuming after step {} from {}", found.state().step, found.path().display());
         Ok(found.state().step)
     }

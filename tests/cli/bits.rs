@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use super::common::{Bits, Dir, config, copy_until, metrics, tiny_but};
+use super::common::{Bits, Dir, checkpoints, config, copy_until, metrics, tiny_but};
 
 /// A model and batch large enough that every op divides its work, of sizes that no tile divides.
 const WIDE: [(&str, &str); 3] =
@@ -77,6 +77,22 @@ fn a_resume_at_any_step_ends_with_the_same_bits() {
             whole.assert_same(&Bits::of(&dir.path(&out)), &format!("{dtype} from step {step}"));
         }
     }
+}
+
+/// A crash between the last save and its pruning leaves one checkpoint too many, and half of one.
+#[test]
+fn a_resume_after_the_last_step_prunes_what_a_crash_kept() {
+    let dir = Dir::new();
+    dir.train("out", "");
+    let out = dir.path("out");
+    assert_eq!(checkpoints(&out), (0..=12).collect::<Vec<_>>());
+    // What a crash leaves in the middle of pruning.
+    fs::create_dir(out.join("checkpoints/.tmp-pruned")).unwrap();
+    fs::write(out.join("checkpoints/.tmp-pruned/state.json"), "{}").unwrap();
+    let done = dir.run("pretrain", &format!("{} --out out --resume", tiny_but(&[("--keep", "2")])));
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(checkpoints(&out), [11, 12]);
+    assert!(!out.join("checkpoints/.tmp-pruned").exists());
 }
 
 /// A resume may change threads and cache, which the run's numbers do not depend on.

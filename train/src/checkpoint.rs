@@ -432,6 +432,7 @@ fn read_header(file: &mut File, length: u64) -> Result<(Metadata, u64), String> 
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed or a checkpoint cannot be deleted.
 pub fn prune(root: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
+    remove_leftovers(root)?;
     let (mut kept, mut sure, mut removed) = (0, false, Vec::new());
     for (_, path) in list(root)?.into_iter().rev() {
         if kept < keep || !sure {
