@@ -1,6 +1,6 @@
 //! Storage types. f32 and bf16 train; f64 exists so that whole models can be gradient-checked.
 
-use crate::cpu::simd::{Isa, Kernel, Vector};
+use crate::cpu::simd::{DotKernel, Isa, Kernel, Vector};
 use half::bf16;
 
 /// A type that activations and weights are stored in. Arithmetic happens in [`Element::Acc`].
@@ -29,6 +29,14 @@ pub trait Element:
     fn of_acc(src: &[Self::Acc]) -> Option<&[Self]>;
     /// The slice itself where no conversion is needed to store to it.
     fn as_acc_mut(dst: &mut [Self]) -> Option<&mut [Self::Acc]>;
+    /// The slice itself if this is bf16.
+    fn as_bf16(_: &[Self]) -> Option<&[bf16]> {
+        None
+    }
+    /// The slice itself if this is bf16.
+    fn as_bf16_mut(_: &mut [Self]) -> Option<&mut [bf16]> {
+        None
+    }
 }
 
 /// A type that sums and products are computed in.
@@ -59,6 +67,8 @@ pub trait Real:
     }
     /// Runs `kernel` with this type's vectors on `isa`.
     fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Out;
+    /// Runs `kernel` with the dot products of `isa`, which must have them; f64 has none.
+    fn dispatch_dots<K: DotKernel<Self>>(isa: Isa, kernel: K) -> K::Out;
 }
 
 struct PanelWidth;
@@ -85,7 +95,7 @@ impl Arith for f32 {}
 impl Arith for f64 {}
 
 macro_rules! real {
-    ($t:ident, $name:literal, $dispatch:path) => {
+    ($t:ident, $name:literal, $dispatch:path, $dots:expr) => {
         impl Element for $t {
             type Acc = $t;
             const NAME: &'static str = $name;
@@ -148,11 +158,16 @@ macro_rules! real {
             fn dispatch<K: Kernel<$t>>(isa: Isa, kernel: K) -> K::Out {
                 $dispatch(isa, kernel)
             }
+            fn dispatch_dots<K: DotKernel<$t>>(isa: Isa, kernel: K) -> K::Out {
+                $dots(isa, kernel)
+            }
         }
     };
 }
-real!(f32, "f32", crate::cpu::simd::dispatch_f32);
-real!(f64, "f64", crate::cpu::simd::dispatch_f64);
+real!(f32, "f32", crate::cpu::simd::dispatch_f32, crate::cpu::simd::dispatch_dots);
+real!(f64, "f64", crate::cpu::simd::dispatch_f64, |isa, _| unreachable!(
+    "{isa:?}: f64 has no pairs"
+));
 
 impl Element for bf16 {
     type Acc = f32;
@@ -183,5 +198,13 @@ impl Element for bf16 {
     #[inline(always)]
     fn as_acc_mut(_: &mut [bf16]) -> Option<&mut [f32]> {
         None
+    }
+    #[inline(always)]
+    fn as_bf16(src: &[bf16]) -> Option<&[bf16]> {
+        Some(src)
+    }
+    #[inline(always)]
+    fn as_bf16_mut(dst: &mut [bf16]) -> Option<&mut [bf16]> {
+        Some(dst)
     }
 }

@@ -327,7 +327,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Block<'_, '_, E, A> {
         for j in js.clone().step_by(V::NR) {
             let panel = panel::<V>(self.packed, self.a.cols, j, k);
             for i in (0..rows).step_by(V::MR) {
-                V::tile(
+                V::tile::<V>(
                     a.at(i, V::MR),
                     panel,
                     ks,
@@ -395,14 +395,14 @@ fn whole_tile<V: Vector<Scalar = E::Acc>, E: Element>(
     base: Base<'_, E::Acc>,
 ) {
     match base {
-        Base::Zero => V::tile(
+        Base::Zero => V::tile::<V>(
             a,
             panel,
             k,
             #[inline(always)]
             |di, dj, v| v.store(sums(c, i + di, j + dj)),
         ),
-        Base::Itself => V::tile(
+        Base::Itself => V::tile::<V>(
             a,
             panel,
             k,
@@ -412,7 +412,7 @@ fn whole_tile<V: Vector<Scalar = E::Acc>, E: Element>(
                 (V::load(dst) + v).store(dst);
             },
         ),
-        Base::Other(src, row) => V::tile(
+        Base::Other(src, row) => V::tile::<V>(
             a,
             panel,
             k,
@@ -432,7 +432,7 @@ fn cut_tile<V: Vector<Scalar = E::Acc>, E: Element>(
     base: Base<'_, E::Acc>,
 ) {
     let (rows, cols) = (c.rows() - i, c.cols() - j);
-    V::tile(
+    V::tile::<V>(
         a,
         panel,
         k,

@@ -8,11 +8,14 @@
 
 use crate::element::{Element, Real};
 use crate::error::Error;
+use bytemuck::{Pod, Zeroable};
 use half::bf16;
 
 /// The instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AVX-512 with the dot product of bf16 pairs (VDPBF16PS).
+    Avx512Bf16,
     Avx512,
     Avx2,
     Neon,
@@ -20,11 +23,18 @@ pub enum Isa {
 }
 
 impl Isa {
-    const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
+    const ALL: [Isa; 5] = [Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
 
     /// Whether this CPU can run it.
     pub fn available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => {
+                Isa::Avx512.available()
+                    && is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -61,8 +71,14 @@ impl Isa {
         }
     }
 
+    /// Whether it has dot products of bf16 pairs: [`dispatch_dots`] may be called.
+    pub fn dots(self) -> bool {
+        self == Isa::Avx512Bf16
+    }
+
     pub fn name(self) -> &'static str {
         match self {
+            Isa::Avx512Bf16 => "avx512bf16",
             Isa::Avx512 => "avx512",
             Isa::Avx2 => "avx2",
             Isa::Neon => "neon",
@@ -75,6 +91,65 @@ impl Isa {
 pub trait Kernel<R: Real> {
     type Out;
     fn run<V: Vector<Scalar = R>>(self) -> Self::Out;
+}
+
+/// Work on pairs of bf16, compiled for the sets that have dot products of them.
+pub trait DotKernel<R: Real> {
+    type Out;
+    fn run<V: Dots<Scalar = R>>(self) -> Self::Out;
+}
+
+/// Two neighbouring bf16 in one lane of 32 bits, the first in the low half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Pair(u32);
+
+impl Pair {
+    #[inline(always)]
+    pub fn new(first: bf16, second: bf16) -> Self {
+        Pair(u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16)
+    }
+}
+
+/// A register of factors of a product whose sums are in the lanes of `V`: `V` itself, one k in a
+/// lane, or pairs of bf16, two.
+pub trait Factors<V: Vector>: Copy {
+    type Item: Pod;
+    fn splat(x: Self::Item) -> Self;
+    fn load(src: &[Self::Item]) -> Self;
+    /// self * b + c, over every k in a lane.
+    fn mul_add(self, b: Self, c: V) -> V;
+    /// Stores sums, rounded to nearest even.
+    fn store<E: Element<Acc = V::Scalar>>(sums: V, dst: &mut [E]);
+}
+
+impl<V: Vector> Factors<V> for V {
+    type Item = V::Scalar;
+    #[inline(always)]
+    fn splat(x: V::Scalar) -> Self {
+        V::splat(x)
+    }
+    #[inline(always)]
+    fn load(src: &[V::Scalar]) -> Self {
+        V::load(src)
+    }
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: V) -> V {
+        V::mul_add(self, b, c)
+    }
+    #[inline(always)]
+    fn store<E: Element<Acc = V::Scalar>>(sums: V, dst: &mut [E]) {
+        E::store(sums, dst)
+    }
+}
+
+/// A vector whose set has dot products of bf16 pairs. The two products of a pair are added to the
+/// sum one after the other; subnormal factors count as zero.
+pub trait Dots: Vector {
+    type Pairs: Factors<Self, Item = Pair>;
+    /// Pairs of two registers' lanes, `self` first, each rounded to nearest even.
+    fn pair_with(self, second: Self) -> Self::Pairs;
+    fn store_pairs(pairs: Self::Pairs, dst: &mut [Pair]);
 }
 
 /// A register full of lanes. Slices passed to loads and stores must hold `LANES` elements.
@@ -114,9 +189,10 @@ pub trait Vector:
     fn sum(self) -> Self::Scalar;
     fn max_lane(self) -> Self::Scalar;
     /// One tile of a matrix product, the sum over k of a times b: `put(row, column, sums)`.
-    fn tile(
-        a: Rows<'_, Self::Scalar>,
-        b: &[Self::Scalar],
+    /// `k` counts items.
+    fn tile<F: Factors<Self>>(
+        a: Rows<'_, F::Item>,
+        b: &[F::Item],
         k: usize,
         put: impl FnMut(usize, usize, Self),
     );
@@ -135,9 +211,9 @@ pub struct Rows<'a, R> {
 /// `put(i, first column, value)`. `b` holds the k rows of the panel one after the other.
 /// Rows beyond `a.rows` repeat the last one; `put` must drop them.
 #[inline(always)]
-fn tile<V: Vector, const M: usize, const N: usize>(
-    a: Rows<'_, V::Scalar>,
-    b: &[V::Scalar],
+fn tile<V: Vector, F: Factors<V>, const M: usize, const N: usize>(
+    a: Rows<'_, F::Item>,
+    b: &[F::Item],
     K: usize,
     mut put: impl FnMut(usize, usize, V),
 ) {
@@ -148,16 +224,15 @@ fn tile<V: Vector, const M: usize, const N: usize>(
     assert!(K > 0 && start[M - 1] + (K - 1) * a.col < a.data.len() && K * N * V::LANES <= b.len());
     let mut acc = [[V::splat(V::Scalar::ZERO); N]; M];
     for k in 0..K {
-        let mut b_k = [V::splat(V::Scalar::ZERO); N];
-        for j in 0..N {
-            // SAFETY: (k*N + j + 1) * LANES <= K*N*LANES <= b.len(), asserted above.
-            let lanes =
-                unsafe { b.get_unchecked((k * N + j) * V::LANES..(k * N + j + 1) * V::LANES) };
-            b_k[j] = V::load(lanes);
-        }
+        // SAFETY: (k + 1) * N * LANES <= K * N * LANES <= b.len(), asserted above.
+        let b_k = unsafe { b.get_unchecked(k * N * V::LANES..(k + 1) * N * V::LANES) };
+        let b_k: [F; N] = std::array::from_fn(
+            #[inline(always)]
+            |j| F::load(&b_k[j * V::LANES..]),
+        );
         for i in 0..M {
             // SAFETY: start is ascending and start[M-1] + (K-1)*col < a.data.len(), asserted above.
-            let a_ik = V::splat(unsafe { *a.data.get_unchecked(start[i] + k * a.col) });
+            let a_ik = F::splat(unsafe { *a.data.get_unchecked(start[i] + k * a.col) });
             for j in 0..N {
                 acc[i][j] = a_ik.mul_add(b_k[j], acc[i][j]);
             }
@@ -210,6 +285,7 @@ mod x86 {
     use super::*;
     use half::bf16;
     use std::arch::x86_64::*;
+    use std::mem::transmute;
 
     #[derive(Clone, Copy)]
     pub struct Avx2(__m256);
@@ -333,8 +409,13 @@ mod x86 {
             }
         }
         #[inline(always)]
-        fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
-            tile::<Self, 6, 2>(a, b, k, put)
+        fn tile<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+            tile::<Self, F, 6, 2>(a, b, k, put)
         }
     }
 
@@ -448,8 +529,76 @@ mod x86 {
             unsafe { _mm512_reduce_max_ps(self.0) }
         }
         #[inline(always)]
-        fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
-            tile::<Self, 12, 2>(a, b, k, put)
+        fn tile<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+            tile::<Self, F, 12, 2>(a, b, k, put)
+        }
+    }
+
+    /// Thirty-two bf16, two in each lane of 32 bits.
+    #[derive(Clone, Copy)]
+    pub struct Pairs512(__m512bh);
+
+    impl Factors<Avx512> for Pairs512 {
+        type Item = Pair;
+        #[inline(always)]
+        fn splat(x: Pair) -> Self {
+            // SAFETY: AVX-512F was detected; any bits are a register of bf16.
+            Self(unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.0 as i32)) })
+        }
+        #[inline(always)]
+        fn load(src: &[Pair]) -> Self {
+            assert!(src.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen pairs are readable.
+            Self(unsafe { transmute::<__m512i, __m512bh>(_mm512_loadu_si512(src.as_ptr().cast())) })
+        }
+        #[inline(always)]
+        fn mul_add(self, b: Self, c: Avx512) -> Avx512 {
+            // SAFETY: AVX512-BF16 was detected.
+            Avx512(unsafe { _mm512_dpbf16_ps(c.0, self.0, b.0) })
+        }
+        #[inline(always)]
+        fn store<E: Element<Acc = f32>>(sums: Avx512, dst: &mut [E]) {
+            let Some(dst) = E::as_bf16_mut(dst) else { return E::store(sums, dst) };
+            assert!(dst.len() >= 16);
+            // SAFETY: AVX512-BF16 was detected; sixteen 2-byte elements are writable.
+            unsafe {
+                let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums.0));
+                _mm256_storeu_si256(dst.as_mut_ptr().cast(), rounded);
+            }
+        }
+    }
+
+    /// Its methods are called only inside `dispatch_dots`, after the feature was checked.
+    impl Dots for Avx512 {
+        type Pairs = Pairs512;
+        #[inline(always)]
+        fn pair_with(self, second: Self) -> Pairs512 {
+            // SAFETY: AVX512-BF16 was detected. The conversion rounds as `Factors::store` does;
+            // its lanes are then interleaved, 16 bits from each half in turn.
+            Pairs512(unsafe {
+                let first = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(
+                    _mm512_cvtneps_pbh(self.0),
+                ));
+                let second = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(
+                    _mm512_cvtneps_pbh(second.0),
+                ));
+                let pairs = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
+                transmute::<__m512i, __m512bh>(pairs)
+            })
+        }
+        #[inline(always)]
+        fn store_pairs(pairs: Pairs512, dst: &mut [Pair]) {
+            assert!(dst.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen pairs are writable.
+            unsafe {
+                let bits = transmute::<__m512bh, __m512i>(pairs.0);
+                _mm512_storeu_si512(dst.as_mut_ptr().cast(), bits);
+            }
         }
     }
 
@@ -460,6 +609,11 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx2,fma")]
     pub fn run_avx512<K: Kernel<f32>>(kernel: K) -> K::Out {
+        kernel.run::<Avx512>()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16,avx512bw,avx512vl,avx2,fma")]
+    pub fn run_dots<K: DotKernel<f32>>(kernel: K) -> K::Out {
         kernel.run::<Avx512>()
     }
 }
@@ -563,8 +717,13 @@ mod arm {
             unsafe { vmaxvq_f32(self.0) }
         }
         #[inline(always)]
-        fn tile(a: Rows<'_, f32>, b: &[f32], k: usize, put: impl FnMut(usize, usize, Self)) {
-            tile::<Self, 12, 2>(a, b, k, put)
+        fn tile<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+            tile::<Self, F, 12, 2>(a, b, k, put)
         }
     }
 }
@@ -652,8 +811,13 @@ macro_rules! portable {
                 self.0.into_iter().fold($r::NEG_INFINITY, $r::max)
             }
             #[inline(always)]
-            fn tile(a: Rows<'_, $r>, b: &[$r], k: usize, put: impl FnMut(usize, usize, Self)) {
-                tile::<Self, 4, 1>(a, b, k, put)
+            fn tile<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+                tile::<Self, F, 4, 1>(a, b, k, put)
             }
         }
     };
@@ -679,7 +843,7 @@ pub fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Out {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an Isa held by a Cpu is available: AVX-512F, AVX2 and FMA were detected.
-        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
+        Isa::Avx512Bf16 | Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an Isa held by a Cpu is available: AVX2 and FMA were detected.
         Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
@@ -688,6 +852,20 @@ pub fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Out {
         Isa::Portable => kernel.run::<Portable<f32, 8>>(),
         #[allow(unreachable_patterns)]
         _ => unreachable!("{isa:?} is not a path of this architecture"),
+    }
+}
+
+/// Runs `kernel` with the dot products of `isa`.
+///
+/// # Panics
+/// If `isa` has none, or this CPU lacks it: a caller bug.
+pub fn dispatch_dots<K: DotKernel<f32>>(isa: Isa, kernel: K) -> K::Out {
+    assert!(isa.available(), "{isa:?} is not available on this CPU");
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an Isa held by a Cpu is available: every feature was detected.
+        Isa::Avx512Bf16 => unsafe { x86::run_dots(kernel) },
+        _ => unreachable!("{isa:?} has no dot products of bf16"),
     }
 }
 

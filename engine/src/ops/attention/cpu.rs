@@ -240,7 +240,7 @@ fn product<V: Vector>(
                 continue;
             }
             let a = Rows { data: &a.data[i * a.row..], rows: rows - i, ..a };
-            V::tile(
+            V::tile::<V>(
                 a,
                 b,
                 k,
