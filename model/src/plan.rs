@@ -9,15 +9,16 @@ use engine::{Device, Dims, Element};
 /// sequences of `T`: packed factors, and one task's blocks for each thread.
 pub fn workspace<E: Element>(dev: &Device, d: &Dims, N: usize, T: usize) -> u64 {
     let chunk = loss::chunk_rows(N, d.V);
-    // (inner dimension, columns) of every product of a step: forward, dx and dW of each linear.
+    // (rows, inner dimension, columns) of every product of a step: forward, dx and dW of each
+    // linear.
     let inputs = [d.C, d.attn(), d.C, d.F];
     let outputs = [d.qkv(), d.C, 2 * d.F, d.C];
-    let layers = inputs.into_iter().zip(outputs).flat_map(|(I, O)| [(I, O), (O, I), (N, I)]);
-    let head = [(d.C, d.V), (d.V, d.C), (chunk, d.C)];
-    let packed = layers.chain(head).map(|(K, cols)| gemm::shared_len(K, cols)).max();
+    let layers =
+        inputs.into_iter().zip(outputs).flat_map(|(I, O)| [(N, I, O), (N, O, I), (O, N, I)]);
+    let head = [(chunk, d.C, d.V), (chunk, d.V, d.C), (d.V, chunk, d.C)];
+    let Device::Cpu(cpu) = dev;
+    let products = layers.chain(head);
+    let shared = products.map(|(M, K, cols)| gemm::shared_len::<E>(cpu, M, K, cols)).max();
     let task = gemm::task_len().max(attention::task_len(Heads { H: d.H, G: d.G, D: d.D }, T));
-    let elements = match dev {
-        Device::Cpu(cpu) => packed.unwrap_or(0) + cpu.threads() * task,
-    };
-    (elements * size_of::<E::Acc>()) as u64
+    ((shared.unwrap_or(0) + cpu.threads() * task) * size_of::<E::Acc>()) as u64
 }
