@@ -10,7 +10,7 @@
 
 use super::Cpu;
 use super::simd::{
-    DotKernel, Dots, Factors, Isa, Kernel, MAX_LANES, Pair, Rows, Vector, load, store,
+    DotKernel, Dots, Factors, Isa, Kernel, MAX_LANES, Pair, Rows, Vector, load, prefetch, store,
 };
 use super::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
@@ -79,6 +79,8 @@ const ROWS_MAX: usize = 96;
 /// Panels, and items of k, that are packed by one task: the source stays in L1.
 const PANELS: usize = 8;
 const CHUNK: usize = 32;
+/// Items of k between the one that is packed and the one that is asked of memory.
+const AHEAD: usize = 16;
 /// Widest NR of any instruction set, for sizes that must not depend on it.
 const NR_MAX: usize = 32;
 /// Added to rows of A that would otherwise lie a multiple of [`ALIAS`] apart.
@@ -139,7 +141,7 @@ fn pack_cols(kc: usize, N: usize) -> usize {
 
 /// Rows of C in a task. Enough tasks to balance, enough rows to reuse panels.
 fn task_rows(M: usize) -> usize {
-    M.div_ceil(64).next_multiple_of(12).clamp(24, ROWS_MAX)
+    M.div_ceil(16).next_multiple_of(12).clamp(24, ROWS_MAX)
 }
 
 /// Elements (of [`Element::Acc`]) of packed B, and of sums that C cannot hold between blocks.
@@ -412,8 +414,7 @@ impl<'a, I> Grouped<'a, I> {
 }
 
 /// Rows `row..row + rows` and items `k..k + ks` of `a`: in place if possible, else copied into
-/// `packed` (row by row where a row's elements are next to each other, groups of MR rows with
-/// their items of one k next to each other otherwise).
+/// `packed` (row by row where a row's elements are next to each other, k by k otherwise).
 #[inline(always)]
 fn rows_of<'a, R: Real, A: Element, I: Item<R, A>, V: Vector<Scalar = R>>(
     packed: &'a mut [I],
@@ -448,18 +449,16 @@ fn rows_of<'a, R: Real, A: Element, I: Item<R, A>, V: Vector<Scalar = R>>(
         let rows = Rows { data: packed, rows, row: stride, col: 1 };
         return Grouped { rows, group: V::MR * stride };
     }
-    let across = a.t();
+    let (across, stride) = (a.t(), rows.next_multiple_of(V::MR));
     for q in 0..ks {
-        for i in (0..rows).step_by(V::MR) {
-            let dst = &mut packed[i * ks + q * V::MR..][..V::MR];
-            if rows - i >= V::MR {
-                pack_across(dst, across, k + q, row + i, V::MR);
-            } else {
-                pack_across(dst, across, k + q, row + i, rows - i);
-            }
+        // Each row of A^T lends a short piece; no hardware foresees the next.
+        for ahead in 0..I::K {
+            let at = ((k + q + AHEAD) * I::K + ahead).min(across.rows - 1);
+            prefetch(&across.data[at * across.row + row..][..rows]);
         }
+        pack_across(&mut packed[q * stride..][..stride], across, k + q, row, rows);
     }
-    Grouped { rows: Rows { data: packed, rows, row: 1, col: V::MR }, group: V::MR * ks }
+    Grouped { rows: Rows { data: packed, rows, row: 1, col: stride }, group: V::MR }
 }
 
 impl<E: Element, A: Element, I: Item<E::Acc, A>> Task<'_, '_, E, A, I> {

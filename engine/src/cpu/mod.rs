@@ -67,6 +67,11 @@ impl Cpu {
         self.pool.install(work)
     }
 
+    /// Runs `work` on every thread of the pool, once each.
+    pub(crate) fn broadcast(&self, work: impl Fn() + Sync) {
+        self.pool.broadcast(|_| work());
+    }
+
     /// Lends `len` elements for the duration of an op. Their content is left over.
     pub(crate) fn with_shared<E: Element, R>(
         &self,

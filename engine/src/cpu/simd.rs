@@ -900,5 +900,18 @@ pub fn store<E: Element, V: Vector<Scalar = E::Acc>>(v: V, dst: &mut [E]) {
     }
 }
 
+/// Asks memory for the lines of `data`. Changes no result.
+#[inline(always)]
+pub fn prefetch<T>(data: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in (0..size_of_val(data)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().cast::<i8>().wrapping_add(byte)) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 /// Lanes of the widest vector.
 pub const MAX_LANES: usize = 16;

@@ -3,8 +3,8 @@
 //! its rows one at a time, and no two tiles of a [`Tiles`] share an element.
 
 use super::Cpu;
-use rayon::prelude::*;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A matrix, or a band of its columns, cut into tiles of equal size (smaller at the far edges).
 pub struct Tiles<'a, T> {
@@ -135,14 +135,19 @@ impl<A: TileSet, B: TileSet> TileSet for (A, B) {
 }
 
 impl Cpu {
-    /// Calls `f` with every tile, on all threads, in no particular order.
+    /// Calls `f` with every tile, on all threads: each takes the next one as it gets free, so that
+    /// neighbours in time are neighbours in memory.
     pub fn for_each_tile<S: TileSet>(&self, tiles: S, f: impl Fn(S::Item) + Sync) {
-        let count = tiles.count();
-        self.install(|| {
-            (0..count).into_par_iter().with_max_len(1).for_each(|i| {
-                // SAFETY: the range yields each i < count once, and `tiles` is owned here.
+        let (count, next) = (tiles.count(), AtomicUsize::new(0));
+        self.broadcast(|| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    break;
+                }
+                // SAFETY: the counter yields each i < count once, and `tiles` is owned here.
                 f(unsafe { tiles.take(i) })
-            })
+            }
         });
     }
 }
