@@ -41,7 +41,8 @@ fn plain<E: Element>(dw: &[E::Acc], x: &[E], w: &[E], targets: &[i32], C: usize)
         let mut dx = vec![E::Acc::ZERO; C];
         for v in 0..V {
             let hit = if v == target as usize { E::Acc::ONE } else { E::Acc::ZERO };
-            let dlogit = scale * (l[v] / sum - hit);
+            // Stored, as the logits' gradient is.
+            let dlogit = E::from_acc(scale * (l[v] / sum - hit)).to_acc();
             for c in 0..C {
                 dx[c] += dlogit * w[v * C + c].to_acc();
                 p.dw[v * C + c] += dlogit * x[c].to_acc();

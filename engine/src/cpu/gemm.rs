@@ -33,8 +33,17 @@ impl<'a, E: Element> Mat<'a, E> {
     /// # Panics
     /// If `data` is not a whole number of rows.
     pub fn new(data: &'a [E], cols: usize) -> Self {
-        assert!(cols > 0 && data.len().is_multiple_of(cols), "gemm: {} / {cols}", data.len());
-        Mat { data, rows: data.len() / cols, cols, row: cols, col: 1 }
+        Mat::strided(data, cols, cols)
+    }
+
+    /// The first `cols` of each `stride` elements of `data`.
+    ///
+    /// # Panics
+    /// If `data` is not a whole number of strides.
+    pub fn strided(data: &'a [E], cols: usize, stride: usize) -> Self {
+        let rows = data.len() / stride;
+        assert!(0 < cols && cols <= stride && data.len() == rows * stride, "gemm: {rows} rows");
+        Mat { data, rows, cols, row: stride, col: 1 }
     }
 
     /// The transpose, without a copy.

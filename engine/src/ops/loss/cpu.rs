@@ -22,7 +22,7 @@ pub fn forward<E: Element>(
     for (x, targets) in x_NC.chunks(chunk * C).zip(targets_N.chunks(chunk)) {
         let logits = &mut logits[..targets.len() * w_VC.rows()];
         gemm(cpu, logits, Mat::new(x, C), w_VC.t(), Onto::Zero);
-        loss += softmax(cpu, logits, targets, None);
+        loss += softmax::<E>(cpu, logits, targets, None);
     }
     loss
 }
@@ -47,22 +47,29 @@ pub fn forward_backward<E: Element>(
         let logits = &mut logits[..targets.len() * V];
         let x = Mat::new(x, C);
         gemm(cpu, logits, x, w_VC.t(), Onto::Zero);
-        loss += softmax(cpu, logits, targets, Some(E::Acc::from_f64(scale)));
-        let dlogits = Mat::new(&*logits, V);
+        loss += softmax::<E>(cpu, logits, targets, Some(E::Acc::from_f64(scale)));
+        let dlogits: &[E] = bytemuck::cast_slice(logits);
+        let dlogits = Mat::strided(dlogits, V, V * size_of::<E::Acc>() / size_of::<E>());
         gemm(cpu, dx, dlogits, w_VC, Onto::Zero);
         gemm(cpu, dw_acc_VC, dlogits.t(), x, Onto::Itself);
     }
     loss
 }
 
-/// Loss of each row; with a scale, the scaled gradient replaces the logits.
-fn softmax<R: Real>(cpu: &Cpu, logits: &mut [R], targets: &[i32], scale: Option<R>) -> Loss {
+/// Loss of each row; with a scale, the scaled gradient replaces the logits: where E is narrower,
+/// it takes the first part of its row.
+fn softmax<E: Element>(
+    cpu: &Cpu,
+    logits: &mut [E::Acc],
+    targets: &[i32],
+    scale: Option<E::Acc>,
+) -> Loss {
     let V = logits.len() / targets.len();
     cpu.with_shared(targets.len(), |nats: &mut [f64]| {
         cpu.install(|| {
             let tasks = logits.par_chunks_mut(ROWS * V).zip(targets.par_chunks(ROWS));
             tasks.zip(nats.par_chunks_mut(ROWS)).for_each(|((logits, targets), nats)| {
-                R::dispatch(cpu.isa(), Softmax { logits, targets, nats, V, scale })
+                E::Acc::dispatch(cpu.isa(), Softmax::<E> { logits, targets, nats, V, scale })
             })
         });
         let targets = targets.iter().filter(|&&t| t != IGNORE).count();
@@ -70,36 +77,40 @@ fn softmax<R: Real>(cpu: &Cpu, logits: &mut [R], targets: &[i32], scale: Option<
     })
 }
 
-struct Softmax<'a, R> {
-    logits: &'a mut [R],
+struct Softmax<'a, E: Element> {
+    logits: &'a mut [E::Acc],
     targets: &'a [i32],
     nats: &'a mut [f64],
     V: usize,
-    scale: Option<R>,
+    scale: Option<E::Acc>,
 }
 
-impl<R: Real> Kernel<R> for Softmax<'_, R> {
+impl<E: Element> Kernel<E::Acc> for Softmax<'_, E> {
     type Out = ();
     #[inline(always)]
-    fn run<V: Vector<Scalar = R>>(self) {
+    fn run<V: Vector<Scalar = E::Acc>>(self) {
         let rows = self.logits.chunks_exact_mut(self.V).zip(self.targets);
         for ((row, &target), nats) in rows.zip(self.nats) {
             if target == IGNORE {
                 *nats = 0.0;
-                row.fill(R::ZERO);
+                row.fill(E::Acc::ZERO);
                 continue;
             }
             let target = target as usize;
-            let max = max_of::<R, V>(row);
+            let max = max_of::<_, V>(row);
             let at_target = row[target];
-            let sum = exp_of::<R, V>(row, max);
+            let sum = exp_of::<_, V>(row, max);
             *nats = (sum.ln() + (max - at_target)).to_f64();
             if let Some(scale) = self.scale {
-                let factor = V::splat(scale / sum);
+                let factor = scale / sum;
+                let at_target = row[target] * factor - scale;
                 for i in (0..row.len()).step_by(V::LANES) {
-                    store::<R, V>(load::<R, V>(&row[i..]) * factor, &mut row[i..]);
+                    // Written where row has been read already.
+                    let gradient = load::<E::Acc, V>(&row[i..]) * V::splat(factor);
+                    let to: &mut [E] = &mut bytemuck::cast_slice_mut(row)[..self.V];
+                    store::<E, V>(gradient, &mut to[i..]);
                 }
-                row[target] = row[target] - scale;
+                bytemuck::cast_slice_mut(row)[target] = E::from_acc(at_target);
             }
         }
     }

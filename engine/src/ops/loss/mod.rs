@@ -1,6 +1,6 @@
 //! Linear head and softmax cross-entropy in one: logits = x W^T, loss = sum over rows of
 //! log-sum-exp(logits) - `logits[target]`, in nats. Logits exist for a chunk of rows at a time, and
-//! their gradient replaces them there, so no head product is computed twice.
+//! their gradient, rounded to storage, replaces them there, so no head product is computed twice.
 //! Cached: nothing.
 
 mod cpu;
@@ -35,10 +35,10 @@ impl std::ops::AddAssign for Loss {
     }
 }
 
-/// Rows of logits that live at a time: 16 MiB of f32, but 256 rows where the vocabulary is large,
-/// so that packing the head stays cheap against multiplying by it.
+/// Rows of logits that live at a time: 32 MiB of f32, but 512 rows where the vocabulary is large,
+/// so that packing the head and adding to its gradient stay cheap against multiplying by it.
 pub fn chunk_rows(N: usize, V: usize) -> usize {
-    ((1 << 22) / V).max(256).min(N)
+    ((1 << 23) / V).max(512).min(N)
 }
 
 /// The loss alone. `logits` lends room for [`chunk_rows`] rows of V.
