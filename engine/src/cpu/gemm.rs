@@ -289,14 +289,11 @@ fn pack_across<R: Real, A: Element, I: Item<R, A>>(
     // Beyond the last row, the row itself stands in and counts as zero.
     let paired = I::K == 2 && at + 1 < src.rows;
     let next = if paired { &src.data[(at + 1) * src.row + col..][..cols] } else { row };
+    let pairs = dst[..cols].iter_mut().zip(row.iter().zip(next));
     if paired || I::K == 1 {
-        for j in 0..cols {
-            dst[j] = I::new(row[j], next[j]);
-        }
+        pairs.for_each(|(dst, (&k, &next))| *dst = I::new(k, next));
     } else {
-        for j in 0..cols {
-            dst[j] = I::new(row[j], A::default());
-        }
+        pairs.for_each(|(dst, (&k, _))| *dst = I::new(k, A::default()));
     }
     dst[cols..].fill(I::zeroed());
 }
@@ -320,23 +317,30 @@ impl<R: Real, B: Element, I: Item<R, B>> Kernel<R> for Pack<'_, '_, R, B, I> {
     #[inline(always)]
     fn run<V: Vector<Scalar = R>>(mut self) {
         let (b, k0) = (self.b, self.k + self.panels.col / V::NR);
-        for p in 0..self.panels.rows() {
-            let j0 = (self.panels.row + p) * V::NR;
-            let (first, cols) = (self.col + j0, V::NR.min(self.cols - j0));
+        let (panels, ks) = (self.panels.rows(), self.panels.cols() / V::NR);
+        // First column of a panel, and how many it has.
+        let columns = |row: usize| (self.col + row * V::NR, V::NR.min(self.cols - row * V::NR));
+        if b.col == 1 {
+            // Along the rows of B, as memory has them.
+            for k in 0..ks {
+                for p in 0..panels {
+                    let (col, cols) = columns(self.panels.row + p);
+                    let dst = &mut self.panels.row_mut(p)[k * V::NR..][..V::NR];
+                    if cols == V::NR {
+                        // The usual case, with a length that the compiler knows.
+                        pack_across(dst, b, k0 + k, col, V::NR);
+                    } else {
+                        pack_across(dst, b, k0 + k, col, cols);
+                    }
+                }
+            }
+            return;
+        }
+        for p in 0..panels {
+            let (col, cols) = columns(self.panels.row + p);
             let panel = self.panels.row_mut(p);
-            if b.col == 1 && cols == V::NR {
-                for (k, dst) in panel.chunks_exact_mut(V::NR).enumerate() {
-                    // The usual case, with a length that the compiler knows.
-                    pack_across(dst, b, k0 + k, first, V::NR);
-                }
-            } else if b.col == 1 {
-                for (k, dst) in panel.chunks_exact_mut(V::NR).enumerate() {
-                    pack_across(dst, b, k0 + k, first, cols);
-                }
-            } else {
-                for j in (0..V::NR).step_by(SQUARE) {
-                    turn(panel, V::NR, j, b, k0, first + j, cols.saturating_sub(j).min(SQUARE));
-                }
+            for j in (0..V::NR).step_by(SQUARE) {
+                turn(panel, V::NR, j, b, k0, col + j, cols.saturating_sub(j).min(SQUARE));
             }
         }
     }
