@@ -3,10 +3,11 @@
 //! disturb says nothing about the machine.
 
 use super::Cpu;
-use super::simd::{Kernel, Vector};
+use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector};
 use crate::buf::Buf;
 use crate::device::Device;
 use crate::element::{Element, Real};
+use half::bf16;
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -21,9 +22,28 @@ const TASK: usize = 1 << 16;
 /// FLOP/s of f32 multiply-adds on all threads, with every operand in a register. Takes about
 /// 50 ms.
 pub fn fma_flops(cpu: &Cpu) -> f64 {
+    best_of_rounds(cpu, || f32::dispatch(cpu.isa(), Chains))
+}
+
+/// FLOP/s of dot products of bf16 pairs with sums in f32, as [`fma_flops`]; `None` where the
+/// instruction set has none.
+pub fn dot_flops(cpu: &Cpu) -> Option<f64> {
+    let isa = cpu.isa();
+    isa.dots().then(|| best_of_rounds(cpu, || f32::dispatch_dots(isa, DotChains)))
+}
+
+/// FLOP/s that a matrix product in storage type `E` could reach: [`dot_flops`] for bf16 where
+/// there are any, otherwise [`fma_flops`].
+pub fn product_flops<E: Element>(cpu: &Cpu) -> f64 {
+    let dots = if E::NAME == bf16::NAME { dot_flops(cpu) } else { None };
+    dots.unwrap_or_else(|| fma_flops(cpu))
+}
+
+/// FLOP/s of all threads at `work`, which returns its FLOP.
+fn best_of_rounds(cpu: &Cpu, work: impl Fn() -> f64 + Sync) -> f64 {
     let round = || {
         let start = Instant::now();
-        let flops = cpu.pool.broadcast(|_| f32::dispatch(cpu.isa(), Chains));
+        let flops = cpu.pool.broadcast(|_| work());
         flops.iter().sum::<f64>() / start.elapsed().as_secs_f64()
     };
     (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
@@ -53,6 +73,29 @@ fn chains<V: Vector<Scalar = f32>, const N: usize>() -> f64 {
     }
     black_box(x.map(V::sum));
     (2 * N * V::LANES * LINKS) as f64
+}
+
+/// The same for pairs of bf16.
+struct DotChains;
+
+impl DotKernel<f32> for DotChains {
+    type Out = f64;
+    #[inline(always)]
+    fn run<V: Dots<Scalar = f32>>(self) -> f64 {
+        const N: usize = 24;
+        // x = x + 1/4 - 1/4 stays at 1.
+        let half = bf16::from_f32(black_box(0.5));
+        let (a, b) =
+            (V::Pairs::splat(Pair::new(half, half)), V::Pairs::splat(Pair::new(half, -half)));
+        let mut x = [V::splat(black_box(1.0)); N];
+        for _ in 0..LINKS {
+            for i in 0..N {
+                x[i] = a.mul_add(b, x[i]);
+            }
+        }
+        black_box(x.map(V::sum));
+        (4 * N * V::LANES * LINKS) as f64
+    }
 }
 
 /// Bytes/s that all threads move in a = b + s * c over arrays beyond every cache, two read and one
@@ -118,6 +161,9 @@ mod tests {
             // From a hundred million to more than any two threads do.
             let flops = fma_flops(&cpu);
             assert!((1e8..1e12).contains(&flops), "{isa:?}: {flops:e} FLOP/s");
+            let dots = dot_flops(&cpu);
+            assert_eq!(dots.is_some(), isa.dots(), "{isa:?}");
+            assert!(dots.is_none_or(|dots| (1e8..1e12).contains(&dots)), "{isa:?}: {dots:?}");
         }
         let bytes = memory_bandwidth(&Cpu::new(2).unwrap());
         assert!((1e8..1e12).contains(&bytes), "{bytes:e} bytes/s");
