@@ -276,7 +276,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         let profile = Profile::new::<E>(self.dev, self.model.config(), self.run, ceilings, &steps);
         profile.write(out, &steps)?;
         print(&profile.json())?;
-        info!("step {} of {}:\n{profile}", profile.step, steps.len());
+        info!("step {}, of median duration:\n{profile}", profile.step);
         info!("wrote {} and {}", out.profile().display(), out.trace().display());
         Ok(Outcome::Done)
     }
