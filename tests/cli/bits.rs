@@ -85,15 +85,17 @@ fn the_comparison_notices_one_bit() {
     assert!(std::panic::catch_unwind(|| one.assert_same(&two, "changed")).is_err());
 }
 
+/// At any step on the best instruction set, at one on each other.
 #[test]
 fn a_resume_at_any_step_ends_with_the_same_bits() {
+    let best = Isa::all_available().next();
     for (isa, dtype, name) in paths() {
         let dir = Dir::new();
         let line = format!("{TINY} --out whole --dtype {dtype}");
         let done = dir.run_on(isa, "pretrain", &line);
         assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{name}");
         let whole = Bits::of(&dir.path("whole"));
-        for step in 0..=12 {
+        for step in if best == Some(isa) { 0..=12 } else { 7..=7 } {
             let out = format!("from-{step}");
             copy_until(&dir.path("whole"), &dir.path(&out), step);
             let line = format!("--resume --out {out} --log-level error");
