@@ -273,6 +273,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
                 steps.push(profile::Step { step: s + 1, loss, begin, end, calls });
             }
         }
+        let ceilings = ceilings.max(Ceilings::measure::<E>(self.dev));
         let profile = Profile::new::<E>(self.dev, self.model.config(), self.run, ceilings, &steps);
         profile.write(out, &steps)?;
         print(&profile.json())?;

@@ -62,6 +62,14 @@ impl Ceilings {
             bytes_per_second: ceiling::memory_bandwidth(cpu),
         }
     }
+
+    /// The higher of two measurements: what disturbs one lowers it.
+    pub fn max(self, other: Ceilings) -> Ceilings {
+        Ceilings {
+            flop_per_second: self.flop_per_second.max(other.flop_per_second),
+            bytes_per_second: self.bytes_per_second.max(other.bytes_per_second),
+        }
+    }
 }
 
 /// Which ceiling an op meets first.
