@@ -22,23 +22,31 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     let outputs = || (numbers::<E>(T * heads.out()), numbers::<E::Acc>(T * H));
     // A product of each query with each key it sees.
     let product = 2 * D * H * T * (T + 1) / 2;
-    bench.run(&format!("attention/forward/cpu/{name}/{shape}"), Work::Flop(2 * product), || {
-        let (qkv, (mut o, mut lse)) = (qkv(), outputs());
-        move || {
-            let (o, lse) = ((&mut o[..]).into(), (&mut lse[..]).into());
-            forward(dev, o, lse, (&qkv[..]).into(), heads, T)
-        }
-    });
-    bench.run(&format!("attention/backward/cpu/{name}/{shape}"), Work::Flop(5 * product), || {
-        let (qkv, (mut o, mut lse)) = (qkv(), outputs());
-        let (to, lse_to) = ((&mut o[..]).into(), (&mut lse[..]).into());
-        forward(dev, to, lse_to, (&qkv[..]).into(), heads, T);
-        let (d_o, mut dqkv) = (numbers::<E>(o.len()), qkv.clone());
-        move || {
-            let (d_o, qkv, o) = ((&d_o[..]).into(), (&qkv[..]).into(), (&o[..]).into());
-            backward(dev, (&mut dqkv[..]).into(), d_o, qkv, o, (&lse[..]).into(), heads, T)
-        }
-    });
+    bench.run(
+        &format!("attention/forward/cpu/{name}/{shape}"),
+        Work::Flop(E::NAME, 2 * product),
+        || {
+            let (qkv, (mut o, mut lse)) = (qkv(), outputs());
+            move || {
+                let (o, lse) = ((&mut o[..]).into(), (&mut lse[..]).into());
+                forward(dev, o, lse, (&qkv[..]).into(), heads, T)
+            }
+        },
+    );
+    bench.run(
+        &format!("attention/backward/cpu/{name}/{shape}"),
+        Work::Flop(E::NAME, 5 * product),
+        || {
+            let (qkv, (mut o, mut lse)) = (qkv(), outputs());
+            let (to, lse_to) = ((&mut o[..]).into(), (&mut lse[..]).into());
+            forward(dev, to, lse_to, (&qkv[..]).into(), heads, T);
+            let (d_o, mut dqkv) = (numbers::<E>(o.len()), qkv.clone());
+            move || {
+                let (d_o, qkv, o) = ((&d_o[..]).into(), (&qkv[..]).into(), (&o[..]).into());
+                backward(dev, (&mut dqkv[..]).into(), d_o, qkv, o, (&lse[..]).into(), heads, T)
+            }
+        },
+    );
     let bytes = 2 * T * G * D * size_of::<E>();
     bench.run(&format!("attention/decode/cpu/{name}/{shape}"), Work::Bytes(bytes), || {
         let (q, kv) = (numbers::<E>(H * D), numbers::<E>(2 * T * G * D));

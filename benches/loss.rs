@@ -22,20 +22,24 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
     let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
     let inputs = || (numbers::<E>(N * C), numbers::<E>(V * C));
     let logits = || numbers::<E::Acc>(chunk_rows(N, V) * V);
-    bench.run(&format!("loss/forward/cpu/{name}/{shape}"), Work::Flop(flop), || {
+    bench.run(&format!("loss/forward/cpu/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
         let ((x, w), mut logits) = (inputs(), logits());
         move || {
             let logits = (&mut logits[..]).into();
             forward(dev, logits, (&x[..]).into(), (&w[..]).into(), targets, C);
         }
     });
-    bench.run(&format!("loss/forward_backward/cpu/{name}/{shape}"), Work::Flop(3 * flop), || {
-        let ((x, w), mut logits) = (inputs(), logits());
-        let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(V * C));
-        move || {
-            let (dx, dw) = ((&mut dx[..]).into(), (&mut dw[..]).into());
-            let (logits, x, w) = ((&mut logits[..]).into(), (&x[..]).into(), (&w[..]).into());
-            forward_backward(dev, dx, dw, logits, x, w, targets, 1.0 / N as f64, C);
-        }
-    });
+    bench.run(
+        &format!("loss/forward_backward/cpu/{name}/{shape}"),
+        Work::Flop(E::NAME, 3 * flop),
+        || {
+            let ((x, w), mut logits) = (inputs(), logits());
+            let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(V * C));
+            move || {
+                let (dx, dw) = ((&mut dx[..]).into(), (&mut dw[..]).into());
+                let (logits, x, w) = ((&mut logits[..]).into(), (&x[..]).into(), (&w[..]).into());
+                forward_backward(dev, dx, dw, logits, x, w, targets, 1.0 / N as f64, C);
+            }
+        },
+    );
 }

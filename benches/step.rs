@@ -45,7 +45,7 @@ fn run<E: Element<Acc = f32>>(
     let (dev, N) = (&bench.dev.clone(), B * T);
     let flop = config.flop_per_token(T) as usize * N;
     let id = format!("step/{name}/cpu/{}/N{N}", E::NAME);
-    bench.run(&id, Work::Flop(flop), || {
+    bench.run(&id, Work::Flop(E::NAME, flop), || {
         let model = Llama::<E>::new(dev, &config, T);
         let mut weights = Weights::<E>::zeros(dev, model.table());
         model::init::fill(dev, weights.master_mut(), model.table(), 1);

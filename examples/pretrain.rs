@@ -2,6 +2,7 @@
 //! model directory that `generate` and Hugging Face load.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use handgrad::data::tokenizer::Tokenizer;
 use handgrad::engine::ops::loss::Loss;
@@ -21,6 +22,7 @@ use handgrad::train::config::{self, Dtype, Fingerprint, RunConfig};
 use handgrad::train::corpus::{self, Corpus};
 use handgrad::train::metrics::{self, Metrics, Step};
 use handgrad::train::outdir::{Existing, OutDir};
+use handgrad::train::profile::{self, Ceilings, Profile};
 use handgrad::train::progress::{Progress, init_logging};
 use handgrad::train::signals::Signals;
 use handgrad::train::{Error, Outcome, main_exit, plot, print, report, session};
@@ -40,6 +42,7 @@ fn start() -> Result<Outcome> {
     resolved.warnings.iter().for_each(|warning| warn!("{warning}"));
     let dev = session::device(resolved.config.run.device, resolved.config.run.threads)?;
     info!("computing on {}", dev.describe());
+    let dev = if args.profile { dev.recording() } else { dev };
     match resolved.config.run.dtype {
         Dtype::F32 => run::<f32>(&dev, &args, &resolved.config),
         Dtype::Bf16 => run::<bf16>(&dev, &args, &resolved.config),
@@ -73,6 +76,9 @@ fn run<E: Element<Acc = f32>>(
     info!("{} parameters; memory:\n{plan}", model_config.parameters());
 
     let mut training = Training::<E>::new(dev, run, &model_config, &corpus);
+    if args.profile {
+        return training.profile(&out, &signals);
+    }
     let first = match found {
         Some(found) => training.resume(found, &mut out)?,
         None => training.begin(&mut out)?,
@@ -82,12 +88,9 @@ fn run<E: Element<Acc = f32>>(
         training.save(&out, 0)?;
     }
     let (steps, tokens_per_step) = (run.run.steps, run.tokens_per_step());
-    let (peak, min_ratio, warmup) = (run.optim.lr, run.optim.min_lr_ratio, run.optim.warmup);
-    let schedule = Schedule { peak, min_ratio, warmup, steps };
-    let max_norm = if run.optim.clip == 0.0 { f64::INFINITY } else { run.optim.clip };
     let Device::Cpu(cpu) = dev;
-    let ceiling = ceiling::fma_flops(cpu);
-    info!("measured ceiling: {:.0} GFLOP/s in f32, which MFU is a share of", ceiling / 1e9);
+    let ceiling = ceiling::product_flops::<E>(cpu);
+    info!("measured ceiling: {:.0} GFLOP/s in {}, which MFU is a share of", ceiling / 1e9, E::NAME);
     let flop_per_token = model_config.flop_per_token(run.run.seq_len) as f64;
     let mut clock = Clock::new(flop_per_token, Some(ceiling));
     let mut progress = Progress::new(steps, first);
@@ -95,19 +98,10 @@ fn run<E: Element<Acc = f32>>(
 
     for s in first..steps {
         clock.begin_step();
-        let loss = training.gradients(s); // nats per token, mean over the step
-        let (norm, factor) = clip::by_global_norm(dev, &training.grads, max_norm);
-        let step = s + 1;
-        if !loss.is_finite() || !norm.is_finite() {
-            return Err(training.diverged(step, loss, norm).into());
-        }
-        if step == 1 {
-            session::check_first_gradients(training.model.table(), &training.grads)?;
-        }
-        let lr = schedule.lr(s);
-        training.adamw.step(dev, training.weights.both_mut(), &training.grads, lr, factor);
+        let Taken { loss, norm, lr } = training.step(s)?;
         clock.end_step(tokens_per_step);
 
+        let step = s + 1;
         let report = Step {
             step,
             tokens: step * tokens_per_step,
@@ -153,6 +147,13 @@ fn run<E: Element<Acc = f32>>(
     Ok(Outcome::Done)
 }
 
+/// What a step gave: loss in nats per token, norm of the gradient, learning rate.
+struct Taken {
+    loss: f64,
+    norm: f64,
+    lr: f64,
+}
+
 /// Everything that a step needs, allocated before the first.
 struct Training<'a, E: Element> {
     dev: &'a Device,
@@ -161,6 +162,7 @@ struct Training<'a, E: Element> {
     model: Llama<E>,
     weights: Weights<E>,
     adamw: AdamW<E>,
+    schedule: Schedule,
     grads: Arena<f32>,
     cache: Cache<E>,
     scratch: Scratch<E>,
@@ -183,6 +185,12 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         Training {
             weights: Weights::zeros(dev, model.table()),
             adamw: AdamW::new(dev, model.table(), settings),
+            schedule: Schedule {
+                peak: run.optim.lr,
+                min_ratio: run.optim.min_lr_ratio,
+                warmup: run.optim.warmup,
+                steps: run.run.steps,
+            },
             grads: Arena::zeros(dev, model.table()),
             cache: Cache::new(dev, &config.dims, N, report::mode(run.run.cache)),
             scratch: Scratch::new(dev, &config.dims, N),
@@ -197,14 +205,20 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         }
     }
 
-    /// Fresh weights, or those of `--init-from`. Returns the first step, 0.
-    fn begin(&mut self, out: &mut OutDir) -> Result<u64> {
+    /// Fresh weights, or those of `--init-from`.
+    fn start_weights(&mut self) -> Result<()> {
         let (table, weights) = (self.model.table(), self.weights.master_mut());
         match &self.run.model.init_from {
             Some(dir) => session::read_weights(dir, table, weights)?,
             None => init::fill(self.dev, weights, table, self.run.run.seed),
         }
         self.weights.refresh();
+        Ok(())
+    }
+
+    /// A run from its start. Returns the first step, 0.
+    fn begin(&mut self, out: &mut OutDir) -> Result<u64> {
+        self.start_weights()?;
         out.begin()?;
         self.run.write(&out.run_toml())?;
         if let Some(tokenizer) = &self.corpus.tokenizer {
@@ -223,6 +237,49 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         checkpoint::prune(&out.checkpoints(), self.run.run.keep)?;
         info!("resuming after step {} from {}", found.state().step, found.path().display());
         Ok(found.state().step)
+    }
+
+    /// Step `s`, counted from 0: gradients, clipping, AdamW.
+    fn step(&mut self, s: u64) -> Result<Taken> {
+        let loss = self.gradients(s);
+        let clip = self.run.optim.clip;
+        let max_norm = if clip == 0.0 { f64::INFINITY } else { clip };
+        let (norm, factor) = clip::by_global_norm(self.dev, &self.grads, max_norm);
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(self.diverged(s + 1, loss, norm).into());
+        }
+        if s == 0 {
+            session::check_first_gradients(self.model.table(), &self.grads)?;
+        }
+        let lr = self.schedule.lr(s);
+        self.adamw.step(self.dev, self.weights.both_mut(), &self.grads, lr, factor);
+        Ok(Taken { loss, norm, lr })
+    }
+
+    /// The first steps of the run, op by op: table, JSON and trace in place of a model.
+    fn profile(&mut self, out: &OutDir, signals: &Signals) -> Result<Outcome> {
+        let ceilings = Ceilings::measure::<E>(self.dev);
+        self.start_weights()?;
+        let mut steps = Vec::new();
+        for s in 0..profile::WARMUP + profile::MEASURED {
+            self.dev.take_calls();
+            let begin = Instant::now();
+            let Taken { loss, .. } = self.step(s)?;
+            let (end, calls) = (Instant::now(), self.dev.take_calls());
+            if let Some(signal) = signals.requested() {
+                return Ok(Outcome::Stopped(signal));
+            }
+            if s >= profile::WARMUP {
+                steps.push(profile::Step { step: s + 1, loss, begin, end, calls });
+            }
+        }
+        let ceilings = ceilings.max(Ceilings::measure::<E>(self.dev));
+        let profile = Profile::new::<E>(self.dev, self.model.config(), self.run, ceilings, &steps);
+        profile.write(out, &steps)?;
+        print(&profile.json())?;
+        info!("step {}, of median duration:\n{profile}", profile.step);
+        info!("wrote {} and {}", out.profile().display(), out.trace().display());
+        Ok(Outcome::Done)
     }
 
     /// Forward and backward over the sequences of step `s`, counted from 0. Returns its loss.
@@ -310,6 +367,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
 /// What is meant to happen to a run that the output folder already holds.
 fn existing(args: &PretrainArgs) -> Existing {
     match (args.resume, args.overwrite) {
+        _ if args.profile => Existing::Keep,
         (true, _) => Existing::Resume,
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,

@@ -3,8 +3,8 @@
 #![allow(dead_code)] // every bench uses a part of it
 
 use criterion::Criterion;
-use engine::cpu::ceiling::{fma_flops, memory_bandwidth};
-use engine::{Device, Element, Real};
+use engine::cpu::ceiling::{dot_flops, fma_flops, memory_bandwidth};
+use engine::{Device, Element, Real, bf16};
 use std::time::{Duration, Instant};
 
 /// Sizes of a model, as far as ops see them.
@@ -36,8 +36,9 @@ pub const V: usize = 32_000;
 
 /// What a call of an op has to do at least.
 pub enum Work {
-    /// Floating-point operations, held against register-resident multiply-adds.
-    Flop(usize),
+    /// Floating-point operations of products of a storage type, held against register-resident
+    /// multiply-adds, or dot products of bf16 where that is the type and the CPU has them.
+    Flop(&'static str, usize),
     /// Bytes read and written, held against memory; inputs that fit into a cache may exceed it.
     Bytes(usize),
 }
@@ -48,6 +49,7 @@ pub struct Bench {
     pub dev: Device,
     criterion: Criterion,
     flops: f64,
+    dots: Option<f64>,
     bandwidth: f64,
 }
 
@@ -56,11 +58,12 @@ impl Bench {
     pub fn new() -> Self {
         let dev = Device::cpu(0).expect("the CPU is always there");
         let Device::Cpu(cpu) = &dev;
-        let (flops, bandwidth) = (fma_flops(cpu), memory_bandwidth(cpu));
+        let (flops, dots, bandwidth) = (fma_flops(cpu), dot_flops(cpu), memory_bandwidth(cpu));
         println!(
-            "{}: FMA peak {:.1} GFLOP/s, memory {:.1} GB/s",
+            "{}: FMA peak {:.1} GFLOP/s, {}memory {:.1} GB/s",
             dev.describe(),
             flops / 1e9,
+            dots.map_or(String::new(), |dots| format!("bf16 dot peak {:.1} GFLOP/s, ", dots / 1e9)),
             bandwidth / 1e9
         );
         let criterion = Criterion::default()
@@ -68,7 +71,7 @@ impl Bench {
             .warm_up_time(Duration::from_millis(300))
             .measurement_time(Duration::from_secs(1))
             .configure_from_args();
-        Bench { dev, criterion, flops, bandwidth }
+        Bench { dev, criterion, flops, dots, bandwidth }
     }
 
     /// Times what `prepare` returns. `prepare` runs only if the id is wanted.
@@ -88,10 +91,12 @@ impl Bench {
         if best.is_infinite() {
             return; // filtered out
         }
-        let (done, ceiling, unit, of) = match work {
-            Work::Flop(n) => (n as f64 / best, self.flops, "GFLOP/s", "the FMA peak"),
-            Work::Bytes(n) => (n as f64 / best, self.bandwidth, "GB/s", "memory bandwidth"),
+        let (amount, ceiling, unit, of) = match (work, self.dots) {
+            (Work::Flop(bf16::NAME, n), Some(dots)) => (n, dots, "GFLOP/s", "the bf16 dot peak"),
+            (Work::Flop(_, n), _) => (n, self.flops, "GFLOP/s", "the FMA peak"),
+            (Work::Bytes(n), _) => (n, self.bandwidth, "GB/s", "memory bandwidth"),
         };
+        let done = amount as f64 / best;
         let share = 100.0 * done / ceiling;
         println!("{id}: best {:.3} ms, {:.1} {unit}, {share:.0} % of {of}", 1e3 * best, done / 1e9);
     }

@@ -94,6 +94,11 @@ impl<'a, E: Element> View<'a, E> {
         self.data.is_empty()
     }
 
+    /// Bytes of its elements.
+    pub fn bytes(&self) -> u64 {
+        size_of_val(self.data) as u64
+    }
+
     /// A part of this range.
     pub fn range(self, range: Range<usize>) -> View<'a, E> {
         View { data: &self.data[range] }
@@ -125,6 +130,11 @@ impl<'a, E: Element> ViewMut<'a, E> {
     /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
+    }
+
+    /// Bytes of its elements.
+    pub fn bytes(&self) -> u64 {
+        size_of_val(self.data) as u64
     }
 
     /// The elements, in the CPU's memory.

@@ -2,6 +2,8 @@
 
 use crate::cpu::Cpu;
 use crate::error::Error;
+use crate::profile::{Call, Running};
+use std::fmt;
 
 /// Where buffers live and ops run.
 #[derive(Clone)]
@@ -23,6 +25,34 @@ impl Device {
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match self {
             Device::Cpu(cpu) => cpu.install(work),
+        }
+    }
+
+    /// The same device, but it keeps every call of an op for [`Device::take_calls`].
+    pub fn recording(&self) -> Device {
+        match self {
+            Device::Cpu(cpu) => Device::Cpu(cpu.recording()),
+        }
+    }
+
+    /// The calls of ops since the last time; none unless the device is recording.
+    pub fn take_calls(&self) -> Vec<Call> {
+        match self {
+            Device::Cpu(cpu) => cpu.recorder.as_ref().map_or_else(Vec::new, |r| r.take()),
+        }
+    }
+
+    /// Says that an op begins, which ends when the result is dropped. See [`Call`] for how to
+    /// count.
+    pub(crate) fn op(
+        &self,
+        op: &'static str,
+        shape: fmt::Arguments,
+        flop: usize,
+        bytes: u64,
+    ) -> Option<Running<'_>> {
+        match self {
+            Device::Cpu(cpu) => Some(cpu.recorder.as_ref()?.begin(op, shape, flop, bytes)),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod error;
 pub mod heap;
 pub mod ops;
 pub mod plan;
+pub mod profile;
 
 pub use arena::{Arena, Init, Slot, Table};
 pub use buf::{Buf, View, ViewMut};

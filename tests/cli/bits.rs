@@ -1,10 +1,13 @@
-//! The same numbers, bit for bit, whatever does not belong to them: threads, stops, memory.
+//! The same numbers, bit for bit, whatever does not belong to them: threads, stops, memory. On
+//! every instruction set of the machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use super::common::{Bits, Dir, checkpoints, config, copy_until, metrics, tiny_but};
+use handgrad::engine::Isa;
+
+use super::common::{Bits, Dir, TINY, checkpoints, config, copy_until, metrics, tiny_but};
 
 /// A model and batch large enough that every op divides its work, of sizes that no tile divides.
 const WIDE: [(&str, &str); 3] =
@@ -16,26 +19,33 @@ fn wide_dir() -> Dir {
     dir
 }
 
-/// Trains a few steps of the wide model with `changes` and in `dtype`.
-fn wide(dir: &Dir, out: &str, changes: &[(&str, &str)], rest: &str) -> Bits {
+/// Trains a few steps of the wide model with `changes` and `rest`, on `isa`.
+fn wide(dir: &Dir, isa: Isa, out: &str, changes: &[(&str, &str)], rest: &str) -> Bits {
     let mut all = WIDE.to_vec();
     all.extend([("--steps", "4"), ("--save-every", "2")]);
     all.extend(changes);
-    let done = dir.run("pretrain", &format!("{} --out {out} {rest}", tiny_but(&all)));
-    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{rest}");
+    let done = dir.run_on(isa, "pretrain", &format!("{} --out {out} {rest}", tiny_but(&all)));
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{isa:?} {rest}");
     Bits::of(&dir.path(out))
+}
+
+/// Every instruction set of this CPU with every storage type, and a name for the pair.
+fn paths() -> impl Iterator<Item = (Isa, &'static str, String)> {
+    let of =
+        |isa: Isa| ["f32", "bf16"].map(|dtype| (isa, dtype, format!("{}-{dtype}", isa.name())));
+    Isa::all_available().flat_map(of)
 }
 
 #[test]
 fn threads_do_not_change_a_bit() {
     let dir = wide_dir();
-    for dtype in ["f32", "bf16"] {
+    for (isa, dtype, name) in paths() {
         let rest = format!("--dtype {dtype}");
-        let one = wide(&dir, &format!("{dtype}-1"), &[], &rest);
+        let one = wide(&dir, isa, &format!("{name}-1"), &[], &rest);
         for threads in ["2", "4"] {
-            let out = format!("{dtype}-{threads}");
-            let more = wide(&dir, &out, &[("--threads", threads)], &rest);
-            one.assert_same(&more, &format!("{dtype}, {threads} threads"));
+            let out = format!("{name}-{threads}");
+            let more = wide(&dir, isa, &out, &[("--threads", threads)], &rest);
+            one.assert_same(&more, &format!("{name}, {threads} threads"));
         }
     }
 }
@@ -43,12 +53,23 @@ fn threads_do_not_change_a_bit() {
 #[test]
 fn what_blocks_keep_does_not_change_a_bit() {
     let dir = wide_dir();
-    for dtype in ["f32", "bf16"] {
+    for (isa, dtype, name) in paths() {
         let run = |cache: &str| {
             let rest = format!("--dtype {dtype} --cache {cache}");
-            wide(&dir, &format!("{dtype}-{cache}"), &[], &rest)
+            wide(&dir, isa, &format!("{name}-{cache}"), &[], &rest)
         };
-        run("linear").assert_same(&run("full"), dtype);
+        run("linear").assert_same(&run("full"), &name);
+    }
+}
+
+#[test]
+fn the_instruction_set_is_the_one_asked_for() {
+    let dir = wide_dir();
+    let line = tiny_but(&[("--log-level", "info"), ("--steps", "1")]);
+    for isa in Isa::all_available() {
+        let done = dir.run_on(isa, "pretrain", &format!("{line} --out {}", isa.name()));
+        let told = format!("computing on cpu, 1 threads, {}\n", isa.name());
+        assert!(done.code == 0 && done.stderr.contains(&told), "{}", done.stderr);
     }
 }
 
@@ -64,17 +85,23 @@ fn the_comparison_notices_one_bit() {
     assert!(std::panic::catch_unwind(|| one.assert_same(&two, "changed")).is_err());
 }
 
+/// At any step on the best instruction set, at one on each other.
 #[test]
 fn a_resume_at_any_step_ends_with_the_same_bits() {
-    for dtype in ["f32", "bf16"] {
+    let best = Isa::all_available().next();
+    for (isa, dtype, name) in paths() {
         let dir = Dir::new();
-        let whole = dir.train("whole", &format!("--dtype {dtype}"));
-        for step in 0..=12 {
+        let line = format!("{TINY} --out whole --dtype {dtype}");
+        let done = dir.run_on(isa, "pretrain", &line);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{name}");
+        let whole = Bits::of(&dir.path("whole"));
+        for step in if best == Some(isa) { 0..=12 } else { 7..=7 } {
             let out = format!("from-{step}");
             copy_until(&dir.path("whole"), &dir.path(&out), step);
-            let done = dir.run("pretrain", &format!("--resume --out {out} --log-level error"));
-            assert_eq!((done.code, done.stderr.as_str()), (0, ""), "from step {step}");
-            whole.assert_same(&Bits::of(&dir.path(&out)), &format!("{dtype} from step {step}"));
+            let line = format!("--resume --out {out} --log-level error");
+            let done = dir.run_on(isa, "pretrain", &line);
+            assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{name} from step {step}");
+            whole.assert_same(&Bits::of(&dir.path(&out)), &format!("{name} from step {step}"));
         }
     }
 }

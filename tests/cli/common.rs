@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use handgrad::engine::Isa;
 use serde_json::{Value, json};
 
 /// A temporary folder to work in. It holds `tiny.json`, a model of 2 layers, and `text.txt`.
@@ -38,6 +39,11 @@ impl Dir {
         command.current_dir(self.0.path()).args(line.split_whitespace());
         command.env_remove("RUST_LOG").env_remove("HANDGRAD_ISA").stdin(Stdio::null());
         command
+    }
+
+    /// As [`Dir::run`], on the instruction set `isa`.
+    pub fn run_on(&self, isa: Isa, program: &str, line: &str) -> Done {
+        finish(self.command(program, line).env("HANDGRAD_ISA", isa.name()))
     }
 
     pub fn run(&self, program: &str, line: &str) -> Done {

@@ -6,4 +6,5 @@ mod crash;
 mod input;
 mod measure;
 mod memory;
+mod profile;
 mod values;

@@ -1,7 +1,7 @@
 //! A model of any storage type with everything that a step needs, filled from a formula.
 
 use engine::ops::loss::Loss;
-use engine::{Arena, Device, Dims, Element, Real};
+use engine::{Arena, Cpu, Device, Dims, Element, Isa, Real};
 use model::cache::{Cache, Mode, Scratch};
 use model::config::Config;
 use model::llama::{Batch, Llama};
@@ -25,6 +25,11 @@ pub fn config(dims: Dims, tied: bool) -> Config {
     }
 }
 
+/// The CPU with a given instruction set.
+pub fn cpu(isa: Isa, threads: usize) -> Device {
+    Device::Cpu(Cpu::with_isa(threads, isa).unwrap())
+}
+
 pub struct Bench<E: Element> {
     pub dev: Device,
     pub model: Llama<E>,
@@ -38,9 +43,13 @@ pub struct Bench<E: Element> {
 }
 
 impl<E: Element> Bench<E> {
-    /// `B` sequences of `T`. Weights are of order one where that keeps attention sharp.
+    /// `B` sequences of `T` on the best instruction set.
     pub fn new(config: &Config, B: usize, T: usize, mode: Mode, threads: usize) -> Self {
-        let dev = Device::cpu(threads).unwrap();
+        Self::on(Device::cpu(threads).unwrap(), config, B, T, mode)
+    }
+
+    /// The same on `dev`. Weights are of order one where that keeps attention sharp.
+    pub fn on(dev: Device, config: &Config, B: usize, T: usize, mode: Mode) -> Self {
         let model = Llama::new(&dev, config, T);
         let mut weights = Weights::zeros(&dev, model.table());
         for (r, row) in model.table().rows().iter().enumerate() {

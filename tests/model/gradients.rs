@@ -1,7 +1,7 @@
 //! Gradients of every parameter against central differences, in f64.
 
-use crate::common::{Bench, GQA, MHA, config};
-use engine::{Dims, Element};
+use crate::common::{Bench, GQA, MHA, config, cpu};
+use engine::{Dims, Element, Isa};
 use model::cache::Mode;
 
 /// Largest error of any parameter element, relative to the largest gradient of its tensor.
@@ -93,22 +93,22 @@ fn a_gradient_off_by_one_percent_is_caught() {
 #[test]
 fn storage_types_agree() {
     let mut exact = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
-    let mut single = Bench::<f32>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
-    let mut half = Bench::<engine::bf16>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
     let loss = exact.step().mean();
-    assert!((single.step().mean() - loss).abs() <= 1e-5 * loss);
-    assert!((half.step().mean() - loss).abs() <= 3e-2 * loss);
-    for row in exact.model.table().rows() {
-        let reference: Vec<f64> = exact.grads.get(row.slot).host().to_vec();
-        let error = |grads: &[f32]| {
-            let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-            let apart = norm(&mut grads.iter().zip(&reference).map(|(a, b)| *a as f64 - b));
-            apart / norm(&mut reference.iter().copied())
-        };
-        let (e32, e16) =
-            (error(single.grads.get(row.slot).host()), error(half.grads.get(row.slot).host()));
-        assert!(e32 <= 2e-5, "{}: f32 {e32:e}", row.name);
-        assert!(e16 <= 0.2, "{}: bf16 {e16:e}", row.name);
+    for isa in Isa::all_available() {
+        agrees::<f32>(&exact, loss, isa, 1e-5, 2e-5);
+        agrees::<engine::bf16>(&exact, loss, isa, 3e-2, 0.2);
     }
-    assert_eq!(<engine::bf16 as Element>::NAME, "bf16");
+}
+
+/// Loss and gradients in storage type `E` on `isa`, against those of `exact`.
+fn agrees<E: Element<Acc = f32>>(exact: &Bench<f64>, loss: f64, isa: Isa, of_loss: f64, of: f64) {
+    let mut narrow = Bench::<E>::on(cpu(isa, 2), &config(GQA, false), 2, 9, Mode::Linear);
+    assert!((narrow.step().mean() - loss).abs() <= of_loss * loss, "{isa:?}, {}", E::NAME);
+    for row in exact.model.table().rows() {
+        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+        let (got, expected) = (narrow.grads.get(row.slot).host(), exact.grads.get(row.slot).host());
+        let apart = norm(&mut got.iter().zip(expected).map(|(a, b)| f64::from(*a) - b));
+        let error = apart / norm(&mut expected.iter().copied());
+        assert!(error <= of, "{isa:?}, {}: {} {error:e}", row.name, E::NAME);
+    }
 }

@@ -1,14 +1,14 @@
-//! Agreement with PyTorch: from one Hugging Face directory and one token file to logits,
-//! gradients and twenty steps of AdamW. Golden numbers, the formula behind weights and tokens, and
-//! the script that made them are in `tests/golden`.
+//! Agreement with PyTorch, on every instruction set of the machine: from one Hugging Face directory
+//! and one token file to logits, gradients and twenty steps of AdamW. Golden numbers, the formula
+//! behind weights and tokens, and the script that made them are in `tests/golden`.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::hash as splitmix64;
+use crate::common::{cpu, hash as splitmix64};
 use data::loader::{Loader, LoaderConfig, Order};
 use data::shard::{ShardWriter, TokenSource};
-use engine::{Arena, Buf, Device, Element};
+use engine::{Arena, Buf, Device, Element, Isa};
 use handgrad::{data, engine, model, optim};
 use model::cache::{Cache, Mode, Scratch};
 use model::hf;
@@ -129,13 +129,13 @@ struct Run<E: Element> {
 }
 
 impl Run<f32> {
-    fn new(golden: &Golden, dir: &Path) -> Self {
+    fn new(isa: Isa, golden: &Golden, dir: &Path) -> Self {
         let (B, T) = (3, 17);
         assert_eq!(
             (golden.json["batch"].as_u64(), golden.json["seq_len"].as_u64()),
             (Some(3), Some(17))
         );
-        let dev = Device::cpu(2).unwrap();
+        let dev = cpu(isa, 2);
         let config = hf::load(dir).unwrap();
         let model = Llama::new(&dev, &config, T);
         let mut weights = Weights::zeros(&dev, model.table());
@@ -195,25 +195,33 @@ fn check(name: &'static str) {
     let golden = Golden::read(name);
     let dir = tempfile::tempdir().unwrap();
     golden.write_inputs(dir.path());
-    let mut run = Run::new(&golden, dir.path());
+    for isa in Isa::all_available() {
+        println!("{isa:?}");
+        check_on(isa, &golden, dir.path());
+    }
+}
+
+/// Loss, gradients, logits, and twenty steps.
+fn check_on(isa: Isa, golden: &Golden, dir: &Path) {
+    let mut run = Run::new(isa, golden, dir);
     let (tokens_N, targets_N) = run.batch(0);
     assert_eq!(targets_N, golden.integers("targets"));
 
     let loss = run.step(&tokens_N, &targets_N);
     assert!((loss / golden.json["loss"].as_f64().unwrap() - 1.0).abs() <= 1e-6);
-    run.check_gradients(&golden, "grad");
+    run.check_gradients(golden, "grad");
     let mut logits_NV = Buf::zeros(&run.dev, tokens_N.len() * run.model.config().dims.V);
     run.model.logits(&run.dev, &mut logits_NV, run.weights.view(), &run.cache, &mut run.scratch);
     let error = error(logits_NV.view().host(), &golden.tensor("logits"));
-    assert!(error <= 1e-4, "{name}: logits {error:e}");
+    assert!(error <= 1e-4, "{}: logits {error:e}", golden.name);
 
     if golden.json.get("targets_ignore").is_some() {
         let targets_N = golden.integers("targets_ignore");
         let loss = run.step(&tokens_N, &targets_N);
         assert!((loss / golden.json["loss_ignore"].as_f64().unwrap() - 1.0).abs() <= 1e-6);
-        run.check_gradients(&golden, "grad_ignore");
+        run.check_gradients(golden, "grad_ignore");
     }
-    check_steps(&golden, &mut run);
+    check_steps(golden, &mut run);
 }
 
 /// Twenty steps of AdamW with clipping and the schedule, in the file's order.

@@ -1,15 +1,16 @@
 //! What must hold to the last bit: threads, caching modes; and to rounding: accumulation, decoding.
+//! On every instruction set of the machine; f64 has one path.
 
-use crate::common::{Bench, GQA, MHA, config};
-use engine::{Dims, Element, bf16};
+use crate::common::{Bench, GQA, MHA, config, cpu};
+use engine::{Dims, Element, Isa, bf16};
 use model::cache::Mode;
 use model::decode::Decoder;
 
 /// Large enough that every op has several tasks.
 const WIDE: Dims = Dims { L: 2, C: 72, H: 6, G: 2, D: 16, F: 136, V: 515 };
 
-fn step_bits<E: Element>(dims: Dims, mode: Mode, threads: usize) -> (u64, Vec<u64>) {
-    let mut bench = Bench::<E>::new(&config(dims, false), 3, 101, mode, threads);
+fn step_bits<E: Element>(isa: Isa, mode: Mode, threads: usize) -> (u64, Vec<u64>) {
+    let mut bench = Bench::<E>::on(cpu(isa, threads), &config(WIDE, false), 3, 101, mode);
     let loss = bench.step();
     let bits = |g: &E::Acc| engine::Real::to_f64(*g).to_bits();
     (loss.nats.to_bits(), bench.grads.view().host().iter().map(bits).collect())
@@ -17,28 +18,38 @@ fn step_bits<E: Element>(dims: Dims, mode: Mode, threads: usize) -> (u64, Vec<u6
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    let one = step_bits::<f32>(WIDE, Mode::Linear, 1);
-    for threads in [2, 3, 4] {
-        assert!(step_bits::<f32>(WIDE, Mode::Linear, threads) == one, "{threads} threads");
-    }
-    let one = step_bits::<bf16>(WIDE, Mode::Linear, 1);
-    for threads in [2, 4] {
-        assert!(step_bits::<bf16>(WIDE, Mode::Linear, threads) == one, "bf16, {threads} threads");
+    for isa in Isa::all_available() {
+        let one = step_bits::<f32>(isa, Mode::Linear, 1);
+        for threads in [2, 3, 4] {
+            let more = step_bits::<f32>(isa, Mode::Linear, threads);
+            assert!(more == one, "{isa:?}, {threads} threads");
+        }
+        let one = step_bits::<bf16>(isa, Mode::Linear, 1);
+        for threads in [2, 4] {
+            let more = step_bits::<bf16>(isa, Mode::Linear, threads);
+            assert!(more == one, "{isa:?}, bf16, {threads} threads");
+        }
     }
 }
 
 #[test]
 fn recomputation_does_not_change_a_bit() {
-    assert!(step_bits::<f32>(WIDE, Mode::Full, 2) == step_bits::<f32>(WIDE, Mode::Linear, 2));
-    assert!(step_bits::<bf16>(WIDE, Mode::Full, 2) == step_bits::<bf16>(WIDE, Mode::Linear, 2));
+    for isa in Isa::all_available() {
+        let [full, linear] = [Mode::Full, Mode::Linear].map(|mode| step_bits::<f32>(isa, mode, 2));
+        assert!(full == linear, "{isa:?}");
+        let [full, linear] = [Mode::Full, Mode::Linear].map(|mode| step_bits::<bf16>(isa, mode, 2));
+        assert!(full == linear, "{isa:?}, bf16");
+    }
 }
 
 #[test]
 fn another_target_changes_the_bits() {
-    let mut bench = Bench::<f32>::new(&config(WIDE, false), 3, 101, Mode::Linear, 2);
-    bench.targets[0] = (bench.targets[0] + 1) % WIDE.V as i32;
-    let loss = bench.step();
-    assert_ne!(loss.nats.to_bits(), step_bits::<f32>(WIDE, Mode::Linear, 2).0);
+    for isa in Isa::all_available() {
+        let mut bench = Bench::<f32>::on(cpu(isa, 2), &config(WIDE, false), 3, 101, Mode::Linear);
+        bench.targets[0] = (bench.targets[0] + 1) % WIDE.V as i32;
+        let loss = bench.step();
+        assert_ne!(loss.nats.to_bits(), step_bits::<f32>(isa, Mode::Linear, 2).0, "{isa:?}");
+    }
 }
 
 #[test]
@@ -73,19 +84,21 @@ fn accumulation_agrees_with_one_large_batch() {
 
 #[test]
 fn the_future_does_not_reach_the_past() {
-    let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 50, Mode::Linear, 2);
-    bench.targets[30..].fill(engine::ops::loss::IGNORE);
-    let before = bench.loss();
-    bench.tokens[30..].iter_mut().for_each(|t| *t = (*t + 1) % GQA.V as u32);
-    assert_eq!(bench.loss(), before);
-    bench.tokens[29] = (bench.tokens[29] + 1) % GQA.V as u32;
-    assert_ne!(bench.loss(), before);
+    for isa in Isa::all_available() {
+        let mut bench = Bench::<f32>::on(cpu(isa, 2), &config(GQA, false), 1, 50, Mode::Linear);
+        bench.targets[30..].fill(engine::ops::loss::IGNORE);
+        let before = bench.loss();
+        bench.tokens[30..].iter_mut().for_each(|t| *t = (*t + 1) % GQA.V as u32);
+        assert_eq!(bench.loss(), before, "{isa:?}");
+        bench.tokens[29] = (bench.tokens[29] + 1) % GQA.V as u32;
+        assert_ne!(bench.loss(), before, "{isa:?}");
+    }
 }
 
 /// Mean loss of the sequence, from the logits of a decoder fed in `pieces`.
-fn decoded_loss<E: Element>(dims: Dims, pieces: &[usize]) -> (f64, f64) {
+fn decoded_loss<E: Element>(isa: Isa, dims: Dims, pieces: &[usize]) -> (f64, f64) {
     let T = pieces.iter().sum();
-    let mut bench = Bench::<E>::new(&config(dims, false), 1, T, Mode::Linear, 2);
+    let mut bench = Bench::<E>::on(cpu(isa, 2), &config(dims, false), 1, T, Mode::Linear);
     let whole = bench.loss();
     let mut decoder = Decoder::<E>::new(&bench.dev, &bench.model, T);
     let mut end = 0;
@@ -106,10 +119,12 @@ fn decoded_loss<E: Element>(dims: Dims, pieces: &[usize]) -> (f64, f64) {
 #[test]
 fn decoding_token_by_token_gives_the_training_loss() {
     for dims in [GQA, MHA] {
-        let (decoded, whole) = decoded_loss::<f64>(dims, &[1; 40]);
+        let (decoded, whole) = decoded_loss::<f64>(Isa::Portable, dims, &[1; 40]);
         assert!((decoded - whole).abs() <= 1e-10 * whole, "{decoded} and {whole}");
-        let (decoded, whole) = decoded_loss::<f32>(dims, &[1; 40]);
-        assert!((decoded - whole).abs() <= 1e-4 * whole, "{decoded} and {whole}");
+        for isa in Isa::all_available() {
+            let (decoded, whole) = decoded_loss::<f32>(isa, dims, &[1; 40]);
+            assert!((decoded - whole).abs() <= 1e-4 * whole, "{isa:?}: {decoded} and {whole}");
+        }
     }
 }
 
@@ -154,17 +169,19 @@ fn activations_per_token_follow_the_formula() {
 
 #[test]
 fn one_batch_is_learnt_by_heart() {
-    let mut bench = Bench::<f32>::new(&config(GQA, false), 2, 8, Mode::Linear, 2);
     let settings = optim::adamw::Settings { weight_decay: 0.0, ..Default::default() };
-    let mut adamw = optim::AdamW::<f32>::new(&bench.dev, bench.model.table(), settings);
-    let first = bench.loss().mean();
-    for _ in 0..200 {
-        bench.grads.fill_zero();
-        bench.step();
-        adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-2, 1.0);
+    for isa in Isa::all_available() {
+        let mut bench = Bench::<f32>::on(cpu(isa, 2), &config(GQA, false), 2, 8, Mode::Linear);
+        let mut adamw = optim::AdamW::<f32>::new(&bench.dev, bench.model.table(), settings);
+        let first = bench.loss().mean();
+        for _ in 0..200 {
+            bench.grads.fill_zero();
+            bench.step();
+            adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-2, 1.0);
+        }
+        let last = bench.loss().mean();
+        assert!(first > 2.0 && last < 0.01, "{isa:?}: from {first} to {last}");
     }
-    let last = bench.loss().mean();
-    assert!(first > 2.0 && last < 0.01, "from {first} to {last}");
 }
 
 #[test]

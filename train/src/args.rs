@@ -113,6 +113,10 @@ pub struct PretrainArgs {
     /// Print the memory plan and exit; nothing is written
     #[arg(long, help_heading = "Run")]
     pub plan: bool,
+    /// Time every op of a few steps, print the share of the attainable that each reaches, write
+    /// OUT/profile.json and OUT/trace.json, and exit; nothing else is written
+    #[arg(long, conflicts_with_all = ["plan", "resume", "overwrite"], help_heading = "Run")]
+    pub profile: bool,
 
     /// Steps between evaluations; 0 evaluates only at the end [default: 100]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Reports")]
@@ -158,6 +162,8 @@ Examples:
       the same run with one value changed
   pretrain --model 1.1B --plan
       how much memory it would take
+  pretrain --model 15M --dtype bf16 --profile
+      where the time of a step goes; trace.json opens in Perfetto
 
 Exit codes: 0 done, 1 error, 2 usage, 3 diverged, 130 or 143 stopped by a signal after saving.";
 

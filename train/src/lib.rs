@@ -16,6 +16,7 @@
 //! | [`corpus`] | configuration to tokenizer, training and validation tokens |
 //! | [`session`] | weights and moments to checkpoints and back |
 //! | [`report`] | validation loss, samples of text, memory plan |
+//! | [`profile`] | a roofline of one step, op by op |
 //! | [`error`] | what went wrong, in one line, and the exit code |
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod files;
 pub mod metrics;
 pub mod outdir;
 pub mod plot;
+pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod session;

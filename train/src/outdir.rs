@@ -46,6 +46,8 @@ pub enum Existing {
     Resume,
     /// It is deleted. Files that no run writes stay.
     Overwrite,
+    /// It stays as it is: what is written beside it belongs to no run.
+    Keep,
 }
 
 /// An output folder that this process may write to. The lock ends with this value, or with the
@@ -120,6 +122,16 @@ impl OutDir {
     /// The plot of the losses.
     pub fn loss_svg(&self) -> PathBuf {
         self.path.join("loss.svg")
+    }
+
+    /// The roofline of a step.
+    pub fn profile(&self) -> PathBuf {
+        self.path.join("profile.json")
+    }
+
+    /// The calls of ops, as trace events.
+    pub fn trace(&self) -> PathBuf {
+        self.path.join("trace.json")
     }
 
     /// Where the tokens of text files are kept.

@@ -3,10 +3,11 @@
 //! disturb says nothing about the machine.
 
 use super::Cpu;
-use super::simd::{Kernel, Vector};
+use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector};
 use crate::buf::Buf;
 use crate::device::Device;
 use crate::element::{Element, Real};
+use half::bf16;
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,15 +16,34 @@ use std::time::Instant;
 const ROUNDS: usize = 12;
 /// Multiply-adds in a chain per round: some milliseconds.
 const LINKS: usize = 1 << 20;
-/// Elements in a task of the triad.
+/// Elements in a task of the update.
 const TASK: usize = 1 << 16;
 
 /// FLOP/s of f32 multiply-adds on all threads, with every operand in a register. Takes about
 /// 50 ms.
 pub fn fma_flops(cpu: &Cpu) -> f64 {
+    best_of_rounds(cpu, || f32::dispatch(cpu.isa(), Chains))
+}
+
+/// FLOP/s of dot products of bf16 pairs with sums in f32, as [`fma_flops`]; `None` where the
+/// instruction set has none.
+pub fn dot_flops(cpu: &Cpu) -> Option<f64> {
+    let isa = cpu.isa();
+    isa.dots().then(|| best_of_rounds(cpu, || f32::dispatch_dots(isa, DotChains)))
+}
+
+/// FLOP/s that a matrix product in storage type `E` could reach: [`dot_flops`] for bf16 where
+/// there are any, otherwise [`fma_flops`].
+pub fn product_flops<E: Element>(cpu: &Cpu) -> f64 {
+    let dots = if E::NAME == bf16::NAME { dot_flops(cpu) } else { None };
+    dots.unwrap_or_else(|| fma_flops(cpu))
+}
+
+/// FLOP/s of all threads at `work`, which returns its FLOP.
+fn best_of_rounds(cpu: &Cpu, work: impl Fn() -> f64 + Sync) -> f64 {
     let round = || {
         let start = Instant::now();
-        let flops = cpu.pool.broadcast(|_| f32::dispatch(cpu.isa(), Chains));
+        let flops = cpu.pool.broadcast(|_| work());
         flops.iter().sum::<f64>() / start.elapsed().as_secs_f64()
     };
     (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
@@ -55,46 +75,69 @@ fn chains<V: Vector<Scalar = f32>, const N: usize>() -> f64 {
     (2 * N * V::LANES * LINKS) as f64
 }
 
-/// Bytes/s that all threads move in a = b + s * c over arrays beyond every cache, two read and one
-/// written. Takes about 100 ms and 192 MiB, more where the cache is larger.
+/// The same for pairs of bf16.
+struct DotChains;
+
+impl DotKernel<f32> for DotChains {
+    type Out = f64;
+    #[inline(always)]
+    fn run<V: Dots<Scalar = f32>>(self) -> f64 {
+        const N: usize = 24;
+        // x = x + 1/4 - 1/4 stays at 1.
+        let half = bf16::from_f32(black_box(0.5));
+        let (a, b) =
+            (V::Pairs::splat(Pair::new(half, half)), V::Pairs::splat(Pair::new(half, -half)));
+        let mut x = [V::splat(black_box(1.0)); N];
+        for _ in 0..LINKS {
+            for i in 0..N {
+                x[i] = a.mul_add(b, x[i]);
+            }
+        }
+        black_box(x.map(V::sum));
+        (4 * N * V::LANES * LINKS) as f64
+    }
+}
+
+/// Bytes/s that all threads move in a = s * a + b over arrays beyond every cache, two read and one
+/// written. It is written where it was read: a line that is only written is read as well, unless
+/// the store goes around the caches, and that would be traffic which nobody counts. Takes about
+/// 100 ms and 128 MiB, more where the cache is larger.
 pub fn memory_bandwidth(cpu: &Cpu) -> f64 {
-    let len = (4 * last_level_cache() / (3 * size_of::<f32>())).max(1 << 24);
+    let len = (4 * last_level_cache() / (2 * size_of::<f32>())).max(1 << 24);
     let dev = Device::Cpu(cpu.clone());
-    let [mut a, mut b, mut c] = [(); 3].map(|()| Buf::<f32>::zeros(&dev, len));
-    let [a, b, c] = [&mut a, &mut b, &mut c].map(|buf| buf.view_mut().host());
+    let [mut a, mut b] = [(); 2].map(|()| Buf::<f32>::zeros(&dev, len));
+    let [a, b] = [&mut a, &mut b].map(|buf| buf.view_mut().host());
     // Pages exist once they are written, near the thread that writes them.
     cpu.install(|| {
-        b.par_chunks_mut(TASK).for_each(|b| b.fill(1.0));
-        c.par_chunks_mut(TASK).for_each(|c| c.fill(2.0));
+        a.par_chunks_mut(TASK).for_each(|a| a.fill(1.0));
+        b.par_chunks_mut(TASK).for_each(|b| b.fill(0.5));
     });
     let mut round = || {
         let start = Instant::now();
         cpu.install(|| {
-            let inputs = b.par_chunks(TASK).zip(c.par_chunks(TASK));
             a.par_chunks_mut(TASK)
-                .zip(inputs)
-                .for_each(|(a, (b, c))| f32::dispatch(cpu.isa(), Triad { a, b, c }))
+                .zip(b.par_chunks(TASK))
+                .for_each(|(a, b)| f32::dispatch(cpu.isa(), Update { a, b }))
         });
         (3 * len * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
     };
-    round(); // makes the pages of a
     (0..ROUNDS / 2).map(|_| round()).fold(0.0, f64::max)
 }
 
-struct Triad<'a> {
+struct Update<'a> {
     a: &'a mut [f32],
     b: &'a [f32],
-    c: &'a [f32],
 }
 
-impl Kernel<f32> for Triad<'_> {
+impl Kernel<f32> for Update<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = f32>>(self) {
-        let s = V::splat(black_box(3.0));
-        let inputs = self.b.chunks_exact(V::LANES).zip(self.c.chunks_exact(V::LANES));
-        for (a, (b, c)) in self.a.chunks_exact_mut(V::LANES).zip(inputs) {
-            f32::store(V::load(c).mul_add(s, V::load(b)), a);
+        // a = a/2 + 1/2 stays at 1.
+        let s = V::splat(black_box(0.5));
+        let rows = self.a.chunks_exact_mut(V::LANES).zip(self.b.chunks_exact(V::LANES));
+        for (a, b) in rows {
+            f32::store(V::load(a).mul_add(s, V::load(b)), a);
         }
     }
 }
@@ -118,6 +161,9 @@ mod tests {
             // From a hundred million to more than any two threads do.
             let flops = fma_flops(&cpu);
             assert!((1e8..1e12).contains(&flops), "{isa:?}: {flops:e} FLOP/s");
+            let dots = dot_flops(&cpu);
+            assert_eq!(dots.is_some(), isa.dots(), "{isa:?}");
+            assert!(dots.is_none_or(|dots| (1e8..1e12).contains(&dots)), "{isa:?}: {dots:?}");
         }
         let bytes = memory_bandwidth(&Cpu::new(2).unwrap());
         assert!((1e8..1e12).contains(&bytes), "{bytes:e} bytes/s");

@@ -8,6 +8,7 @@ pub mod tiles;
 use crate::buf::{Line, zeroed_lines};
 use crate::element::Element;
 use crate::error::Error;
+use crate::profile::Recorder;
 pub use simd::Isa;
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +21,7 @@ pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
     isa: Isa,
     scratch: Arc<Scratch>,
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 /// Memory that an op needs while it runs. It grows in the first step and stays.
@@ -49,7 +51,7 @@ impl Cpu {
         })?;
         let of_thread = (0..pool.current_num_threads()).map(|_| Mutex::default()).collect();
         let scratch = Scratch { shared: Mutex::default(), of_thread };
-        Ok(Cpu { pool: Arc::new(pool), isa, scratch: Arc::new(scratch) })
+        Ok(Cpu { pool: Arc::new(pool), isa, scratch: Arc::new(scratch), recorder: None })
     }
 
     /// Threads.
@@ -60,6 +62,11 @@ impl Cpu {
     /// The instruction set that kernels run on.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// A clone that keeps the calls of ops.
+    pub(crate) fn recording(&self) -> Self {
+        Cpu { recorder: Some(Arc::default()), ..self.clone() }
     }
 
     /// Runs `work` on a thread of the pool.

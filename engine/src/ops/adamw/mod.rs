@@ -45,6 +45,9 @@ pub fn step<E: Element>(
     assert!([m.len(), v.len(), g.len()].iter().all(|&len| len == w.len()), "adamw: lengths");
     assert!(copy.as_ref().is_none_or(|copy| copy.len() == w.len()), "adamw: copy");
     assert!(decays.iter().all(|(slot, _)| slot.range().end <= w.len()), "adamw: slots");
+    let read_and_written = w.bytes() + m.bytes() + v.bytes();
+    let bytes = 2 * read_and_written + g.bytes() + copy.as_ref().map_or(0, ViewMut::bytes);
+    let _op = dev.op("adamw", format_args!("{} elements", w.len()), 16 * w.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::step(
             cpu,

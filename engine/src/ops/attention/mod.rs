@@ -35,6 +35,12 @@ impl Heads {
     }
 }
 
+impl std::fmt::Display for Heads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "H{} G{} D{}", self.H, self.G, self.D)
+    }
+}
+
 /// Writes o_NHD and lse_NH (nats) for sequences of T tokens.
 ///
 /// # Panics
@@ -47,7 +53,11 @@ pub fn forward<E: Element>(
     heads: Heads,
     T: usize,
 ) {
-    check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
+    let N = check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
+    // A product of each query with each key that it sees is o_NHD.len() * (T + 1) FLOP.
+    let flop = 2 * o_NHD.len() * (T + 1);
+    let bytes = o_NHD.bytes() + lse_NH.bytes() + qkv.bytes();
+    let _op = dev.op("attention forward", format_args!("N{N} T{T} {heads}"), flop, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), heads, T),
     }
@@ -71,6 +81,10 @@ pub fn decode<E: Element>(
     let N = rows("attention", q_NS.len(), S);
     assert!(S >= heads.out() && o_NHD.len() == N * heads.out(), "attention: new tokens");
     assert!(rows("attention", kv.len(), 2 * heads.G * heads.D) >= past + N, "attention: kv");
+    let seen = ((past + N) * 2 * heads.G * heads.D * size_of::<E>()) as u64;
+    let flop = 2 * o_NHD.len() * (2 * past + N + 1);
+    let shape = format_args!("N{N} past {past} {heads}");
+    let _op = dev.op("attention decode", shape, flop, 2 * o_NHD.bytes() + seen);
     match dev {
         Device::Cpu(cpu) => cpu::decode(cpu, o_NHD.host(), q_NS.host(), kv.host(), heads, S, past),
     }
@@ -92,8 +106,11 @@ pub fn backward<E: Element>(
     heads: Heads,
     T: usize,
 ) {
-    check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
+    let N = check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
     assert_eq!((dqkv.len(), do_NHD.len()), (qkv.len(), o_NHD.len()), "attention: gradients");
+    let inputs = do_NHD.bytes() + qkv.bytes() + o_NHD.bytes() + lse_NH.bytes();
+    let (flop, bytes) = (5 * o_NHD.len() * (T + 1), inputs + dqkv.bytes());
+    let _op = dev.op("attention backward", format_args!("N{N} T{T} {heads}"), flop, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::backward(
             cpu,
@@ -114,8 +131,10 @@ pub fn task_len(heads: Heads, T: usize) -> usize {
     cpu::backward_len(heads.D, T)
 }
 
-fn check(qkv: usize, o: usize, lse: usize, heads: Heads, T: usize) {
+/// N.
+fn check(qkv: usize, o: usize, lse: usize, heads: Heads, T: usize) -> usize {
     let N = rows("attention", qkv, heads.qkv());
     assert!(T > 0 && N.is_multiple_of(T) && heads.H.is_multiple_of(heads.G), "attention: shape");
     assert_eq!((o, lse), (N * heads.out(), N * heads.H), "attention: outputs");
+    N
 }

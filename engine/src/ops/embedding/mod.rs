@@ -18,6 +18,9 @@ pub fn forward<E: Element>(
     C: usize,
 ) {
     check(x_NC.len(), tokens_N, w_VC.len(), C);
+    let shape = format_args!("N{} C{C}", tokens_N.len());
+    let bytes = 2 * x_NC.bytes() + size_of_val(tokens_N) as u64;
+    let _op = dev.op("embedding forward", shape, 0, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, x_NC.host(), tokens_N, w_VC.host(), C),
     }
@@ -34,14 +37,20 @@ pub fn backward<E: Element>(
     tokens_N: &[u32],
     C: usize,
 ) {
-    check(dx_NC.len(), tokens_N, dw_acc_VC.len(), C);
+    let V = check(dx_NC.len(), tokens_N, dw_acc_VC.len(), C);
+    let shape = format_args!("N{} C{C}", tokens_N.len());
+    let rows = (2 * V.min(tokens_N.len()) * C * size_of::<E::Acc>()) as u64;
+    let bytes = rows + dx_NC.bytes() + size_of_val(tokens_N) as u64;
+    let _op = dev.op("embedding backward", shape, dx_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::backward(cpu, dw_acc_VC.host(), dx_NC.host(), tokens_N, C),
     }
 }
 
-fn check(x: usize, tokens: &[u32], w: usize, C: usize) {
+/// V.
+fn check(x: usize, tokens: &[u32], w: usize, C: usize) -> usize {
     let (N, V) = (rows("embedding", x, C), rows("embedding", w, C));
     assert_eq!(N, tokens.len(), "embedding: tokens");
     assert!(tokens.iter().all(|&id| (id as usize) < V), "embedding: a token id is beyond {V}");
+    V
 }

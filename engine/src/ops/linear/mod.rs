@@ -12,7 +12,9 @@ use crate::{Device, Element, View, ViewMut};
 /// # Panics
 /// If lengths disagree with I: a caller bug.
 pub fn forward<E: Element>(dev: &Device, y_NO: ViewMut<E>, x_NI: View<E>, w_OI: View<E>, I: usize) {
-    check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let bytes = y_NO.bytes() + x_NI.bytes() + w_OI.bytes();
+    let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
     }
@@ -30,7 +32,9 @@ pub fn forward_residual<E: Element>(
     w_OI: View<E>,
     I: usize,
 ) {
-    check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let bytes = y_NO.bytes() + r_NO.bytes() + x_NI.bytes() + w_OI.bytes();
+    let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     let r_NO = Some(r_NO.host());
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), r_NO, x_NI.host(), w_OI.host(), I),
@@ -48,7 +52,9 @@ pub fn forward_wide<E: Element>(
     w_OI: View<E>,
     I: usize,
 ) {
-    check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
+    let bytes = y_NO.bytes() + x_NI.bytes() + w_OI.bytes();
+    let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
     }
@@ -67,8 +73,11 @@ pub fn backward<E: Element>(
     w_OI: View<E>,
     I: usize,
 ) {
-    check(dy_NO.len(), x_NI.len(), w_OI.len(), I);
+    let (N, O) = check(dy_NO.len(), x_NI.len(), w_OI.len(), I);
     assert_eq!((dx_NI.len(), dw_acc_OI.len()), (x_NI.len(), w_OI.len()), "linear: gradients");
+    let inputs = dy_NO.bytes() + x_NI.bytes() + w_OI.bytes();
+    let bytes = inputs + dx_NI.bytes() + 2 * dw_acc_OI.bytes();
+    let _op = dev.op("linear backward", format_args!("N{N} I{I} O{O}"), 4 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::backward(
             cpu,
@@ -82,7 +91,9 @@ pub fn backward<E: Element>(
     }
 }
 
-fn check(y: usize, x: usize, w: usize, I: usize) {
+/// N and O.
+fn check(y: usize, x: usize, w: usize, I: usize) -> (usize, usize) {
     let (N, O) = (rows("linear", x, I), rows("linear", w, I));
     assert_eq!(y, N * O, "linear: {N} rows of {O} outputs");
+    (N, O)
 }

@@ -53,7 +53,9 @@ pub fn forward<E: Element>(
     targets_N: &[i32],
     C: usize,
 ) -> Loss {
-    check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    let (N, V) = check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    let bytes = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
+    let _op = dev.op("loss forward", format_args!("N{N} C{C} V{V}"), 2 * N * C * V, bytes);
     match dev {
         Device::Cpu(cpu) => {
             cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
@@ -76,8 +78,12 @@ pub fn forward_backward<E: Element>(
     scale: f64,
     C: usize,
 ) -> Loss {
-    check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    let (N, V) = check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
     assert_eq!((dx_NC.len(), dw_acc_VC.len()), (x_NC.len(), w_VC.len()), "loss: gradients");
+    let inputs = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
+    let bytes = inputs + dx_NC.bytes() + 2 * dw_acc_VC.bytes();
+    let shape = format_args!("N{N} C{C} V{V}");
+    let _op = dev.op("loss forward and backward", shape, 6 * N * C * V, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward_backward(
             cpu,
@@ -93,10 +99,12 @@ pub fn forward_backward<E: Element>(
     }
 }
 
-fn check(logits: usize, x: usize, w: usize, targets: &[i32], C: usize) {
+/// N and V.
+fn check(logits: usize, x: usize, w: usize, targets: &[i32], C: usize) -> (usize, usize) {
     let (N, V) = (rows("loss", x, C), rows("loss", w, C));
     assert_eq!(N, targets.len(), "loss: targets");
     assert!(logits >= chunk_rows(N, V) * V, "loss: room for logits");
     let valid = |&t: &i32| t == IGNORE || (0..V as i64).contains(&t.into());
     assert!(targets.iter().all(valid), "loss: a target is beyond {V}");
+    (N, V)
 }

@@ -22,6 +22,9 @@ pub fn forward<E: Element>(
     eps: f32,
 ) {
     check(&[y_NC.len(), x_NC.len()], r_N.len(), w_C.len());
+    let bytes = y_NC.bytes() + r_N.bytes() + x_NC.bytes() + w_C.bytes();
+    let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
+    let _op = dev.op("rmsnorm forward", shape, 4 * x_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => {
             cpu::forward(cpu, y_NC.host(), r_N.host(), x_NC.host(), w_C.host(), eps)
@@ -41,6 +44,9 @@ pub fn apply<E: Element>(
     r_N: View<E::Acc>,
 ) {
     check(&[y_NC.len(), x_NC.len()], r_N.len(), w_C.len());
+    let bytes = y_NC.bytes() + r_N.bytes() + x_NC.bytes() + w_C.bytes();
+    let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
+    let _op = dev.op("rmsnorm apply", shape, 2 * x_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::apply(cpu, y_NC.host(), x_NC.host(), w_C.host(), r_N.host()),
     }
@@ -62,6 +68,10 @@ pub fn backward<E: Element>(
 ) {
     check(&[dx_acc_NC.len(), dy_NC.len(), x_NC.len()], r_N.len(), w_C.len());
     assert_eq!(dw_acc_C.len(), w_C.len(), "rmsnorm: gradient of the gain");
+    let inputs = dy_NC.bytes() + x_NC.bytes() + w_C.bytes() + r_N.bytes();
+    let bytes = inputs + 2 * (dx_acc_NC.bytes() + dw_acc_C.bytes());
+    let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
+    let _op = dev.op("rmsnorm backward", shape, 10 * x_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::backward(
             cpu,

@@ -35,7 +35,11 @@ pub fn forward_inplace<E: Element>(
     heads: usize,
     D: usize,
 ) {
-    check(x_NS.len(), table_TD.len(), S, heads, D);
+    let N = check(x_NS.len(), table_TD.len(), S, heads, D);
+    let turned = N * heads * D;
+    let shape = format_args!("N{N} heads {heads} D{D}");
+    let bytes = 2 * (turned * size_of::<E>()) as u64 + table_TD.bytes();
+    let _op = dev.op("rope forward", shape, 3 * turned, bytes);
     match dev {
         Device::Cpu(cpu) => {
             cpu::rotate(cpu, x_NS.host(), table_TD.host(), S, heads, D, E::Acc::ONE)
@@ -55,7 +59,11 @@ pub fn backward_inplace<E: Element>(
     heads: usize,
     D: usize,
 ) {
-    check(dx_NS.len(), table_TD.len(), S, heads, D);
+    let N = check(dx_NS.len(), table_TD.len(), S, heads, D);
+    let turned = N * heads * D;
+    let shape = format_args!("N{N} heads {heads} D{D}");
+    let bytes = 2 * (turned * size_of::<E>()) as u64 + table_TD.bytes();
+    let _op = dev.op("rope backward", shape, 3 * turned, bytes);
     match dev {
         Device::Cpu(cpu) => {
             cpu::rotate(cpu, dx_NS.host(), table_TD.host(), S, heads, D, -E::Acc::ONE)
@@ -63,7 +71,9 @@ pub fn backward_inplace<E: Element>(
     }
 }
 
-fn check(x: usize, table: usize, S: usize, heads: usize, D: usize) {
+/// N.
+fn check(x: usize, table: usize, S: usize, heads: usize, D: usize) -> usize {
     let (N, T) = (rows("rope", x, S), rows("rope", table, D));
     assert!(D.is_multiple_of(2) && heads * D <= S && T > 0 && N.is_multiple_of(T), "rope: shape");
+    N
 }

@@ -13,7 +13,9 @@ use crate::{Device, Element, View, ViewMut};
 /// # Panics
 /// If lengths disagree with F: a caller bug.
 pub fn forward<E: Element>(dev: &Device, a_NF: ViewMut<E>, gu_N2F: View<E>, F: usize) {
-    check(a_NF.len(), gu_N2F.len(), F);
+    let N = check(a_NF.len(), gu_N2F.len(), F);
+    let bytes = a_NF.bytes() + gu_N2F.bytes();
+    let _op = dev.op("swiglu forward", format_args!("N{N} F{F}"), 5 * a_NF.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, a_NF.host(), gu_N2F.host(), F),
     }
@@ -25,12 +27,17 @@ pub fn forward<E: Element>(dev: &Device, a_NF: ViewMut<E>, gu_N2F: View<E>, F: u
 /// # Panics
 /// If lengths disagree with F: a caller bug.
 pub fn backward_inplace<E: Element>(dev: &Device, gu_N2F: ViewMut<E>, da_NF: View<E>, F: usize) {
-    check(da_NF.len(), gu_N2F.len(), F);
+    let N = check(da_NF.len(), gu_N2F.len(), F);
+    let bytes = 2 * gu_N2F.bytes() + da_NF.bytes();
+    let _op = dev.op("swiglu backward", format_args!("N{N} F{F}"), 12 * da_NF.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::backward_inplace(cpu, gu_N2F.host(), da_NF.host(), F),
     }
 }
 
-fn check(a: usize, gu: usize, F: usize) {
-    assert_eq!(rows("swiglu", gu, 2 * F), rows("swiglu", a, F), "swiglu: rows");
+/// N.
+fn check(a: usize, gu: usize, F: usize) -> usize {
+    let N = rows("swiglu", a, F);
+    assert_eq!(rows("swiglu", gu, 2 * F), N, "swiglu: rows");
+    N
 }
