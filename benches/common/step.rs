@@ -98,7 +98,7 @@ impl<E: Element<Acc = f32>> Training<E> {
         let (dev, w) = (&self.dev, self.weights.view());
         let (cache, scratch, grads) = (&mut self.cache, &mut self.scratch, &mut self.grads);
         let batch = Batch { tokens_N, targets_N, T: self.T };
-        grads.fill_zero();
+        grads.fill_zero(dev);
         let loss = dev.install(|| {
             self.model.forward(dev, w, batch, cache, scratch);
             let scale = 1.0 / tokens_N.len() as f64;
