@@ -1,6 +1,6 @@
 //! How speed grows and falls with the model and with the context: training steps of S15 to S110,
 //! and of S42's body on sequences of 256 to 4096, all of 4096 tokens. Shares are of the best row
-//! of the same type.
+//! of the same type. `cargo bench --bench growth -- size bf16` prints one of the four tables.
 
 #[path = "common/step.rs"]
 mod step;
@@ -11,20 +11,26 @@ use std::time::{Duration, Instant};
 use step::{SIZES, Size, Skewed, Training};
 
 /// Timed steps of a row; fewer if they take longer than `PATIENCE`.
-const STEPS: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(10);
+const STEPS: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(4);
 
 fn main() {
     let dev = Device::cpu(0).expect("the CPU is always there");
     let [small, medium, large, _] = SIZES;
     let contexts = [256, 512, 1024, 2048, 4096];
     let contexts = contexts.map(|T| Size { name: "S42", T, B: 4096 / T, ..medium });
-    for (title, sizes) in [("size", &[small, medium, large][..]), ("context", &contexts[..])] {
-        println!("\nBy {title}, {}\n", dev.describe());
-        println!("| size | T | type | s/step | tokens/s | MFLOP/token | GFLOP/s | of the best |");
-        println!("|---|---|---|---|---|---|---|---|");
-        table::<f32>(&dev, sizes);
-        table::<bf16>(&dev, sizes);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let without = |other: &str| !args.iter().any(|arg| arg == other);
+    println!("{}\n", dev.describe());
+    println!("| size | T | type | s/step | tokens/s | MFLOP/token | GFLOP/s | of the best |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (sizes, other) in [(&[small, medium, large][..], "context"), (&contexts[..], "size")] {
+        if without(other) && without("bf16") {
+            table::<f32>(&dev, sizes);
+        }
+        if without(other) && without("f32") {
+            table::<bf16>(&dev, sizes);
+        }
     }
 }
 
