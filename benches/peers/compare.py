@@ -15,6 +15,7 @@ as pip installs it.
 """
 
 import argparse
+import contextlib
 import ctypes.util
 import functools
 import json
@@ -28,6 +29,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 MIB = 1 << 20
+SHAPES = "288x288,288x768,512x1376,768x768,768x2048,2048x768,768x32000,1024x1024,2048x2048"
 PEERS = "f32,f32+compile+tuned,autocast+compile+tuned,master+compile+tuned"
 
 
@@ -200,6 +202,90 @@ def print_steps(results):
     table(header, rows)
 
 
+# ---- single ops ---------------------------------------------------------------------------------
+
+
+def compare_attention(args):
+    T = [int(T) for T in args.lengths.split(",")]
+    cases = [(dtype, T, args.heads, args.width) for dtype in args.dtypes.split(",") for T in T]
+    # A product of each query with each key it sees; two products forward, five backward.
+    flop = [7 * 2 * T * (T + 1) / 2 * H * D for _, T, H, D in cases]
+    commands = {"ours": [args.worker, "attention"], **torch_ops(args, "attention")}
+    results = compare_ops(args, cases, flop, commands)
+    print_ops(["type", "T", "H", "D"], results)
+    return results
+
+
+def compare_gemm(args):
+    shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",")]
+    products = [(product, args.rows, I, O) for I, O in shapes for product in ("fwd", "dx", "dw")]
+    commands = {"ours": [args.worker, "gemm"], **torch_ops(args, "gemm")}
+    results = []
+    for dtype in args.dtypes.split(","):
+        if dtype == "f32" and not args.no_crates:
+            others = {name: [args.crates or rust_crates(), name] for name in ("gemm", "faer")}
+        else:
+            others = {}
+        cases = [(dtype, *product) for product in products]
+        flop = [2 * N * I * O for _, N, I, O in products]
+        part = compare_ops(args, cases, flop, {**commands, **others})
+        print_ops(["type", "product", "N", "I", "O"], part)
+        results += part
+    return results
+
+
+def torch_ops(args, op):
+    words = [args.python, os.path.join(HERE, "ops_torch.py"), op]
+    return {"PyTorch": words, "PyTorch tuned": words}
+
+
+def rust_crates():
+    """Builds benches/peers/gemm and returns where it lies."""
+    manifest = os.path.join(HERE, "gemm", "Cargo.toml")
+    target = os.path.join(ROOT, "target", "peers")
+    command = ["cargo", "build", "--quiet", "--release", "--manifest-path", manifest, "--target-dir", target]
+    if subprocess.run(command).returncode:
+        fail(f"{' '.join(command)}: failed; see cargo's message above, or leave it out with --no-crates")
+    return os.path.join(target, "release", "gemm-peers")
+
+
+def compare_ops(args, cases, flop, commands):
+    """Every case in turn on every side, `rounds` times; GFLOP/s of each."""
+    results = []
+    with contextlib.ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(command, environment(name.endswith("tuned"))))
+            for name, command in commands.items()
+        }
+        for case, flop in zip(cases, flop):
+            # Calls that take about a fifth of a second.
+            first = min(workers["ours"].ask(*case, 1)["seconds"])
+            calls = max(1, round(0.2 / first))
+            rounds = [{name: worker.ask(*case, calls) for name, worker in workers.items()} for _ in range(args.rounds)]
+            gflops = {name: [flop / statistics.median(r[name]["seconds"]) / 1e9 for r in rounds] for name in workers}
+            peak = statistics.median(r["ours"]["fma_flops"] for r in rounds) / 1e9
+            results.append({"case": case, "flop": flop, "calls": calls, "peak": peak, "gflops": gflops})
+    return results
+
+
+def print_ops(header, results):
+    """GFLOP/s of each side with its share of the FMA peak, and ours / the best other side's."""
+    names = list(results[0]["gflops"])
+    rows, every = [], {name: [] for name in names}
+    ratios = []
+    for result in results:
+        medians = {name: statistics.median(values) for name, values in result["gflops"].items()}
+        cells = [f"{spread(result['gflops'][name], '.0f')} {100 * medians[name] / result['peak']:.0f} %" for name in names]
+        ratios.append(medians["ours"] / max(value for name, value in medians.items() if name != "ours"))
+        rows.append([*result["case"], *cells, f"{ratios[-1]:.2f}"])
+        for name in names:
+            every[name].append((medians[name], medians[name] / result["peak"]))
+    mean = statistics.geometric_mean
+    cells = [f"{mean(v for v, _ in pairs):.0f} {100 * mean(v for _, v in pairs):.0f} %" for pairs in every.values()]
+    rows.append(["geometric mean", *[""] * (len(header) - 1), *cells, f"{mean(ratios):.2f}"])
+    table([*header, *(f"{name}, GFLOP/s, of the FMA peak" for name in names), "ours / best other"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch (default: this one)")
@@ -213,6 +299,19 @@ def main():
     step.add_argument("--peers", default=PEERS, help=f"default: {PEERS}")
     step.add_argument("--steps", type=int, default=2, help="steps of a round (default: 2)")
     step.add_argument("--warmup", type=int, default=3, help="steps before the first round (default: 3)")
+    attention = subjects.add_parser("attention", help="causal attention, forward and backward, one sequence")
+    attention.set_defaults(run=compare_attention)
+    attention.add_argument("--lengths", default="1024,2048,4096,8192", help="T (default: 1024,2048,4096,8192)")
+    attention.add_argument("--heads", type=int, default=8, help="H (default: 8)")
+    attention.add_argument("--width", type=int, default=64, help="D (default: 64)")
+    gemm = subjects.add_parser("gemm", help="matrix products of linear layers: y = x W^T, dx = dy W, dw = dy^T x")
+    gemm.set_defaults(run=compare_gemm)
+    gemm.add_argument("--rows", type=int, default=2048, help="N, tokens (default: 2048)")
+    gemm.add_argument("--shapes", default=SHAPES, help=f"IxO, inputs and outputs (default: {SHAPES})")
+    gemm.add_argument("--crates", help="the built benches/peers/gemm (default: cargo builds it)")
+    gemm.add_argument("--no-crates", action="store_true", help="PyTorch only, not the crates gemm and faer")
+    for op in (attention, gemm):
+        op.add_argument("--dtypes", default="f32,bf16", help="default: f32,bf16")
     args = parser.parse_args()
 
     version = check_torch(args.python)
