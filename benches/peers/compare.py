@@ -6,7 +6,8 @@
 A worker process of each side stays alive; they compute in turns, and the one whose turn it is not is
 stopped. Both start from the same weights and see the same tokens, so their losses must agree. A ratio is
 the median over the rounds of ours / PyTorch's in the same round; above 1 means that Handgrad is faster
-(for memory: below 1 means that it needs less).
+(for memory: below 1 means that it needs less). Peaks are measured between the turns: multiply-adds in f32,
+and dot products of bf16 where the CPU has them.
 
 A peer is MODE[+compile][+tuned]. The modes are f32; autocast (bf16 products of f32 weights); master (all
 in bf16, AdamW on an f32 copy, as ours in bf16). `tuned` lifts the vendor check that keeps MKL from its
@@ -181,14 +182,14 @@ def step_ratios(result):
 
 
 def print_steps(results):
-    header = ["size", "ours", "PyTorch", "tokens/s, ours", "tokens/s, PyTorch", "GFLOP/s", "of the FMA peak"]
+    header = ["size", "ours", "PyTorch", "tokens/s, ours", "tokens/s, PyTorch", "GFLOP/s", "of the peak"]
     header += ["faster", "peak MiB", "memory", "first loss", "last loss"]
     rows = []
     for result in results:
         ours, torch = sides(result)
         ratio, memory = step_ratios(result), (ours.peak_mib(), torch.peak_mib())
         gflops = [result["flop"] / statistics.median(side.median()) / 1e9 for side in (ours, torch)]
-        peak = statistics.median(round["fma_flops"] for round in ours.rounds) / 1e9
+        peak = statistics.median(round["peak_flops"][result["dtype"]] for round in ours.rounds) / 1e9
         first, last = ([side["losses"][i] for side in result["rounds"][i]] for i in (0, -1))
         rows.append(
             [result["size"], result["dtype"], result["peer"]]
@@ -206,8 +207,8 @@ def print_steps(results):
 
 
 def compare_attention(args):
-    T = [int(T) for T in args.lengths.split(",")]
-    cases = [(dtype, T, args.heads, args.width) for dtype in args.dtypes.split(",") for T in T]
+    lengths = [int(T) for T in args.lengths.split(",")]
+    cases = [(dtype, T, args.heads, args.width) for dtype in args.dtypes.split(",") for T in lengths]
     # A product of each query with each key it sees; two products forward, five backward.
     flop = [7 * 2 * T * (T + 1) / 2 * H * D for _, T, H, D in cases]
     commands = {"ours": [args.worker, "attention"], **torch_ops(args, "attention")}
@@ -263,13 +264,13 @@ def compare_ops(args, cases, flop, commands):
             calls = max(1, round(0.2 / first))
             rounds = [{name: worker.ask(*case, calls) for name, worker in workers.items()} for _ in range(args.rounds)]
             gflops = {name: [flop / statistics.median(r[name]["seconds"]) / 1e9 for r in rounds] for name in workers}
-            peak = statistics.median(r["ours"]["fma_flops"] for r in rounds) / 1e9
+            peak = statistics.median(r["ours"]["peak_flops"][case[0]] for r in rounds) / 1e9
             results.append({"case": case, "flop": flop, "calls": calls, "peak": peak, "gflops": gflops})
     return results
 
 
 def print_ops(header, results):
-    """GFLOP/s of each side with its share of the FMA peak, and ours / the best other side's."""
+    """GFLOP/s of each side with its share of the peak, and ours / the best other side's."""
     names = list(results[0]["gflops"])
     rows, every = [], {name: [] for name in names}
     ratios = []
@@ -283,7 +284,7 @@ def print_ops(header, results):
     mean = statistics.geometric_mean
     cells = [f"{mean(v for v, _ in pairs):.0f} {100 * mean(v for _, v in pairs):.0f} %" for pairs in every.values()]
     rows.append(["geometric mean", *[""] * (len(header) - 1), *cells, f"{mean(ratios):.2f}"])
-    table([*header, *(f"{name}, GFLOP/s, of the FMA peak" for name in names), "ours / best other"], rows)
+    table([*header, *(f"{name}, GFLOP/s, of the peak" for name in names), "ours / best other"], rows)
 
 
 def main():

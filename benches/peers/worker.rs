@@ -11,7 +11,7 @@
 #[path = "../common/step.rs"]
 mod step;
 
-use engine::cpu::ceiling::fma_flops;
+use engine::cpu::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::linear;
@@ -68,7 +68,7 @@ fn numbers_of<const N: usize>(words: &[&str]) -> Result<[usize; N]> {
 }
 
 /// Says `ready`, then answers requests until stdin ends. Every answer tells what the machine could
-/// do at that moment.
+/// do at best at that moment, by storage type.
 fn serve(
     dev: &Device,
     ready: Value,
@@ -78,9 +78,9 @@ fn serve(
     train::print(&format!("{ready}\n"))?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let peak_flops = fma_flops(cpu);
+        let peaks = json!({ "f32": product_flops::<f32>(cpu), "bf16": product_flops::<bf16>(cpu) });
         let mut answer = answer(&line.split_whitespace().collect::<Vec<_>>())?;
-        answer["fma_flops"] = json!(peak_flops);
+        answer["peak_flops"] = peaks;
         train::print(&format!("{answer}\n"))?;
     }
     Ok(())

@@ -14,13 +14,13 @@ use std::time::Instant;
 
 /// Rounds of a measurement.
 const ROUNDS: usize = 12;
-/// Multiply-adds in a chain per round: about a millisecond.
-const LINKS: usize = 1 << 18;
+/// Multiply-adds in a chain per round: some milliseconds.
+const LINKS: usize = 1 << 20;
 /// Elements in a task of the update.
 const TASK: usize = 1 << 16;
 
 /// FLOP/s of f32 multiply-adds on all threads, with every operand in a register. Takes about
-/// 15 ms.
+/// 50 ms.
 pub fn fma_flops(cpu: &Cpu) -> f64 {
     best_of_rounds(cpu, || f32::dispatch(cpu.isa(), Chains))
 }
