@@ -231,3 +231,34 @@ pub fn copy_columns<E: Element>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_of_every_size_are_aligned_and_zero() {
+        let dev = &Device::cpu(2).unwrap();
+        for len in [0, 1, 17, LARGE / 4 - 1, LARGE / 4, LARGE / 4 + 1, LARGE] {
+            let mut buf = Buf::<f32>::zeros(dev, len);
+            assert_eq!((buf.len(), buf.view().host().as_ptr().addr() % 64), (len, 0));
+            assert!(buf.view().host().iter().all(|&x| x == 0.0), "{len}");
+            buf.view_mut().host().fill(1.0);
+            buf.fill_zero(dev);
+            assert!(buf.view().host().iter().all(|&x| x == 0.0), "{len}, filled");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_nobody_writes_costs_nothing() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+            status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        let before = resident();
+        let buf = Buf::<f32>::zeros(&Device::cpu(1).unwrap(), 1 << 28);
+        let grown = resident().saturating_sub(before) as u64;
+        assert!(grown < buf.bytes() / 4, "{grown} bytes of {}", buf.bytes());
+    }
+}
