@@ -287,7 +287,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         let (B, T, accum) = (self.run.run.batch_size, self.run.run.seq_len, self.run.run.accum);
         let scale = 1.0 / (B * accum * T) as f64;
         let mut loss = Loss::default();
-        self.grads.fill_zero();
+        self.grads.fill_zero(self.dev);
         for k in 0..accum {
             let first = (s * accum as u64 + k as u64) * B as u64;
             self.corpus.train.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);

@@ -2,6 +2,8 @@
 //! share of them that the op reaches.
 #![allow(dead_code)] // every bench uses a part of it
 
+pub mod step;
+
 use criterion::Criterion;
 use engine::cpu::ceiling::{dot_flops, fma_flops, memory_bandwidth};
 use engine::{Device, Element, Real, bf16};

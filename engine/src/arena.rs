@@ -134,8 +134,8 @@ impl<E: Element> Arena<E> {
     }
 
     /// Sets every element to zero.
-    pub fn fill_zero(&mut self) {
-        self.buf.fill_zero();
+    pub fn fill_zero(&mut self, dev: &Device) {
+        self.buf.fill_zero(dev);
     }
 
     /// Everything, gaps included.

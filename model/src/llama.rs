@@ -155,7 +155,7 @@ impl<E: Element> Llama<E> {
             scale,
             C,
         );
-        s.dx_NC.fill_zero();
+        s.dx_NC.fill_zero(dev);
         rmsnorm::backward(
             dev,
             s.dx_NC.view_mut(),

@@ -44,7 +44,7 @@ fn large_allocations_of_a_step<E: Element<Acc = f32>>(mode: Mode) -> (usize, usi
     let mut bench = Bench::<E>::new(&config(dims, false), 2, 100, mode, 2);
     let mut adamw = AdamW::<E>::new(&bench.dev, bench.model.table(), Default::default());
     let mut step = || {
-        bench.grads.fill_zero();
+        bench.grads.fill_zero(&bench.dev);
         bench.step();
         let (_, factor) = optim::clip::by_global_norm(&bench.dev, &bench.grads, 1.0);
         adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-3, factor);

@@ -169,7 +169,7 @@ impl Run<f32> {
         let count = targets_N.iter().filter(|&&t| t >= 0).count() as f64;
         let (dev, w) = (&self.dev, self.weights.view());
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        self.grads.fill_zero();
+        self.grads.fill_zero(&self.dev);
         self.model.forward(dev, w, batch, cache, scratch);
         self.model.backward(dev, &mut self.grads, w, batch, cache, scratch, 1.0 / count).mean()
     }

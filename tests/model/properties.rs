@@ -175,7 +175,7 @@ fn one_batch_is_learnt_by_heart() {
         let mut adamw = optim::AdamW::<f32>::new(&bench.dev, bench.model.table(), settings);
         let first = bench.loss().mean();
         for _ in 0..200 {
-            bench.grads.fill_zero();
+            bench.grads.fill_zero(&bench.dev);
             bench.step();
             adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-2, 1.0);
         }

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -145,7 +146,7 @@ fn header(tensors: &[Tensor]) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), json.as_slice()].concat()
 }
 
-/// Writes and syncs a whole checkpoint into the new folder `temp`.
+/// Writes and syncs a whole checkpoint into the new folder `temp`, all payloads at once.
 fn write_all(
     temp: &Path,
     state: &State,
@@ -153,10 +154,14 @@ fn write_all(
     headers: &[Vec<u8>],
 ) -> io::Result<()> {
     fs::create_dir(temp)?;
-    let mut sums = Vec::with_capacity(files.len());
-    for ((name, tensors), header) in files.iter().zip(headers) {
-        sums.push(write_payload(temp, name, header, tensors)?);
-    }
+    let sums = thread::scope(|scope| {
+        let payloads = files.iter().zip(headers).map(|((name, tensors), header)| {
+            scope.spawn(move || write_payload(temp, name, header, tensors))
+        });
+        let writers: Vec<_> = payloads.collect();
+        let sums = writers.into_iter().map(|writer| writer.join().expect("it returns its errors"));
+        sums.collect::<io::Result<_>>()
+    })?;
     let version = env!("CARGO_PKG_VERSION").to_string();
     let manifest = Manifest { version, state: state.clone(), files: sums };
     let json = serde_json::to_vec_pretty(&manifest).expect("plain data always fits JSON");

@@ -172,7 +172,7 @@ fn hash(source: &TokenSource) -> String {
         let start = if blocks == 64 { (len - BLOCK) / 63 * i } else { i * BLOCK };
         let ids = &mut ids[..BLOCK.min(len - start) as usize];
         source.copy(start, ids);
-        ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
+        hash.update(bytemuck::cast_slice(ids));
     }
     format!("{:016x}", hash.digest())
 }

@@ -139,7 +139,7 @@ pub fn mode(cache: config::Cache) -> Mode {
 }
 
 /// Memory that this process holds in RAM now, in bytes; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
+pub fn resident_bytes() -> u64 {
     process_status("VmRSS:")
 }
 

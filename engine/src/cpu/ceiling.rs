@@ -49,30 +49,28 @@ fn best_of_rounds(cpu: &Cpu, work: impl Fn() -> f64 + Sync) -> f64 {
     (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
 }
 
-/// Independent chains of multiply-adds: as many as the tile of a matrix product has, which is
-/// enough to hide their latency and few enough to stay in registers. Returns FLOP.
+/// Chains of multiply-adds: enough to hide their latency (two units, up to 5 cycles), few enough
+/// that they stay in registers. With 24, AVX-512 kept them in memory and ran at half its pace.
+const CHAINS: usize = 12;
+
+/// Independent chains of multiply-adds. Returns FLOP.
 struct Chains;
 
 impl Kernel<f32> for Chains {
     type Out = f64;
     #[inline(always)]
     fn run<V: Vector<Scalar = f32>>(self) -> f64 {
-        if V::MR * V::NR / V::LANES > 12 { chains::<V, 24>() } else { chains::<V, 12>() }
-    }
-}
-
-#[inline(always)]
-fn chains<V: Vector<Scalar = f32>, const N: usize>() -> f64 {
-    // x = x/2 + 1/2 stays at 1, far from denormals and infinities.
-    let half = V::splat(black_box(0.5));
-    let mut x = [V::splat(black_box(1.0)); N];
-    for _ in 0..LINKS {
-        for i in 0..N {
-            x[i] = x[i].mul_add(half, half);
+        // x = x/2 + 1/2 stays at 1, far from denormals and infinities.
+        let half = V::splat(black_box(0.5));
+        let mut x = [V::splat(black_box(1.0)); CHAINS];
+        for _ in 0..LINKS {
+            for i in 0..CHAINS {
+                x[i] = x[i].mul_add(half, half);
+            }
         }
+        black_box(x.map(V::sum));
+        (2 * CHAINS * V::LANES * LINKS) as f64
     }
-    black_box(x.map(V::sum));
-    (2 * N * V::LANES * LINKS) as f64
 }
 
 /// The same for pairs of bf16.

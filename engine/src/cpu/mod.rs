@@ -5,7 +5,7 @@ pub mod gemm;
 pub mod simd;
 pub mod tiles;
 
-use crate::buf::{Line, zeroed_lines};
+use crate::buf::Memory;
 use crate::element::Element;
 use crate::error::Error;
 use crate::profile::Recorder;
@@ -27,9 +27,9 @@ pub struct Cpu {
 /// Memory that an op needs while it runs. It grows in the first step and stays.
 struct Scratch {
     /// For the whole op: the packed right factor of a product.
-    shared: Mutex<Vec<Line>>,
+    shared: Mutex<Memory>,
     /// For each thread's current task.
-    of_thread: Vec<Mutex<Vec<Line>>>,
+    of_thread: Vec<Mutex<Memory>>,
 }
 
 impl Cpu {
@@ -103,11 +103,11 @@ impl Cpu {
     }
 }
 
-fn grown<E: Element>(lines: &mut Vec<Line>, len: usize) -> &mut [E] {
-    if lines.len() * size_of::<Line>() < len * size_of::<E>() {
+fn grown<E: Element>(memory: &mut Memory, len: usize) -> &mut [E] {
+    if memory.bytes().len() < len * size_of::<E>() {
         // Freed first: the old content is not needed, and the two must not coexist.
-        *lines = Vec::new();
-        *lines = zeroed_lines::<E>(len);
+        *memory = Memory::default();
+        *memory = Memory::zeroed::<E>(len);
     }
-    &mut bytemuck::cast_slice_mut(lines)[..len]
+    memory.elements_mut(len)
 }

@@ -1,0 +1,141 @@
+//! One whole training step: forward, backward, clipping, AdamW, on random tokens. The sizes are
+//! those of the tables in the README: 4096 tokens a step, the head not tied.
+#![allow(dead_code)] // every bench uses a part of it
+
+use handgrad::engine::{Arena, Device, Dims, Element};
+use handgrad::model::cache::{Cache, Mode, Scratch};
+use handgrad::model::config::{Config, hidden};
+use handgrad::model::llama::{Batch, Llama};
+use handgrad::model::{init, weights::Weights};
+use handgrad::optim::{AdamW, adamw::Settings, clip};
+
+/// A model and its batch.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// What tables call it.
+    pub name: &'static str,
+    /// Width.
+    pub C: usize,
+    /// Layers.
+    pub L: usize,
+    /// Heads.
+    pub H: usize,
+    /// Vocabulary.
+    pub V: usize,
+    /// Tokens of a sequence.
+    pub T: usize,
+    /// Sequences of a step.
+    pub B: usize,
+}
+
+/// 8, 34 and 134 million parameters, and the second one on a long sequence.
+pub const SIZES: [Size; 4] = [
+    Size { name: "S15", C: 288, L: 6, H: 6, V: 4096, T: 256, B: 16 },
+    Size { name: "S42", C: 512, L: 8, H: 8, V: 8192, T: 512, B: 8 },
+    Size { name: "S110", C: 768, L: 12, H: 12, V: 32000, T: 1024, B: 4 },
+    Size { name: "Long", C: 512, L: 8, H: 8, V: 8192, T: 4096, B: 1 },
+];
+
+impl Size {
+    /// Tokens of a step.
+    pub fn tokens(&self) -> usize {
+        self.B * self.T
+    }
+
+    /// Its model: the hidden width is 8/3 of the width, rounded up to 32.
+    pub fn config(&self) -> Config {
+        let Size { C, L, H, V, T, .. } = *self;
+        let dims = Dims { L, C, H, G: H, D: C / H, F: hidden(C, 32), V };
+        let (rope_theta, norm_eps) = (1e4, 1e-5);
+        Config { dims, rope_theta, norm_eps, tied: false, max_seq_len: T, bos: None, eos: None }
+    }
+
+    /// Floating-point operations of a step, see [`Config::flop_per_token`].
+    pub fn flop(&self) -> usize {
+        self.config().flop_per_token(self.T) as usize * self.tokens()
+    }
+
+    /// The weights that every run starts from.
+    pub fn weights<E: Element<Acc = f32>>(&self, dev: &Device, model: &Llama<E>) -> Weights<E> {
+        let mut weights = Weights::zeros(dev, model.table());
+        init::fill(dev, weights.master_mut(), model.table(), 1);
+        weights.refresh();
+        weights
+    }
+}
+
+/// Everything that a step needs.
+pub struct Training<E: Element> {
+    dev: Device,
+    T: usize,
+    model: Llama<E>,
+    weights: Weights<E>,
+    adamw: AdamW<E>,
+    grads: Arena<f32>,
+    cache: Cache<E>,
+    scratch: Scratch<E>,
+}
+
+impl<E: Element<Acc = f32>> Training<E> {
+    /// Before the first step.
+    pub fn new(dev: &Device, size: &Size) -> Self {
+        let (config, N) = (size.config(), size.tokens());
+        let model = Llama::<E>::new(dev, &config, size.T);
+        Training {
+            dev: dev.clone(),
+            T: size.T,
+            weights: size.weights(dev, &model),
+            adamw: AdamW::new(dev, model.table(), Settings::default()),
+            grads: Arena::zeros(dev, model.table()),
+            cache: Cache::new(dev, &config.dims, N, Mode::Linear),
+            scratch: Scratch::new(dev, &config.dims, N),
+            model,
+        }
+    }
+
+    /// One step on a batch of [`Skewed`]. Returns its loss in nats per token.
+    pub fn step(&mut self, (tokens_N, targets_N): &(Vec<u32>, Vec<i32>)) -> f64 {
+        let (dev, w) = (&self.dev, self.weights.view());
+        let (cache, scratch, grads) = (&mut self.cache, &mut self.scratch, &mut self.grads);
+        let batch = Batch { tokens_N, targets_N, T: self.T };
+        grads.fill_zero(dev);
+        let loss = dev.install(|| {
+            self.model.forward(dev, w, batch, cache, scratch);
+            let scale = 1.0 / tokens_N.len() as f64;
+            self.model.backward(dev, grads, w, batch, cache, scratch, scale)
+        });
+        let (_, factor) = clip::by_global_norm(dev, grads, 1.0);
+        self.adamw.step(dev, self.weights.both_mut(), grads, 1e-3, factor);
+        loss.mean()
+    }
+}
+
+/// Random ids of which low ones are likely, so that the loss can fall: V * u^4.
+pub struct Skewed {
+    state: u64,
+    size: Size,
+}
+
+impl Skewed {
+    /// The same for every run.
+    pub fn new(size: &Size) -> Self {
+        Skewed { state: 1235, size: *size }
+    }
+
+    fn id(&mut self) -> u32 {
+        self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let u = (self.state >> 40) as f64 / (1 << 24) as f64;
+        (self.size.V as f64 * (u * u) * (u * u)) as u32
+    }
+
+    /// Ids and targets of the next step.
+    pub fn batch(&mut self) -> (Vec<u32>, Vec<i32>) {
+        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        for _ in 0..self.size.B {
+            let row: Vec<u32> = (0..=self.size.T).map(|_| self.id()).collect();
+            tokens.extend(&row[..self.size.T]);
+            targets.extend(row[1..].iter().map(|&id| id as i32));
+        }
+        (tokens, targets)
+    }
+}
