@@ -18,7 +18,9 @@ pub fn workspace<E: Element>(dev: &Device, d: &Dims, N: usize, T: usize) -> u64 
     let head = [(chunk, d.C, d.V), (chunk, d.V, d.C), (d.V, chunk, d.C)];
     let Device::Cpu(cpu) = dev;
     let products = layers.chain(head);
-    let shared = products.map(|(M, K, cols)| gemm::shared_len::<E>(cpu, M, K, cols)).max();
-    let task = gemm::task_len().max(attention::task_len(Heads { H: d.H, G: d.G, D: d.D }, T));
-    ((shared.unwrap_or(0) + cpu.threads() * task) * size_of::<E::Acc>()) as u64
+    let heads = Heads { H: d.H, G: d.G, D: d.D };
+    let packed = products.map(|(M, K, cols)| gemm::shared_len::<E>(cpu, M, K, cols)).max();
+    let shared = packed.unwrap_or(0).max(attention::shared_len(heads, N, T));
+    let task = gemm::task_len().max(attention::task_len::<E>(cpu, heads, N, T));
+    ((shared + cpu.threads() * task) * size_of::<E::Acc>()) as u64
 }

@@ -115,8 +115,22 @@ impl Pair {
 /// lane, or pairs of bf16, two.
 pub trait Factors<V: Vector>: Copy {
     type Item: Pod;
+    /// Values of k in an item.
+    const K: usize;
     fn splat(x: Self::Item) -> Self;
     fn load(src: &[Self::Item]) -> Self;
+    fn store_items(self, dst: &mut [Self::Item]);
+    /// The items of the first `LANES * K` values of a row.
+    fn of_row<E: Element<Acc = V::Scalar>>(row: &[E]) -> Self;
+    /// The items of `LANES` columns of K rows; an item of one value leaves `second` alone.
+    fn of_columns<E: Element<Acc = V::Scalar>>(first: &[E], second: &[E]) -> Self;
+    /// Stores the items of `2 * LANES` neighbouring values of a row, rounded to nearest even.
+    fn store_row(values: [V; 2], dst: &mut [Self::Item]);
+    /// Stores the items of `LANES` columns of two rows, rounded to nearest even: one row of items
+    /// where an item holds both, else two, `stride` apart.
+    fn store_columns(rows: [V; 2], dst: &mut [Self::Item], stride: usize);
+    /// dst[j * to + i] = src[i * from + j] for `LANES` rows and columns.
+    fn transpose(dst: &mut [Self::Item], to: usize, src: &[Self::Item], from: usize);
     /// self * b + c, over every k in a lane.
     fn mul_add(self, b: Self, c: V) -> V;
     /// Stores sums, rounded to nearest even.
@@ -125,6 +139,7 @@ pub trait Factors<V: Vector>: Copy {
 
 impl<V: Vector> Factors<V> for V {
     type Item = V::Scalar;
+    const K: usize = 1;
     #[inline(always)]
     fn splat(x: V::Scalar) -> Self {
         V::splat(x)
@@ -132,6 +147,32 @@ impl<V: Vector> Factors<V> for V {
     #[inline(always)]
     fn load(src: &[V::Scalar]) -> Self {
         V::load(src)
+    }
+    #[inline(always)]
+    fn store_items(self, dst: &mut [V::Scalar]) {
+        V::store(self, dst)
+    }
+    #[inline(always)]
+    fn of_row<E: Element<Acc = V::Scalar>>(row: &[E]) -> Self {
+        E::load(row)
+    }
+    #[inline(always)]
+    fn of_columns<E: Element<Acc = V::Scalar>>(first: &[E], _: &[E]) -> Self {
+        E::load(first)
+    }
+    #[inline(always)]
+    fn store_row([first, second]: [V; 2], dst: &mut [V::Scalar]) {
+        V::store(first, dst);
+        V::store(second, &mut dst[V::LANES..]);
+    }
+    #[inline(always)]
+    fn store_columns([first, second]: [V; 2], dst: &mut [V::Scalar], stride: usize) {
+        V::store(first, dst);
+        V::store(second, &mut dst[stride..]);
+    }
+    #[inline(always)]
+    fn transpose(dst: &mut [V::Scalar], to: usize, src: &[V::Scalar], from: usize) {
+        V::transpose(dst, to, src, from)
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: V) -> V {
@@ -147,9 +188,6 @@ impl<V: Vector> Factors<V> for V {
 /// sum one after the other; subnormal factors count as zero.
 pub trait Dots: Vector {
     type Pairs: Factors<Self, Item = Pair>;
-    /// Pairs of two registers' lanes, `self` first, each rounded to nearest even.
-    fn pair_with(self, second: Self) -> Self::Pairs;
-    fn store_pairs(pairs: Self::Pairs, dst: &mut [Pair]);
 }
 
 /// A register full of lanes. Slices passed to loads and stores must hold `LANES` elements.
@@ -184,7 +222,11 @@ pub trait Vector:
     fn round(self) -> Self;
     /// 2^self for whole numbers from -126 to 127.
     fn pow2(self) -> Self;
+    /// The bits of f32 lanes, shifted from the significand's low end to the exponent.
+    fn low_bits_to_exponent(self) -> Self;
     fn exp(self) -> Self;
+    /// 2^self; 0 below -126.5.
+    fn exp2(self) -> Self;
     /// Sum of the lanes, in an order that the set fixes.
     fn sum(self) -> Self::Scalar;
     fn max_lane(self) -> Self::Scalar;
@@ -196,6 +238,22 @@ pub trait Vector:
         k: usize,
         put: impl FnMut(usize, usize, Self),
     );
+    /// The first `LANES` columns of [`Vector::tile`], from the same panel.
+    fn tile_of_one<F: Factors<Self>>(
+        a: Rows<'_, F::Item>,
+        b: &[F::Item],
+        k: usize,
+        put: impl FnMut(usize, usize, Self),
+    );
+    /// dst[j * to + i] = src[i * from + j] for `LANES` rows and columns.
+    #[inline(always)]
+    fn transpose(dst: &mut [Self::Scalar], to: usize, src: &[Self::Scalar], from: usize) {
+        for j in 0..Self::LANES {
+            for i in 0..Self::LANES {
+                dst[j * to + i] = src[i * from + j];
+            }
+        }
+    }
 }
 
 /// The left factor of a tile: element (i, k) is `data[min(i, rows - 1) * row + k * col]`.
@@ -208,10 +266,10 @@ pub struct Rows<'a, R> {
 }
 
 /// Sum over k of a(i, k) * b(k, j) for M rows and N vectors of columns, handed to
-/// `put(i, first column, value)`. `b` holds the k rows of the panel one after the other.
-/// Rows beyond `a.rows` repeat the last one; `put` must drop them.
+/// `put(i, first column, value)`. `b` holds the k rows of the panel one after the other, each W
+/// vectors long. Rows beyond `a.rows` repeat the last one; `put` must drop them.
 #[inline(always)]
-fn tile<V: Vector, F: Factors<V>, const M: usize, const N: usize>(
+fn tile<V: Vector, F: Factors<V>, const M: usize, const N: usize, const W: usize>(
     a: Rows<'_, F::Item>,
     b: &[F::Item],
     K: usize,
@@ -221,11 +279,12 @@ fn tile<V: Vector, F: Factors<V>, const M: usize, const N: usize>(
     for i in 0..M {
         start[i] = i.min(a.rows - 1) * a.row;
     }
-    assert!(K > 0 && start[M - 1] + (K - 1) * a.col < a.data.len() && K * N * V::LANES <= b.len());
+    const { assert!(N <= W) };
+    assert!(K > 0 && start[M - 1] + (K - 1) * a.col < a.data.len() && K * W * V::LANES <= b.len());
     let mut acc = [[V::splat(V::Scalar::ZERO); N]; M];
     for k in 0..K {
-        // SAFETY: (k + 1) * N * LANES <= K * N * LANES <= b.len(), asserted above.
-        let b_k = unsafe { b.get_unchecked(k * N * V::LANES..(k + 1) * N * V::LANES) };
+        // SAFETY: (k + 1) * W * LANES <= K * W * LANES <= b.len(), asserted above.
+        let b_k = unsafe { b.get_unchecked(k * W * V::LANES..(k + 1) * W * V::LANES) };
         let b_k: [F; N] = std::array::from_fn(
             #[inline(always)]
             |j| F::load(&b_k[j * V::LANES..]),
@@ -263,6 +322,26 @@ fn exp_f32<V: Vector<Scalar = f32>>(x: V) -> V {
         p = p.mul_add(r, c(k));
     }
     (p * n.pow2()).zero_where_lt(x, c(LOWEST))
+}
+
+/// 2^x in f32: x = n + f with n whole, a degree-5 polynomial in f, scaled by 2^n. Relative error
+/// at most 2e-7 (tested). 0 below -126.5, infinity above 127.5; NaN stays NaN.
+#[inline(always)]
+fn exp2_f32<V: Vector<Scalar = f32>>(x: V) -> V {
+    let c = V::splat;
+    // Added to x, it leaves no bits below one: the sum's low bits are n + 127, the exponent of
+    // 2^n (0 and 255 for n = -127 and 128: zero and infinity).
+    let whole = c(12_582_912.0 + 127.0); // 1.5 * 2^23 + 127
+    let bounded = c(128.0).min(c(-127.0).max(x));
+    let shifted = bounded + whole;
+    let f = bounded - (shifted - whole);
+    // The polynomial with the least relative error for |f| <= 1/2, 9.2e-8, among those that start
+    // with 1.
+    let mut p = c(0.001_326_472_7);
+    for k in [0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147, 1.0] {
+        p = p.mul_add(f, c(k));
+    }
+    p * shifted.low_bits_to_exponent()
 }
 
 macro_rules! operators {
@@ -385,8 +464,19 @@ mod x86 {
             })
         }
         #[inline(always)]
+        fn low_bits_to_exponent(self) -> Self {
+            // SAFETY: AVX2 was detected.
+            Self(unsafe {
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.0)))
+            })
+        }
+        #[inline(always)]
         fn exp(self) -> Self {
             exp_f32(self)
+        }
+        #[inline(always)]
+        fn exp2(self) -> Self {
+            exp2_f32(self)
         }
         #[inline(always)]
         fn sum(self) -> f32 {
@@ -415,7 +505,16 @@ mod x86 {
             k: usize,
             put: impl FnMut(usize, usize, Self),
         ) {
-            tile::<Self, F, 6, 2>(a, b, k, put)
+            tile::<Self, F, 6, 2, 2>(a, b, k, put)
+        }
+        #[inline(always)]
+        fn tile_of_one<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+            tile::<Self, F, 6, 1, 2>(a, b, k, put)
         }
     }
 
@@ -515,8 +614,19 @@ mod x86 {
             })
         }
         #[inline(always)]
+        fn low_bits_to_exponent(self) -> Self {
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe {
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0)))
+            })
+        }
+        #[inline(always)]
         fn exp(self) -> Self {
             exp_f32(self)
+        }
+        #[inline(always)]
+        fn exp2(self) -> Self {
+            exp2_f32(self)
         }
         #[inline(always)]
         fn sum(self) -> f32 {
@@ -535,7 +645,55 @@ mod x86 {
             k: usize,
             put: impl FnMut(usize, usize, Self),
         ) {
-            tile::<Self, F, 12, 2>(a, b, k, put)
+            tile::<Self, F, 12, 2, 2>(a, b, k, put)
+        }
+        #[inline(always)]
+        fn tile_of_one<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+            tile::<Self, F, 12, 1, 2>(a, b, k, put)
+        }
+        #[inline(always)]
+        fn transpose(dst: &mut [f32], to: usize, src: &[f32], from: usize) {
+            let rows: [__m512; 16] = std::array::from_fn(
+                #[inline(always)]
+                |i| <Self as Vector>::load(&src[i * from..]).0,
+            );
+            // SAFETY: AVX-512F was detected. Each of the four steps swaps one bit of the row number
+            // with one of the column number: two within quarters of a register, two of quarters.
+            let columns = unsafe {
+                let mut a = rows;
+                for i in (0..16).step_by(2) {
+                    a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+                    a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+                }
+                let mut b = a;
+                for i in (0..16).step_by(4) {
+                    for j in 0..2 {
+                        let low = _mm512_castps_pd(a[i + j]);
+                        let high = _mm512_castps_pd(a[i + j + 2]);
+                        b[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+                        b[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+                    }
+                }
+                for i in 0..4 {
+                    let low = _mm512_shuffle_f32x4::<0x88>(b[i], b[i + 4]);
+                    let high = _mm512_shuffle_f32x4::<0xdd>(b[i], b[i + 4]);
+                    let low2 = _mm512_shuffle_f32x4::<0x88>(b[i + 8], b[i + 12]);
+                    let high2 = _mm512_shuffle_f32x4::<0xdd>(b[i + 8], b[i + 12]);
+                    a[i] = _mm512_shuffle_f32x4::<0x88>(low, low2);
+                    a[i + 8] = _mm512_shuffle_f32x4::<0xdd>(low, low2);
+                    a[i + 4] = _mm512_shuffle_f32x4::<0x88>(high, high2);
+                    a[i + 12] = _mm512_shuffle_f32x4::<0xdd>(high, high2);
+                }
+                a
+            };
+            for j in 0..16 {
+                Self(columns[j]).store(&mut dst[j * to..]);
+            }
         }
     }
 
@@ -545,6 +703,7 @@ mod x86 {
 
     impl Factors<Avx512> for Pairs512 {
         type Item = Pair;
+        const K: usize = 2;
         #[inline(always)]
         fn splat(x: Pair) -> Self {
             // SAFETY: AVX-512F was detected; any bits are a register of bf16.
@@ -555,6 +714,62 @@ mod x86 {
             assert!(src.len() >= 16);
             // SAFETY: AVX-512F was detected; sixteen pairs are readable.
             Self(unsafe { transmute::<__m512i, __m512bh>(_mm512_loadu_si512(src.as_ptr().cast())) })
+        }
+        #[inline(always)]
+        fn store_items(self, dst: &mut [Pair]) {
+            assert!(dst.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen pairs are writable.
+            unsafe {
+                let bits = transmute::<__m512bh, __m512i>(self.0);
+                _mm512_storeu_si512(dst.as_mut_ptr().cast(), bits);
+            }
+        }
+        #[inline(always)]
+        fn of_row<E: Element<Acc = f32>>(row: &[E]) -> Self {
+            let row = E::as_bf16(row).expect("pairs are made of bf16");
+            assert!(row.len() >= 32);
+            // SAFETY: AVX-512F was detected; 32 2-byte elements are readable.
+            Self(unsafe { transmute::<__m512i, __m512bh>(_mm512_loadu_si512(row.as_ptr().cast())) })
+        }
+        #[inline(always)]
+        fn of_columns<E: Element<Acc = f32>>(first: &[E], second: &[E]) -> Self {
+            let [first, second] =
+                [first, second].map(|row| E::as_bf16(row).expect("pairs are made of bf16"));
+            assert!(first.len() >= 16 && second.len() >= 16);
+            // SAFETY: AVX-512F was detected; sixteen 2-byte elements of each are readable.
+            Self(unsafe {
+                let first = _mm256_loadu_si256(first.as_ptr().cast());
+                let second = _mm256_loadu_si256(second.as_ptr().cast());
+                let second = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second));
+                let pairs = _mm512_or_si512(_mm512_cvtepu16_epi32(first), second);
+                transmute::<__m512i, __m512bh>(pairs)
+            })
+        }
+        #[inline(always)]
+        fn store_row([first, second]: [Avx512; 2], dst: &mut [Pair]) {
+            // SAFETY: AVX512-BF16 was detected.
+            Self(unsafe { _mm512_cvtne2ps_pbh(second.0, first.0) }).store_items(dst)
+        }
+        #[inline(always)]
+        fn store_columns([first, second]: [Avx512; 2], dst: &mut [Pair], _: usize) {
+            // SAFETY: AVX512-BF16 and AVX512BW were detected. The first row's values are the low
+            // half of the register; the permutation deals them out, 16 bits from each half in turn.
+            Self(unsafe {
+                let halves = _mm512_cvtne2ps_pbh(second.0, first.0);
+                let lanes = _mm512_set_epi32(
+                    0x1f_000f, 0x1e_000e, 0x1d_000d, 0x1c_000c, 0x1b_000b, 0x1a_000a, 0x19_0009,
+                    0x18_0008, 0x17_0007, 0x16_0006, 0x15_0005, 0x14_0004, 0x13_0003, 0x12_0002,
+                    0x11_0001, 0x10_0000,
+                );
+                let halves = transmute::<__m512bh, __m512i>(halves);
+                transmute::<__m512i, __m512bh>(_mm512_permutexvar_epi16(lanes, halves))
+            })
+            .store_items(dst)
+        }
+        #[inline(always)]
+        fn transpose(dst: &mut [Pair], to: usize, src: &[Pair], from: usize) {
+            let (dst, src) = (bytemuck::cast_slice_mut(dst), bytemuck::cast_slice(src));
+            <Avx512 as Vector>::transpose(dst, to, src, from)
         }
         #[inline(always)]
         fn mul_add(self, b: Self, c: Avx512) -> Avx512 {
@@ -573,33 +788,9 @@ mod x86 {
         }
     }
 
-    /// Its methods are called only inside `dispatch_dots`, after the feature was checked.
+    /// Pairs are made only inside `dispatch_dots`, after the feature was checked.
     impl Dots for Avx512 {
         type Pairs = Pairs512;
-        #[inline(always)]
-        fn pair_with(self, second: Self) -> Pairs512 {
-            // SAFETY: AVX512-BF16 was detected. The conversion rounds as `Factors::store` does;
-            // its lanes are then interleaved, 16 bits from each half in turn.
-            Pairs512(unsafe {
-                let first = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(
-                    _mm512_cvtneps_pbh(self.0),
-                ));
-                let second = _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(
-                    _mm512_cvtneps_pbh(second.0),
-                ));
-                let pairs = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
-                transmute::<__m512i, __m512bh>(pairs)
-            })
-        }
-        #[inline(always)]
-        fn store_pairs(pairs: Pairs512, dst: &mut [Pair]) {
-            assert!(dst.len() >= 16);
-            // SAFETY: AVX-512F was detected; sixteen pairs are writable.
-            unsafe {
-                let bits = transmute::<__m512bh, __m512i>(pairs.0);
-                _mm512_storeu_si512(dst.as_mut_ptr().cast(), bits);
-            }
-        }
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -703,8 +894,17 @@ mod arm {
             })
         }
         #[inline(always)]
+        fn low_bits_to_exponent(self) -> Self {
+            // SAFETY: NEON is part of aarch64.
+            Self(unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(self.0))) })
+        }
+        #[inline(always)]
         fn exp(self) -> Self {
             exp_f32(self)
+        }
+        #[inline(always)]
+        fn exp2(self) -> Self {
+            exp2_f32(self)
         }
         #[inline(always)]
         fn sum(self) -> f32 {
@@ -723,7 +923,16 @@ mod arm {
             k: usize,
             put: impl FnMut(usize, usize, Self),
         ) {
-            tile::<Self, F, 12, 2>(a, b, k, put)
+            tile::<Self, F, 12, 2, 2>(a, b, k, put)
+        }
+        #[inline(always)]
+        fn tile_of_one<F: Factors<Self>>(
+            a: Rows<'_, F::Item>,
+            b: &[F::Item],
+            k: usize,
+            put: impl FnMut(usize, usize, Self),
+        ) {
+            tile::<Self, F, 12, 1, 2>(a, b, k, put)
         }
     }
 }
@@ -733,7 +942,7 @@ mod arm {
 pub struct Portable<R, const LANES: usize>([R; LANES]);
 
 macro_rules! portable {
-    ($r:ident, $lanes:literal, $exp:expr) => {
+    ($r:ident, $lanes:literal, $exp:expr, $exp2:expr) => {
         impl Portable<$r, $lanes> {
             #[inline(always)]
             fn zip(self, other: Self, f: impl Fn($r, $r) -> $r) -> Self {
@@ -799,8 +1008,16 @@ macro_rules! portable {
                 Self(self.0.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23).into()))
             }
             #[inline(always)]
+            fn low_bits_to_exponent(self) -> Self {
+                Self(self.0.map(|x| f32::from_bits((x as f32).to_bits() << 23).into()))
+            }
+            #[inline(always)]
             fn exp(self) -> Self {
                 $exp(self)
+            }
+            #[inline(always)]
+            fn exp2(self) -> Self {
+                $exp2(self)
             }
             #[inline(always)]
             fn sum(self) -> $r {
@@ -817,7 +1034,16 @@ macro_rules! portable {
             k: usize,
             put: impl FnMut(usize, usize, Self),
         ) {
-                tile::<Self, F, 4, 1>(a, b, k, put)
+                tile::<Self, F, 4, 1, 1>(a, b, k, put)
+            }
+            #[inline(always)]
+            fn tile_of_one<F: Factors<Self>>(
+                a: Rows<'_, F::Item>,
+                b: &[F::Item],
+                k: usize,
+                put: impl FnMut(usize, usize, Self),
+            ) {
+                tile::<Self, F, 4, 1, 1>(a, b, k, put)
             }
         }
     };
@@ -831,8 +1057,8 @@ macro_rules! portable {
         }
     )*};
 }
-portable!(f32, 8, exp_f32);
-portable!(f64, 4, |x: Self| Self(x.0.map(f64::exp)));
+portable!(f32, 8, exp_f32, exp2_f32);
+portable!(f64, 4, |x: Self| Self(x.0.map(f64::exp)), |x: Self| Self(x.0.map(f64::exp2)));
 
 /// Runs `kernel` with the f32 vectors of `isa`.
 ///

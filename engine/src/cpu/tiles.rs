@@ -94,6 +94,29 @@ pub trait TileSet: Sync {
     /// # Safety
     /// Each `i < count()` may be taken once while the set lives.
     unsafe fn take(&self, i: usize) -> Self::Item;
+    /// The same tiles, the last one first.
+    fn reversed(self) -> Reversed<Self>
+    where
+        Self: Sized,
+    {
+        Reversed(self)
+    }
+}
+
+/// A set in reverse order.
+pub struct Reversed<S>(S);
+
+impl<S: TileSet> TileSet for Reversed<S> {
+    type Item = S::Item;
+
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    unsafe fn take(&self, i: usize) -> S::Item {
+        // SAFETY: the caller takes each i once, so each tile from the other end is taken once.
+        unsafe { self.0.take(self.0.count() - 1 - i) }
+    }
 }
 
 impl<'a, T: Send> TileSet for Tiles<'a, T> {

@@ -10,7 +10,7 @@ mod cpu;
 pub mod reference;
 
 use super::rows;
-use crate::{Device, Element, View, ViewMut};
+use crate::{Cpu, Device, Element, View, ViewMut};
 
 /// How heads lie in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +125,15 @@ pub fn backward<E: Element>(
     }
 }
 
-/// Elements (of [`Element::Acc`]) that a task of [`backward`] needs, for memory plans; forward
-/// needs less.
-pub fn task_len(heads: Heads, T: usize) -> usize {
-    cpu::backward_len(heads.D, T)
+/// Elements (of [`Element::Acc`]) that [`backward`] over N tokens needs, for memory plans;
+/// forward needs none.
+pub fn shared_len(heads: Heads, N: usize, T: usize) -> usize {
+    cpu::shared_len(heads, N, T)
+}
+
+/// Elements (of [`Element::Acc`]) that a task needs, at most, for memory plans.
+pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, N: usize, T: usize) -> usize {
+    cpu::task_len::<E>(cpu, heads, N, T)
 }
 
 /// N.
