@@ -658,10 +658,10 @@ mod x86 {
         }
         #[inline(always)]
         fn transpose(dst: &mut [f32], to: usize, src: &[f32], from: usize) {
-            let rows: [__m512; 16] = std::array::from_fn(
-                #[inline(always)]
-                |i| <Self as Vector>::load(&src[i * from..]).0,
-            );
+            let mut rows = [<Self as Vector>::splat(0.0).0; 16];
+            for i in 0..16 {
+                rows[i] = <Self as Vector>::load(&src[i * from..]).0;
+            }
             // SAFETY: AVX-512F was detected. Each of the four steps swaps one bit of the row number
             // with one of the column number: two within quarters of a register, two of quarters.
             let columns = unsafe {

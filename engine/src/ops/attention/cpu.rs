@@ -12,7 +12,9 @@
 
 use super::Heads;
 use crate::cpu::Cpu;
-use crate::cpu::simd::{DotKernel, Dots, Factors, Kernel, MAX_LANES, Rows, Vector, load, store};
+use crate::cpu::simd::{
+    DotKernel, Dots, Factors, Kernel, MAX_LANES, Rows, Vector, load, prefetch, store,
+};
 use crate::cpu::tiles::{Tile, TileSet, Tiles};
 use crate::element::{Element, Real};
 use bytemuck::{Pod, Zeroable};
@@ -22,12 +24,14 @@ use std::ops::Range;
 const QUERIES: usize = 24;
 const KEYS: usize = 192;
 /// The same in backward.
-const BACK_QUERIES: usize = 48;
+const BACK_QUERIES: usize = 96;
 const BACK_KEYS: usize = 192;
 /// Fewest tasks that a batch is cut into, where the sequence allows.
 const TASKS: usize = 16;
 /// Fewest queries or keys of a task that is cut from a sequence.
 const CUT: usize = 128;
+/// Rows that memory is asked for ahead of their use.
+const AHEAD: usize = 16;
 /// Widest panel of any instruction set, so that scratch lengths do not depend on it.
 const PANEL: usize = 32;
 
@@ -116,6 +120,15 @@ impl<'a, E> Head<'a, E> {
     #[inline(always)]
     fn row(&self, t: usize, D: usize) -> &'a [E] {
         &self.data[t * self.stride..][..D]
+    }
+
+    /// Asks memory for row `t`, if there is one: rows of a head lie too far apart for hardware to
+    /// foresee them.
+    #[inline(always)]
+    fn ask(&self, t: usize, rows: usize, D: usize) {
+        if t < rows {
+            prefetch(self.row(t, D));
+        }
     }
 
     /// The part that starts at row `t`, column `d`.
@@ -274,6 +287,7 @@ fn copy_rows<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
             continue;
         }
         let row = src.row(t, D);
+        src.ask(t + AHEAD, rows, D);
         for (i, dst) in dst.chunks_exact_mut(V::LANES).enumerate() {
             let d = i * step;
             let items = if d + step <= D {
@@ -792,6 +806,7 @@ impl<E: Element> Backward<'_, E> {
         let log2_e = E::Acc::from_f64(std::f64::consts::LOG2_E);
         for t in 0..rows {
             to.lse[t] = self.lse.row(t, h + 1)[h] * log2_e;
+            o.ask(t + AHEAD, rows, D);
             to.delta[t] = dot::<E, V>(o.row(t, D), d_o.row(t, D));
         }
     }
