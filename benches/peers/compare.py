@@ -21,6 +21,7 @@ import ctypes.util
 import functools
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -93,7 +94,9 @@ def our_worker():
 def tuned_environment():
     unlock = os.path.join(scratch(), "mkl.so")
     source = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
-    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-o", unlock, "-"], input=source, text=True, check=True)
+    command = ["cc", "-shared", "-fPIC", "-x", "c", "-o", unlock, "-"]
+    if shutil.which("cc") is None or subprocess.run(command, input=source, text=True).returncode:
+        fail("+tuned needs a working C compiler, cc; install one, or leave +tuned out of --peers")
     preload = [unlock, ctypes.util.find_library("tcmalloc_minimal") or ctypes.util.find_library("tcmalloc")]
     if preload[1] is None:
         print("no tcmalloc (Debian: libtcmalloc-minimal4): tuned is without it", file=sys.stderr)
@@ -260,8 +263,8 @@ def compare_ops(args, cases, flop, commands):
         }
         for case, flop in zip(cases, flop):
             # Calls that take about a fifth of a second.
-            first = min(workers["ours"].ask(*case, 1)["seconds"])
-            calls = max(1, round(0.2 / first))
+            once = min(workers["ours"].ask(*case, 1)["seconds"])
+            calls = max(1, round(0.2 / once))
             rounds = [{name: worker.ask(*case, calls) for name, worker in workers.items()} for _ in range(args.rounds)]
             gflops = {name: [flop / statistics.median(r[name]["seconds"]) / 1e9 for r in rounds] for name in workers}
             peak = statistics.median(r["ours"]["peak_flops"][case[0]] for r in rounds) / 1e9
