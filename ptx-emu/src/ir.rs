@@ -579,6 +579,8 @@ pub(crate) struct Program {
     pub param_bytes: usize,
     pub max_threads: Option<[u32; 3]>,
     pub req_threads: Option<[u32; 3]>,
+    /// log2 of the bytes of the narrowest access that may go to global memory.
+    pub granule: u32,
     /// Module variables the code names.
     pub globals: Vec<u32>,
 }

@@ -1,5 +1,6 @@
-//! Device memory: allocations apart from each other, every two bytes with a record of whether they
-//! were written at all and which blocks touched them in this launch.
+//! Device memory: allocations apart from each other, with a record of which bytes were ever written
+//! and which blocks touched them in this launch. The second is kept for pieces as large as the
+//! kernel's narrowest access, so that every access covers whole pieces.
 //!
 //! Words are atomics with relaxed ordering, so that blocks may run on several host threads; a
 //! block's claim on a cell comes before its access, and a clash of claims is an error.
@@ -37,14 +38,13 @@ pub(crate) fn space_of(addr: u64) -> Space {
     }
 }
 
-/// Bits of a cell: reader 24, writer 24, atomics-only 1, initialised 2, launch 13.
+/// Bits of a cell: reader 24, writer 24, atomics-only 1, launch 15.
 const BLOCK: u64 = (1 << 24) - 1;
 const MANY: u64 = BLOCK;
 const WRITER: u32 = 24;
 const ATOMIC: u64 = 1 << 48;
-const INIT: u32 = 49;
-const EPOCH: u32 = 51;
-pub(crate) const EPOCHS: u64 = 1 << 13;
+const EPOCH: u32 = 49;
+const EPOCHS: u64 = 1 << 15;
 /// Blocks a launch can have with every one told apart.
 pub(crate) const MAX_BLOCKS: u64 = MANY - 1;
 
@@ -68,7 +68,9 @@ pub(crate) struct Alloc {
     pub len: usize,
     pub freed: bool,
     words: Vec<AtomicU32>,
-    /// One for each two bytes.
+    /// One bit a byte: written since the allocation.
+    init: Vec<AtomicU32>,
+    /// One for each two bytes; wider pieces use the first of theirs.
     cells: Vec<AtomicU64>,
     /// One for each 32 bytes: launch, written, read.
     sectors: Vec<AtomicU32>,
@@ -76,14 +78,15 @@ pub(crate) struct Alloc {
 
 impl Alloc {
     fn new(base: u64, len: usize) -> Alloc {
-        let fill = |n| std::iter::repeat_with(|| AtomicU64::new(0)).take(n).collect();
+        let zeros = |n| (0..n).map(|_| AtomicU32::new(0)).collect();
         Alloc {
             base,
             len,
             freed: false,
             words: (0..len.div_ceil(4)).map(|_| AtomicU32::new(u32::MAX)).collect(),
-            cells: fill(len.div_ceil(2)),
-            sectors: (0..len.div_ceil(32)).map(|_| AtomicU32::new(0)).collect(),
+            init: zeros(len.div_ceil(32)),
+            cells: (0..len.div_ceil(2)).map(|_| AtomicU64::new(0)).collect(),
+            sectors: zeros(len.div_ceil(32)),
         }
     }
 
@@ -118,20 +121,39 @@ impl Alloc {
         }
     }
 
-    /// Records that `block` touches bytes `[at, at + bytes)`.
+    /// Records that `block` touches bytes `[at, at + bytes)`, which are at most 16 and aligned.
     #[inline(always)]
     pub fn claim(
         &self,
         at: usize,
         bytes: usize,
         touch: Touch,
-        epoch: u64,
-        block: Option<u32>,
+        who: Claimant,
     ) -> std::result::Result<(), Clash> {
-        let (first, last) = (at / 2, (at + bytes - 1) / 2);
-        for i in first..=last {
-            let init = if bytes == 1 { 1 << (at & 1) } else { 3 };
-            claim_cell(&self.cells[i], init, touch, epoch, block)?;
+        let bits = (u32::MAX >> (32 - bytes)) << (at % 32);
+        let init = &self.init[at / 32];
+        if init.load(Relaxed) & bits != bits {
+            if touch != Touch::Write {
+                return Err(Clash::Uninitialised);
+            }
+            init.fetch_or(bits, Relaxed);
+        }
+        let Some(block) = who.block else { return Ok(()) };
+        let now = who.epoch << EPOCH;
+        let me = u64::from(block) + 1;
+        // What the cell most often holds when it needs no change.
+        let (mine, shared) = match touch {
+            Touch::Read => (now | me, now | MANY),
+            _ => (now | me << WRITER, now | me << WRITER | me),
+        };
+        let step = (1usize << who.granule).max(2);
+        // Only a copy of a part reads less than a piece, and reads have no quarrel among themselves.
+        for i in (at & !(step - 1)..at + bytes).step_by(step) {
+            let cell = &self.cells[i / 2];
+            let old = cell.load(Relaxed);
+            if touch == Touch::Atomic || (old != mine && old != shared) {
+                claim_cell(cell, old, touch, who.epoch, me)?;
+            }
         }
         Ok(())
     }
@@ -154,23 +176,21 @@ impl Alloc {
     }
 
     fn initialised(&self, at: usize) -> bool {
-        self.cells[at / 2].load(Relaxed) >> (INIT + (at & 1) as u32) & 1 == 1
+        self.init[at / 32].load(Relaxed) >> (at % 32) & 1 == 1
     }
 
     fn set_byte(&self, at: usize, v: u8) {
         self.store(at, 1, u64::from(v));
-        self.cells[at / 2].fetch_or(1 << (INIT + (at & 1) as u32), Relaxed);
+        self.init[at / 32].fetch_or(1 << (at % 32), Relaxed);
     }
 
     fn write(&self, at: usize, data: &[u8]) {
         let mut i = 0;
         while i < data.len() {
-            if (at + i) % 4 == 0 && data.len() - i >= 4 {
+            if (at + i).is_multiple_of(4) && data.len() - i >= 4 {
                 let word = u32::from_le_bytes(data[i..i + 4].try_into().expect("four bytes"));
                 self.words[(at + i) / 4].store(word, Relaxed);
-                for cell in &self.cells[(at + i) / 2..][..2] {
-                    cell.store(cell.load(Relaxed) | 3 << INIT, Relaxed);
-                }
+                self.init[(at + i) / 32].fetch_or(0xf << ((at + i) % 32), Relaxed);
                 i += 4;
             } else {
                 self.set_byte(at + i, data[i]);
@@ -193,7 +213,7 @@ impl Alloc {
     /// Forgets which launch touched what; what is initialised stays so.
     fn forget(&self) {
         for c in &self.cells {
-            c.store(c.load(Relaxed) & 3 << INIT, Relaxed);
+            c.store(0, Relaxed);
         }
         for s in &self.sectors {
             s.store(0, Relaxed);
@@ -201,28 +221,24 @@ impl Alloc {
     }
 }
 
-#[inline(always)]
+/// Who touches: a block of a launch, or nobody in particular where races are not looked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Claimant {
+    pub epoch: u64,
+    pub block: Option<u32>,
+    /// log2 of the kernel's narrowest global access.
+    pub granule: u32,
+}
+
 fn claim_cell(
     cell: &AtomicU64,
-    init: u64,
+    mut old: u64,
     touch: Touch,
     epoch: u64,
-    block: Option<u32>,
+    me: u64,
 ) -> std::result::Result<(), Clash> {
-    let mut old = cell.load(Relaxed);
     loop {
-        if touch != Touch::Write && old >> INIT & init != init {
-            return Err(Clash::Uninitialised);
-        }
-        let Some(block) = block else {
-            // Blocks run one after the other and races are not looked for.
-            if touch == Touch::Write {
-                cell.fetch_or(init << INIT, Relaxed);
-            }
-            return Ok(());
-        };
-        let me = u64::from(block) + 1;
-        let now = if old >> EPOCH == epoch { old } else { (old & 3 << INIT) | epoch << EPOCH };
+        let now = if old >> EPOCH == epoch { old } else { epoch << EPOCH };
         let (reader, writer, atomic) = (now & BLOCK, now >> WRITER & BLOCK, now & ATOMIC != 0);
         let other = |who: u64| who != 0 && who != me;
         let name = |who: u64| if who == MANY { None } else { Some(who as u32 - 1) };
@@ -232,7 +248,7 @@ fn claim_cell(
             Touch::Read => (now & !BLOCK) | if reader == 0 { me } else { MANY },
             _ if other(reader) => return Err(Clash::Race(name(reader))),
             Touch::Write if other(writer) => return Err(Clash::Race(name(writer))),
-            Touch::Write => (now & !(BLOCK << WRITER | ATOMIC)) | me << WRITER | init << INIT,
+            Touch::Write => (now & !(BLOCK << WRITER | ATOMIC)) | me << WRITER,
             Touch::Atomic if other(writer) && !atomic => {
                 return Err(Clash::Race(name(writer)));
             }
@@ -344,7 +360,7 @@ impl Memory {
                 d.set_byte(d_at + i, s.load(s_at + i, 1) as u8);
             } else {
                 let at = d_at + i;
-                d.cells[at / 2].fetch_and(!(1 << (INIT + (at & 1) as u32)), Relaxed);
+                d.init[at / 32].fetch_and(!(1 << (at % 32)), Relaxed);
             }
         }
         Ok(())

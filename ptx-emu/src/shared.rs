@@ -110,6 +110,23 @@ impl Shared {
         self.races = races;
     }
 
+    /// Eight bytes of state at once, where there are as many.
+    #[inline(always)]
+    fn all_initialised(&self, at: usize, bytes: usize) -> bool {
+        let state = &self.state[at..at + bytes];
+        let (eights, rest) = state.as_chunks::<8>();
+        eights.iter().all(|s| *s == [INIT; 8]) && rest.iter().all(|s| *s == INIT)
+    }
+
+    #[inline(always)]
+    fn any_pending(&self, at: usize, bytes: usize) -> bool {
+        let state = &self.state[at..at + bytes];
+        let (eights, rest) = state.as_chunks::<8>();
+        let pending = u64::from_ne_bytes([PENDING; 8]);
+        eights.iter().any(|s| u64::from_ne_bytes(*s) & pending != 0)
+            || rest.iter().any(|s| s & PENDING != 0)
+    }
+
     /// Makes cells as fine as an access of `width` bytes needs.
     fn refine(&mut self, width: usize) {
         while 1 << self.shift > width {
@@ -130,7 +147,7 @@ impl Shared {
         if at.checked_add(bytes as u64).is_none_or(|end| end > self.data.len() as u64) {
             return Err(self.outside(lane, at, bytes, what));
         }
-        if at as usize % align != 0 {
+        if !(at as usize).is_multiple_of(align) {
             let text = format!("shared {what} of {align} bytes at {at:#x}, which is misaligned");
             return Err(bad(FaultKind::Misaligned, lane as u32, text));
         }
@@ -148,7 +165,7 @@ impl Shared {
         width: usize,
     ) -> Exec<usize> {
         let at = self.place(thread % 32, at, bytes, bytes, "read")?;
-        if self.state[at..at + bytes].iter().any(|s| *s != INIT) {
+        if !self.all_initialised(at, bytes) {
             return Err(self.bad_state(thread, at, bytes, true));
         }
         self.stamp_read(clocks, thread, at, bytes, width)?;
@@ -205,7 +222,7 @@ impl Shared {
         width: usize,
     ) -> Exec<usize> {
         let at = self.place(thread % 32, at, bytes, bytes, "write")?;
-        if self.state[at..at + bytes].iter().any(|s| s & PENDING != 0) {
+        if self.any_pending(at, bytes) {
             return Err(self.bad_state(thread, at, bytes, false));
         }
         self.stamp_write(clocks, thread, at, bytes, width)?;
@@ -271,7 +288,7 @@ impl Shared {
     /// Atomics order themselves: no stamp, but initialised memory.
     pub fn atomic(&mut self, lane: usize, at: u64, bytes: usize) -> Exec<usize> {
         let at = self.place(lane, at, bytes, bytes, "atomic")?;
-        if self.state[at..at + bytes].iter().any(|s| *s != INIT) {
+        if !self.all_initialised(at, bytes) {
             return Err(self.bad_state(lane, at, bytes, true));
         }
         Ok(at)

@@ -7,6 +7,19 @@ use crate::counts::Class;
 use crate::error::Result;
 use crate::ir::{Access, Address, AtomOp, Atomic, CpAsync, Op, Reg};
 
+/// Bytes of an access that may go to global memory.
+pub(super) fn global_bytes(op: &Op) -> Option<usize> {
+    match op {
+        Op::Load(a) | Op::Store(a) => {
+            let may = matches!(a.space, Space::Global | Space::Generic | Space::Const);
+            may.then_some(a.bytes())
+        }
+        Op::Atomic(a) => Some(a.ty.bytes()),
+        Op::CpAsync(c) => Some(c.bytes.into()),
+        _ => None,
+    }
+}
+
 impl<'a> Builder<'a> {
     /// Takes what does not change the result: cache hints, scopes. True if the access is strong.
     fn hints(&self, m: &mut Mods) -> Result<bool> {

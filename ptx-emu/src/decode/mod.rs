@@ -46,6 +46,9 @@ pub(crate) fn kernel(source: &str, ast: &Ast, name: &str) -> Result<Program> {
         b.func(f)?;
     }
     assigned::mark(&mut b.program, &b.flow);
+    let global = |i: &Inst| memory::global_bytes(&i.op);
+    let narrowest = b.program.code.iter().filter_map(global).min().unwrap_or(16);
+    b.program.granule = narrowest.ilog2();
     Ok(b.program)
 }
 

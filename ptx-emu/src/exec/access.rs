@@ -106,7 +106,7 @@ pub(super) fn param(w: &mut Warp, b: &Block, offset: u32, a: &Access, m: u32) ->
         let what = format!("parameter read at {at}, of {} bytes there are", b.params.len());
         return Err(bad(FaultKind::OutOfBounds, m.trailing_zeros(), what));
     }
-    if at % a.bytes() != 0 {
+    if !at.is_multiple_of(a.bytes()) {
         let what = format!("parameter read of {} bytes at {at}, which is misaligned", a.bytes());
         return Err(bad(FaultKind::Misaligned, m.trailing_zeros(), what));
     }
@@ -173,7 +173,7 @@ fn local(w: &Warp, l: usize, at: u64, a: &Access) -> Exec<usize> {
             format!("local access of {bytes} bytes at {at:#x}, of {} bytes a thread has", w.frame);
         return Err(bad(FaultKind::OutOfBounds, l as u32, what));
     }
-    if at as usize % bytes != 0 {
+    if !(at as usize).is_multiple_of(bytes) {
         let what = format!("local access of {bytes} bytes at {at:#x}, which is misaligned");
         return Err(bad(FaultKind::Misaligned, l as u32, what));
     }
@@ -192,6 +192,7 @@ pub(super) fn each_global(
     mut f: impl FnMut(&Alloc, usize, usize),
 ) -> Exec {
     let memory = b.memory;
+    let who = b.claimant();
     let mut sectors = Sectors::default();
     let mut index = usize::MAX;
     for l in lanes(m) {
@@ -208,12 +209,10 @@ pub(super) fn each_global(
         }
         let alloc = &memory.allocs[index];
         let at = (addr[l] - alloc.base) as usize;
-        if at % bytes != 0 {
+        if !at.is_multiple_of(bytes) {
             return Err(misaligned(touch, addr[l], bytes, l));
         }
-        alloc
-            .claim(at, bytes, touch, b.epoch, b.races.then_some(b.linear))
-            .map_err(|c| clash(b, c, touch, alloc, at, l))?;
+        alloc.claim(at, bytes, touch, who).map_err(|c| clash(b, c, touch, alloc, at, l))?;
         sectors.add(index, at / 32);
         f(alloc, at, l);
     }

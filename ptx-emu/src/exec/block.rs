@@ -7,7 +7,7 @@ use super::warp::{Pause, State, Warp};
 use crate::counts::Tally;
 use crate::error::{Bad, FaultKind, bad};
 use crate::ir::{Program, Reg, Special, Start};
-use crate::memory::{Memory, Touch};
+use crate::memory::{Claimant, Memory, Touch};
 use crate::shared::{Clocks, Shared};
 
 /// What does not change during a launch.
@@ -112,6 +112,11 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
+    pub fn claimant(&self) -> Claimant {
+        let block = self.races.then_some(self.linear);
+        Claimant { epoch: self.epoch, block, granule: self.program.granule }
+    }
+
     /// Constants, addresses and special registers.
     fn fill_starts(&self, w: &mut Warp) {
         let index = w.index as u64;
@@ -209,12 +214,13 @@ impl<'a> Block<'a> {
 
     /// Counts passes over the banks: lanes go together as far as 128 bytes reach.
     pub fn count_shared(&mut self, pc: u32, addr: &Row64, m: u32, bytes: usize) {
-        let group = if bytes <= 4 { 32 } else { 128 / bytes };
+        let unit = bytes.max(4);
+        let group = 128 / unit;
         let (mut fronts, mut conflicts) = (0, 0);
         for first in (0..32).step_by(group) {
             let here = m & (u32::MAX >> (32 - group)) << first;
             if here != 0 {
-                let passes = bank_passes(addr, here, bytes.div_ceil(4) as u64);
+                let passes = bank_passes(addr, here, unit as u64);
                 fronts += passes;
                 conflicts += passes - 1;
             }
@@ -225,23 +231,26 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The most distinct words that one of the 32 banks has to give.
-fn bank_passes(addr: &Row64, m: u32, words: u64) -> u64 {
+/// The most distinct units that one bank has to give, where 128 bytes of banks give one each.
+fn bank_passes(addr: &Row64, m: u32, unit: u64) -> u64 {
+    let (shift, banks) = (unit.trailing_zeros(), 128 / unit as usize);
     let mut seen = [u64::MAX; 32];
     let mut more: Vec<u64> = Vec::new();
     for l in lanes(m) {
-        for word in addr[l] / 4..addr[l] / 4 + words {
-            let first = &mut seen[word as usize % 32];
-            if *first == u64::MAX {
-                *first = word;
-            } else if *first != word && !more.contains(&word) {
-                more.push(word);
-            }
+        let word = addr[l] >> shift;
+        let first = &mut seen[word as usize & (banks - 1)];
+        if *first == u64::MAX {
+            *first = word;
+        } else if *first != word && !more.contains(&word) {
+            more.push(word);
         }
+    }
+    if more.is_empty() {
+        return 1;
     }
     let mut depth = [0u64; 32];
     for word in more {
-        depth[word as usize % 32] += 1;
+        depth[word as usize & (banks - 1)] += 1;
     }
     1 + depth.into_iter().max().unwrap_or(0)
 }

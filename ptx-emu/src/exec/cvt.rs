@@ -157,8 +157,9 @@ fn float_bits(c: &Cvt, v: f64) -> u64 {
         (true, false) => v.clamp(0.0, 1.0) + 0.0,
         _ => v,
     };
-    let v = if c.relu && v < 0.0 { 0.0 } else { v };
+    let v = if c.relu && v <= 0.0 { 0.0 } else { v };
     match c.to {
+        Ty::F64 if v.is_nan() => 0x7ff8_0000_0000_0000,
         Ty::F64 => v.to_bits(),
         Ty::F32 | Ty::Tf32 if v.is_nan() => 0x7fff_ffff,
         Ty::F32 if c.ftz => flush(v as f32).to_bits().into(),

@@ -117,7 +117,7 @@ fn output(mods: FMods, v: f32) -> u32 {
     bits(match (mods.sat, v.is_nan()) {
         (false, _) => v,
         (true, true) => 0.0,
-        (true, false) => v.max(0.0).min(1.0) + 0.0,
+        (true, false) => v.clamp(0.0, 1.0) + 0.0,
     })
 }
 

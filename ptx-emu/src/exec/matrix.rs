@@ -24,58 +24,73 @@ pub(super) fn run(w: &mut Warp, b: &mut Block, op: &Op, pc: u32, m: u32) -> Exec
     }
 }
 
-/// Lane l holds row l/4 and row l/4 + 8 of A, column l/4 of B.
+/// Lane l holds parts of rows l/4 and l/4 + 8 of A and of column l/4 of B; of the sums, two
+/// neighbours in each of those rows.
 fn multiply(w: &mut Warp, o: &Mma) {
-    let mut a_km = [[0f32; 16]; 16];
+    let mut a_mk = [[0f32; 16]; 16];
     let mut b_kn = [[0f32; 8]; 16];
-    let r = &w.regs;
-    let halves = |v: u32| {
-        let is_bf16 = o.factor == Factor::Bf16;
-        [half_to_f32(is_bf16, v as u16), half_to_f32(is_bf16, (v >> 16) as u16)]
-    };
-    // The part of a tf32 that counts.
-    let tf32 = |v: u32| f32::from_bits(v & !0x1fff);
-    let k = o.k as usize;
-    for l in 0..LANES {
-        let (group, four) = (l / 4, l % 4);
-        if o.factor == Factor::Tf32 {
-            for i in 0..k / 4 {
-                a_km[4 * i + four][group] = tf32(r.get32(o.a[2 * i])[l]);
-                a_km[4 * i + four][group + 8] = tf32(r.get32(o.a[2 * i + 1])[l]);
-                b_kn[4 * i + four][group] = tf32(r.get32(o.b[i])[l]);
-            }
-        } else {
-            for i in 0..k / 8 {
-                let top = halves(r.get32(o.a[2 * i])[l]);
-                let bottom = halves(r.get32(o.a[2 * i + 1])[l]);
-                let col = halves(r.get32(o.b[i])[l]);
-                for h in 0..2 {
-                    let k = 8 * i + 2 * four + h;
-                    a_km[k][group] = top[h];
-                    a_km[k][group + 8] = bottom[h];
-                    b_kn[k][group] = col[h];
-                }
-            }
-        }
-    }
     let mut sum_mn = [[0f32; 8]; 16];
-    for l in 0..LANES {
-        let (row, col) = (l / 4, l % 4 * 2);
-        for (i, c) in o.c.iter().enumerate() {
-            sum_mn[row + i / 2 * 8][col + i % 2] = f32::from_bits(r.get32(*c)[l]);
+    match o.factor {
+        Factor::Bf16 => gather_halves(w, o, &mut a_mk, &mut b_kn, |h| half_to_f32(true, h)),
+        Factor::F16 => gather_halves(w, o, &mut a_mk, &mut b_kn, |h| half_to_f32(false, h)),
+        Factor::Tf32 => gather_tf32(w, o, &mut a_mk, &mut b_kn),
+    }
+    for (i, c) in o.c.iter().enumerate() {
+        let c = w.regs.get32(*c);
+        for l in 0..LANES {
+            sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2] = f32::from_bits(c[l]);
         }
     }
-    for (a_m, b_n) in a_km.iter().zip(&b_kn).take(k) {
-        for (sum_n, a) in sum_mn.iter_mut().zip(a_m) {
+    for (sum_n, a_k) in sum_mn.iter_mut().zip(&a_mk) {
+        for (a, b_n) in a_k.iter().zip(&b_kn).take(o.k as usize) {
             for (s, b) in sum_n.iter_mut().zip(b_n) {
                 *s += a * b;
             }
         }
     }
     for (i, d) in o.d.iter().enumerate() {
-        let row = &mut w.regs.r32[*d as usize];
-        for (l, d) in row.iter_mut().enumerate() {
-            *d = sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2].to_bits();
+        let d = &mut w.regs.r32[*d as usize];
+        for l in 0..LANES {
+            d[l] = sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2].to_bits();
+        }
+    }
+}
+
+/// 16-bit factors: two neighbours along k a register, eight columns apart from one to the next.
+#[inline(always)]
+fn gather_halves(
+    w: &Warp,
+    o: &Mma,
+    a_mk: &mut [[f32; 16]; 16],
+    b_kn: &mut [[f32; 8]; 16],
+    f: impl Fn(u16) -> f32,
+) {
+    for i in 0..o.k as usize / 8 {
+        let (top, bottom) = (w.regs.get32(o.a[2 * i]), w.regs.get32(o.a[2 * i + 1]));
+        let col = w.regs.get32(o.b[i]);
+        for l in 0..LANES {
+            let (group, k) = (l / 4, 8 * i + l % 4 * 2);
+            for h in 0..2 {
+                let half = |v: u32| f((v >> (16 * h)) as u16);
+                a_mk[group][k + h] = half(top[l]);
+                a_mk[group + 8][k + h] = half(bottom[l]);
+                b_kn[k + h][group] = half(col[l]);
+            }
+        }
+    }
+}
+
+/// One factor a register, four columns apart; the low 13 bits do not count.
+fn gather_tf32(w: &Warp, o: &Mma, a_mk: &mut [[f32; 16]; 16], b_kn: &mut [[f32; 8]; 16]) {
+    let tf32 = |v: u32| f32::from_bits(v & !0x1fff);
+    for i in 0..o.k as usize / 4 {
+        let (top, bottom) = (w.regs.get32(o.a[2 * i]), w.regs.get32(o.a[2 * i + 1]));
+        let col = w.regs.get32(o.b[i]);
+        for l in 0..LANES {
+            let (group, k) = (l / 4, 4 * i + l % 4);
+            a_mk[group][k] = tf32(top[l]);
+            a_mk[group + 8][k] = tf32(bottom[l]);
+            b_kn[k][group] = tf32(col[l]);
         }
     }
 }
@@ -97,7 +112,7 @@ fn load(
     b.count_shared(pc, &addr, m, 16);
     let mut at = [0; LANES];
     for l in 0..8 * n as usize {
-        at[l] = b.shared.read(&b.clocks, w.index * 32 + l, addr[l], 16, 2)?;
+        at[l] = b.shared.read(&b.clocks, w.index * 32 + l, addr[l], 16, 16)?;
     }
     for (i, reg) in regs[..n as usize].iter().enumerate() {
         let half =
@@ -135,7 +150,7 @@ fn store(
         let v = *w.regs.get32(*reg);
         for row in 0..8 {
             let lane = 8 * i + row;
-            let at = b.shared.write(&b.clocks, w.index * 32 + lane, addr[lane], 16, 2)?;
+            let at = b.shared.write(&b.clocks, w.index * 32 + lane, addr[lane], 16, 16)?;
             for col in 0..8 {
                 let (major, minor) = if trans { (col, row) } else { (row, col) };
                 let half = (v[major * 4 + minor / 2] >> (16 * (minor % 2))) as u16;

@@ -36,7 +36,7 @@ pub(crate) struct Group {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pause {
+pub(crate) enum Pause {
     Done,
     Blocked,
     Slice,
@@ -61,7 +61,7 @@ pub(crate) struct Warp {
 }
 
 /// Where in the code something failed.
-pub(super) type Placed<T> = Result<T, (u32, Box<Bad>)>;
+pub(crate) type Placed<T> = Result<T, (u32, Box<Bad>)>;
 
 /// What an instruction asks of the loop around it.
 pub(super) enum Flow {
@@ -270,7 +270,8 @@ impl Warp {
     }
 
     fn nothing_ready(&self) -> Placed<Pause> {
-        let Some(parked) = self.groups.iter().find(|g| g.state == State::Parked) else {
+        let parked = self.groups.iter().filter(|g| g.state == State::Parked).min_by_key(|g| g.pc);
+        let Some(parked) = parked else {
             return Ok(if self.groups.is_empty() { Pause::Done } else { Pause::Blocked });
         };
         if self.groups.iter().any(|g| matches!(g.state, State::Barrier { .. })) {
