@@ -9,20 +9,25 @@ pub enum Class {
     Integer,
     /// Add, multiply, fused multiply-add, minimum and maximum in f32.
     F32,
+    /// Any arithmetic in f64.
     F64,
     /// f16 and bf16, also in pairs.
     Half,
     /// Division, roots, exponentials, logarithms, sines.
     Special,
+    /// `cvt`.
     Convert,
     /// Comparisons and selections.
     Compare,
+    /// `mov`, also between a register and its parts.
     Move,
     /// Branches, calls, returns, exits.
     Control,
     /// `mma`.
     Matrix,
+    /// `ld.global`.
     GlobalLoad,
+    /// `st.global`.
     GlobalStore,
     /// Also `ldmatrix`.
     SharedLoad,
@@ -34,12 +39,15 @@ pub enum Class {
     Constant,
     /// Loads and stores through a generic address; the traffic they cause is counted where it goes.
     Generic,
+    /// `atom` and `red`.
     Atomic,
     /// `cp.async` and its waits.
     AsyncCopy,
     /// Shuffles, votes, matches, reductions.
     Warp,
+    /// `bar` and `barrier`; a warp's own is in [`Class::Warp`].
     Barrier,
+    /// `fence` and `membar`.
     Fence,
 }
 
@@ -80,9 +88,11 @@ pub struct Tally {
     pub lanes: u64,
     /// Bytes of global memory the lanes asked for.
     pub read_bytes: u64,
+    /// The same for stores; an atomic counts in both.
     pub write_bytes: u64,
     /// 32-byte sectors of global memory those bytes lie in, per warp and instruction.
     pub read_sectors: u64,
+    /// The same for stores.
     pub write_sectors: u64,
     /// Passes over shared memory's 32 banks.
     pub wavefronts: u64,
@@ -111,22 +121,29 @@ impl AddAssign for Tally {
 pub struct LineCounts {
     /// Line in the module's text, from 1.
     pub line: u32,
+    /// Class of its instructions; a line with several classes has an entry for each.
     pub class: Class,
+    /// What they did.
     pub tally: Tally,
 }
 
 /// Everything counted in one launch. Sums of launches: `a += &b`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Launches summed here: 1 from a launch.
     pub launches: u64,
+    /// Blocks run.
     pub blocks: u64,
+    /// Threads run.
     pub threads: u64,
+    /// Sum over all instructions.
     pub total: Tally,
     /// Warp instructions by class, in the order of [`Class::ALL`].
     pub classes: [u64; 22],
     /// Distinct 32-byte sectors of global memory read and written in the launch: what a perfect
     /// cache would move.
     pub distinct_read_sectors: u64,
+    /// The same for stores.
     pub distinct_write_sectors: u64,
     /// By PTX line, ascending; only lines that ran. Empty in a sum of launches.
     pub lines: Vec<LineCounts>,

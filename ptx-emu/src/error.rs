@@ -3,7 +3,9 @@
 use std::fmt;
 
 /// Every error of this crate. Parse and support errors name the PTX line; faults also name the
-/// kernel, the block and the thread.
+/// kernel, the block and the thread. In the fields, `line` counts from 1, `text` is that line, and
+/// `what` says what is wrong.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The text is not PTX as this crate knows it.
@@ -51,15 +53,22 @@ pub enum FaultKind {
     Operand,
 }
 
-/// A fault with its place: kernel, PTX line from 1 with its text, block and thread indices.
+/// A fault with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
+    /// What kind of thing went wrong.
     pub kind: FaultKind,
+    /// Name of the kernel.
     pub kernel: String,
+    /// Line in the module's text, from 1.
     pub line: u32,
+    /// That line.
     pub text: String,
+    /// Index of the block, x first.
     pub block: [u32; 3],
+    /// Index of the thread in its block, x first.
     pub thread: [u32; 3],
+    /// What happened, with addresses and other parties.
     pub what: String,
 }
 

@@ -20,6 +20,7 @@ const MAX_THREADS: u64 = 1024;
 /// The shape of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
+    /// Blocks along x, y, z.
     pub blocks: [u32; 3],
     /// Threads of a block.
     pub threads: [u32; 3],
@@ -30,46 +31,38 @@ pub struct Grid {
 /// One kernel argument. Its size must be the parameter's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arg<'a> {
+    /// 4 bytes.
     U32(u32),
+    /// 4 bytes.
     I32(i32),
+    /// 8 bytes; a [`DevicePtr`] too.
     U64(u64),
+    /// 4 bytes.
     F32(f32),
+    /// 8 bytes.
     F64(f64),
     /// A structure by value, or bytes as a driver takes them.
     Bytes(&'a [u8]),
 }
 
 impl Arg<'_> {
+    /// Writes the bytes to a parameter's place; false if it has another size.
     fn write(&self, out: &mut [u8]) -> bool {
-        let (bytes, len);
-        let from: &[u8] = match self {
-            Arg::U32(v) => {
-                (bytes, len) = (u64::from(*v).to_le_bytes(), 4);
-                &bytes[..len]
+        let mut put = |from: &[u8]| {
+            let fits = from.len() == out.len();
+            if fits {
+                out.copy_from_slice(from);
             }
-            Arg::I32(v) => {
-                (bytes, len) = (u64::from(*v as u32).to_le_bytes(), 4);
-                &bytes[..len]
-            }
-            Arg::F32(v) => {
-                (bytes, len) = (u64::from(v.to_bits()).to_le_bytes(), 4);
-                &bytes[..len]
-            }
-            Arg::U64(v) => {
-                bytes = v.to_le_bytes();
-                &bytes
-            }
-            Arg::F64(v) => {
-                bytes = v.to_bits().to_le_bytes();
-                &bytes
-            }
-            Arg::Bytes(b) => b,
+            fits
         };
-        let fits = from.len() == out.len();
-        if fits {
-            out.copy_from_slice(from);
+        match self {
+            Arg::U32(v) => put(&v.to_le_bytes()),
+            Arg::I32(v) => put(&v.to_le_bytes()),
+            Arg::U64(v) => put(&v.to_le_bytes()),
+            Arg::F32(v) => put(&v.to_le_bytes()),
+            Arg::F64(v) => put(&v.to_le_bytes()),
+            Arg::Bytes(b) => put(b),
         }
-        fits
     }
 }
 
@@ -89,6 +82,7 @@ impl Default for Gpu {
 }
 
 impl Gpu {
+    /// A device with no memory in use.
     pub fn new() -> Gpu {
         Gpu { memory: Memory::default(), loaded: HashMap::new(), races: true, budget: 200_000_000 }
     }

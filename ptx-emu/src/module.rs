@@ -92,6 +92,7 @@ impl Module {
 }
 
 impl Kernel {
+    /// Its name in the PTX.
     pub fn name(&self) -> &str {
         &self.program.name
     }

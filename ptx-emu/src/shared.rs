@@ -147,7 +147,7 @@ impl Shared {
         if at.checked_add(bytes as u64).is_none_or(|end| end > self.data.len() as u64) {
             return Err(self.outside(lane, at, bytes, what));
         }
-        if !(at as usize).is_multiple_of(align) {
+        if at as usize & (align - 1) != 0 {
             let text = format!("shared {what} of {align} bytes at {at:#x}, which is misaligned");
             return Err(bad(FaultKind::Misaligned, lane as u32, text));
         }

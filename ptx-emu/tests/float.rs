@@ -126,12 +126,12 @@ fn comparisons() {
     type Row = (&'static str, fn(f32, f32) -> bool);
     let rows: [Row; 14] = [
         ("eq", |a, b| a == b),
-        ("ne", |a, b| a < b || a > b),
+        ("ne", |a, b| a.partial_cmp(&b).is_some_and(|o| o.is_ne())),
         ("lt", |a, b| a < b),
         ("le", |a, b| a <= b),
         ("gt", |a, b| a > b),
         ("ge", |a, b| a >= b),
-        ("equ", |a, b| !(a < b || a > b)),
+        ("equ", |a, b| a.partial_cmp(&b).is_none_or(|o| o.is_eq())),
         ("neu", |a, b| a != b),
         ("ltu", |a, b| a.partial_cmp(&b).is_none_or(|o| o.is_lt())),
         ("leu", |a, b| a.partial_cmp(&b).is_none_or(|o| o.is_le())),

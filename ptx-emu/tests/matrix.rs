@@ -37,7 +37,7 @@ fn b16(l: usize, i: usize) -> (usize, usize) {
 }
 
 fn a_tf32(l: usize, i: usize) -> (usize, usize) {
-    (l / 4 + if i % 2 == 0 { 0 } else { 8 }, l % 4 + if i < 2 { 0 } else { 4 })
+    (l / 4 + i % 2 * 8, l % 4 + if i < 2 { 0 } else { 4 })
 }
 
 fn b_tf32(l: usize, i: usize) -> (usize, usize) {
@@ -222,7 +222,7 @@ fn ldmatrix_and_stmatrix() {
             );
             let out = run(head, &inverse, grid(1, 32, 0)).unwrap_or_else(|e| panic!("{e}")).0;
             for (l, got) in out.into_iter().enumerate() {
-                assert_eq!(got as usize, 2 * l | (2 * l + 1) << 16, "stmatrix x{n}{trans}");
+                assert_eq!(got as usize, (2 * l) | ((2 * l + 1) << 16), "stmatrix x{n}{trans}");
             }
         }
     }

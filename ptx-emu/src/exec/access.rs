@@ -209,7 +209,8 @@ pub(super) fn each_global(
         }
         let alloc = &memory.allocs[index];
         let at = (addr[l] - alloc.base) as usize;
-        if !at.is_multiple_of(bytes) {
+        // Widths are powers of two.
+        if at & (bytes - 1) != 0 {
             return Err(misaligned(touch, addr[l], bytes, l));
         }
         alloc.claim(at, bytes, touch, who).map_err(|c| clash(b, c, touch, alloc, at, l))?;

@@ -3,7 +3,7 @@
 //! A product is exact in f32; sums are f32, each rounded to nearest, over ascending k, the
 //! accumulator first. Hardware's order and rounding are not specified.
 
-use super::access::{addresses, number};
+use super::access::addresses;
 use super::block::Block;
 use super::float::half_to_f32;
 use super::regs::LANES;
@@ -42,11 +42,13 @@ fn multiply(w: &mut Warp, o: &Mma) {
         }
     }
     for (sum_n, a_k) in sum_mn.iter_mut().zip(&a_mk) {
+        let mut sum = *sum_n;
         for (a, b_n) in a_k.iter().zip(&b_kn).take(o.k as usize) {
-            for (s, b) in sum_n.iter_mut().zip(b_n) {
+            for (s, b) in sum.iter_mut().zip(b_n) {
                 *s += a * b;
             }
         }
+        *sum_n = sum;
     }
     for (i, d) in o.d.iter().enumerate() {
         let d = &mut w.regs.r32[*d as usize];
@@ -115,16 +117,19 @@ fn load(
         at[l] = b.shared.read(&b.clocks, w.index * 32 + l, addr[l], 16, 16)?;
     }
     for (i, reg) in regs[..n as usize].iter().enumerate() {
-        let half =
-            |row: usize, col: usize| number(&b.shared.data[at[8 * i + row] + 2 * col..], 2) as u32;
-        let row = std::array::from_fn(|l| {
+        let mut tile = [[0u16; 8]; 8];
+        for (row, at) in tile.iter_mut().zip(&at[8 * i..]) {
+            let (halves, _) = b.shared.data[*at..*at + 16].as_chunks::<2>();
+            *row = std::array::from_fn(|c| u16::from_le_bytes(halves[c]));
+        }
+        w.regs.r32[*reg as usize] = std::array::from_fn(|l| {
             let (major, minor) = (l / 4, l % 4 * 2);
-            match trans {
-                false => half(major, minor) | half(major, minor + 1) << 16,
-                true => half(minor, major) | half(minor + 1, major) << 16,
-            }
+            let (lo, hi) = match trans {
+                false => (tile[major][minor], tile[major][minor + 1]),
+                true => (tile[minor][major], tile[minor + 1][major]),
+            };
+            u32::from(lo) | u32::from(hi) << 16
         });
-        w.regs.r32[*reg as usize] = row;
     }
     Ok(())
 }

@@ -1,3 +1,5 @@
+//! The source of `rustc.ptx`: the compiler's own idioms (calls, jump tables, local arrays, structures by
+//! value), not kernels of any use. rustc 1.96, nvptx64-nvidia-cuda, sm_80, opt-level 3, fat LTO.
 #![no_std]
 #![feature(abi_ptx, asm_experimental_arch, stdarch_nvptx)]
 use core::arch::nvptx::*;
