@@ -24,6 +24,8 @@ mod loss;
 mod norm;
 #[cfg(target_arch = "nvptx64")]
 mod adamw;
+#[cfg(target_arch = "nvptx64")]
+mod gemm;
 
 #[cfg(target_arch = "nvptx64")]
 #[panic_handler]

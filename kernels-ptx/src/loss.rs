@@ -10,7 +10,7 @@ use crate::ptx::{
 };
 
 /// Accesses that a thread keeps.
-const KEPT: usize = 4;
+const KEPT: usize = 8;
 
 /// Largest logit so far, and the sum of e^(logit - largest).
 #[derive(Clone, Copy)]
@@ -131,7 +131,7 @@ macro_rules! kernels {
             targets_N: *const i32,
             V: u32,
         ) {
-            ptx::launch_bounds::<1024, 1>();
+            ptx::launch_bounds::<512, 1>();
             unsafe {
                 let logits_NV = logits_NV.cast_mut();
                 if ptx::wide::<$E>(V) {
@@ -149,7 +149,7 @@ macro_rules! kernels {
             scale: f32,
             V: u32,
         ) {
-            ptx::launch_bounds::<1024, 2>();
+            ptx::launch_bounds::<512, 1>();
             unsafe {
                 if ptx::wide::<$E>(V) {
                     row::<$E, Wide, true>(nats_N, dlogits_NV, targets_N, scale, V)

@@ -33,9 +33,10 @@ pub const fn swizzled(row: u32, col: u32, row_len: u32) -> u32 {
 /// Position of a product's tile in the order of blocks: bands of `band` rows of tiles, column by
 /// column inside, so that blocks that run together share rows and columns in the L2 cache.
 #[inline(always)]
-pub const fn tile_of(block: u32, tiles_m: u32, tiles_n: u32, band: u32) -> (u32, u32) {
-    let first = block / (band * tiles_n) * band;
-    let height = if tiles_m - first < band { tiles_m - first } else { band };
-    let within = block % (band * tiles_n);
+pub fn tile_of(block: u32, tiles_m: u32, tiles_n: u32, band: u32) -> (u32, u32) {
+    let in_band = (band * tiles_n).max(1);
+    let first = block / in_band * band;
+    let height = (tiles_m - first).min(band).max(1);
+    let within = block % in_band;
     (first + within % height, within / height)
 }

@@ -156,6 +156,24 @@ pub fn pack(a: f32, b: f32) -> u32 {
     pair
 }
 
+/// `x`, of which the compiler knows nothing: loops up to it stay loops, and what follows from it is
+/// not kept in registers from one round to the next.
+#[inline(always)]
+pub fn opaque(x: u32) -> u32 {
+    let y;
+    // SAFETY: a move.
+    unsafe { asm!("mov.b32 {}, {};", out(reg32) y, in(reg32) x, options(nomem, nostack, preserves_flags)) }
+    y
+}
+/// As [`opaque`], for an address.
+#[inline(always)]
+pub fn opaque_ptr<T>(x: *const T) -> *const T {
+    let y;
+    // SAFETY: a move.
+    unsafe { asm!("mov.b64 {}, {};", out(reg64) y, in(reg64) x, options(nomem, nostack, preserves_flags)) }
+    y
+}
+
 // ---- across a warp
 
 /// The value of lane `lane ^ mask`.
@@ -562,4 +580,16 @@ pub unsafe fn store8<E>(to: *mut E, words: [u32; 2]) {
     #[repr(C, align(8))]
     struct Pair([u32; 2]);
     unsafe { *(to as *mut Pair) = Pair(words) }
+}
+
+/// 8 bytes.
+///
+/// # Safety
+/// `from` is aligned to 8 and readable; any lanes may call.
+#[inline(always)]
+pub unsafe fn load8<E>(from: *const E) -> [u32; 2] {
+    #[derive(Clone, Copy)]
+    #[repr(C, align(8))]
+    struct Pair([u32; 2]);
+    unsafe { (*(from as *const Pair)).0 }
 }

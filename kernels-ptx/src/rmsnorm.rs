@@ -270,6 +270,7 @@ macro_rules! kernels {
             C: u32,
             eps: f32,
         ) {
+            ptx::launch_bounds::<1024, 1>();
             unsafe {
                 let (x_NC, none) = (x_NC.cast_mut(), x_NC);
                 if ptx::wide::<$E>(C) {
@@ -290,6 +291,7 @@ macro_rules! kernels {
             C: u32,
             eps: f32,
         ) {
+            ptx::launch_bounds::<1024, 1>();
             unsafe {
                 if ptx::wide::<$E>(C) {
                     forward::<$E, Wide, true>(y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps)
@@ -307,6 +309,7 @@ macro_rules! kernels {
             N: u32,
             C: u32,
         ) {
+            ptx::launch_bounds::<1024, 1>();
             unsafe {
                 if ptx::wide::<$E>(C) {
                     apply::<$E, Wide>(y_NC, x_NC, w_C, r_N, N, C)
@@ -326,6 +329,7 @@ macro_rules! kernels {
             N: u32,
             C: u32,
         ) {
+            ptx::launch_bounds::<512, 1>();
             unsafe {
                 if ptx::wide::<$E>(C) {
                     backward::<$E, Wide>(dx_acc_NC, dw_part_PC, dy_NC, x_NC, w_C, r_N, N, C)
