@@ -7,6 +7,7 @@
 //! registers. 16-byte columns are permuted by the low bits of the row ([`swizzled`]), so that
 //! neither the copies nor `ldmatrix` meet a bank twice.
 
+use crate::fragment::{across, along, load_across, load_along};
 use crate::geometry::gemm::{BAND, BK, STAGES, WARP_TILE};
 use crate::math::{Bf16, swizzled, tile_of};
 use crate::ptx::{self, Element, block, block_y, block_z, lane, thread, warp, zeroed};
@@ -93,36 +94,28 @@ impl Operand {
             c.from = c.from.wrapping_add(BK as usize * self.ld as usize);
         }
     }
+}
 
-    /// Where a lane finds its row of the fragments of the warp's 64 rows from `first` on. A's
-    /// fragments want the halves of 16 rows first, B's (LEFT false) the halves of 16 columns of K.
-    #[inline(always)]
-    fn fragment_row<const TILE: u32, const K_INNER: bool, const LEFT: bool>(first: u32) -> u32 {
-        let (lane, matrix) = (lane() % 8, lane() / 8);
-        let (half, deep) =
-            if LEFT { (matrix % 2, matrix / 2) } else { (matrix / 2, matrix % 2) };
-        if K_INNER {
-            (first + half * 8 + lane) * ROW + (deep ^ lane) * 16
-        } else {
-            (deep * 8 + lane) * TILE * 2 + first * 2 + (half ^ lane) * 16
-        }
+/// The lane's place in the fragments of the warp's 64 rows (columns) from `first` on.
+#[inline(always)]
+fn place<const TILE: u32, const K_INNER: bool>(slice: u32, first: u32, left: bool) -> u32 {
+    match (K_INNER, TILE) {
+        (true, _) => along::<ROW>(slice, first, left),
+        (false, 128) => across::<256>(slice, first, left),
+        _ => across::<512>(slice, first, left),
     }
-
-    /// Fragments of 16 rows (`block`), 16 deep (`step`).
-    #[inline(always)]
-    unsafe fn fragment<const TILE: u32, const K_INNER: bool>(
-        row: u32,
-        block: usize,
-        step: usize,
-    ) -> [u32; 4] {
-        let (block, step) = (block as u32, step as u32);
-        // SAFETY: a row of the stage, aligned to 16.
-        unsafe {
-            if K_INNER {
-                ptx::load_matrices((row ^ (step * 32)) + block * 16 * ROW)
-            } else {
-                ptx::load_matrices_t((row ^ (block * 32)) + step * 16 * TILE * 2)
-            }
+}
+#[inline(always)]
+unsafe fn fragment<const TILE: u32, const K_INNER: bool>(
+    place: u32,
+    block: usize,
+    step: usize,
+) -> [u32; 4] {
+    unsafe {
+        match (K_INNER, TILE) {
+            (true, _) => load_along::<ROW>(place, block, step),
+            (false, 128) => load_across::<256>(place, block, step),
+            _ => load_across::<512>(place, block, step),
         }
     }
 }
@@ -183,12 +176,12 @@ unsafe fn tile<
             fill(filled, slice);
             filled = next(filled);
         }
-        let a_row = Operand::fragment_row::<BM, A_K_INNER, true>(warp_row);
-        let b_row = a_bytes + Operand::fragment_row::<BN, B_K_INNER, false>(warp_col);
+        let a_place = place::<BM, A_K_INNER>(0, warp_row, true);
+        let b_place = place::<BN, B_K_INNER>(a_bytes, warp_col, false);
         let load = |to: &mut Fragments, stage: u32, step: usize| {
             for i in 0..BLOCKS {
-                to.0[i] = Operand::fragment::<BM, A_K_INNER>(stage + a_row, i, step);
-                to.1[i] = Operand::fragment::<BN, B_K_INNER>(stage + b_row, i, step);
+                to.0[i] = fragment::<BM, A_K_INNER>(stage + a_place, i, step);
+                to.1[i] = fragment::<BN, B_K_INNER>(stage + b_place, i, step);
             }
         };
         let mut sums: Sums = zeroed();
@@ -222,26 +215,6 @@ unsafe fn tile<
     }
 }
 
-/// Turns a 4x4 matrix of words whose columns four neighbouring lanes hold.
-#[inline(always)]
-fn transpose_quad(mut x: [u32; 4]) -> [u32; 4] {
-    let lane = lane();
-    let mut swap = |low: usize, high: usize, mask: u32| {
-        let upper = lane & mask != 0;
-        let received = ptx::bits_from_xor(if upper { x[low] } else { x[high] }, mask);
-        if upper {
-            x[low] = received;
-        } else {
-            x[high] = received;
-        }
-    };
-    swap(0, 1, 1);
-    swap(2, 3, 1);
-    swap(0, 2, 2);
-    swap(1, 3, 2);
-    x
-}
-
 /// Stores sums as brain floats; adds `r` (laid out like `c`) before rounding unless it is null. Lanes
 /// of a quad exchange columns, so that each stores 16 bytes.
 #[inline(always)]
@@ -272,7 +245,7 @@ unsafe fn store_rounded(
                     };
                     words[k] = if r.is_null() { ptx::pack(x, y) } else { ptx::pack(x + old(0), y + old(1)) };
                 }
-                let words = transpose_quad(words);
+                let words = ptx::transpose_quad(words);
                 let col = col + (4 * j as u32 + lane_col) * 8;
                 let to = c.wrapping_add(row as usize * ldc as usize + col as usize);
                 if row < M && col < N {

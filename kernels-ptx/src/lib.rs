@@ -26,6 +26,10 @@ mod norm;
 mod adamw;
 #[cfg(target_arch = "nvptx64")]
 mod gemm;
+#[cfg(target_arch = "nvptx64")]
+mod fragment;
+#[cfg(target_arch = "nvptx64")]
+mod attention;
 
 #[cfg(target_arch = "nvptx64")]
 #[panic_handler]

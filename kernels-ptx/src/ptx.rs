@@ -156,6 +156,12 @@ pub fn pack(a: f32, b: f32) -> u32 {
     pair
 }
 
+/// `a` or `b`, without a branch.
+#[inline(always)]
+pub fn select(first: bool, a: u32, b: u32) -> u32 {
+    core::hint::select_unpredictable(first, a, b)
+}
+
 /// `x`, of which the compiler knows nothing: loops up to it stay loops, and what follows from it is
 /// not kept in registers from one round to the next.
 #[inline(always)]
@@ -190,6 +196,23 @@ pub fn bits_from_xor(x: u32, mask: u32) -> u32 {
 #[inline(always)]
 pub fn from_lane(x: f32, lane: u32) -> f32 {
     f32::from_bits(shfl_idx(ALL, x.to_bits(), lane, 31))
+}
+
+/// Turns a 4x4 matrix of words whose columns four neighbouring lanes hold.
+#[inline(always)]
+pub fn transpose_quad(mut x: [u32; 4]) -> [u32; 4] {
+    let lane = lane();
+    let mut swap = |low: usize, high: usize, mask: u32| {
+        let upper = lane & mask != 0;
+        let received = bits_from_xor(select(upper, x[low], x[high]), mask);
+        x[low] = select(upper, received, x[low]);
+        x[high] = select(upper, x[high], received);
+    };
+    swap(0, 1, 1);
+    swap(2, 3, 1);
+    swap(0, 2, 2);
+    swap(1, 3, 2);
+    x
 }
 
 /// Sum over the warp, in an order that every lane shares.
@@ -237,7 +260,7 @@ pub fn block_reduce<T: Copy>(x: T, room: *mut T, none: T, reduce: impl Fn(T) -> 
 
 // ---- shared memory
 
-core::arch::global_asm!(".extern .shared .align 128 .b8 dynamic_shared[];");
+core::arch::global_asm!(".extern .shared .align 1024 .b8 dynamic_shared[];");
 
 /// The block's dynamic shared memory, as an address for instructions that want one.
 #[inline(always)]
