@@ -221,10 +221,10 @@ unsafe fn forward<
         let v_tile = k_tile + BC * ROW;
         let keys = (first + BR).min(s.T);
 
-        let (q, k, v) = (s.at(b, first, h), s.at(b, 0, s.H + g), s.at(b, 0, s.H + s.G + g));
-        let next = |from: usize, t: u32| qkv.wrapping_add(from + t as usize * ld as usize);
-        copy_rows::<W, BR, 128, EXACT>(q_tile, next(q, 0), ld, s.T - first, s.D);
-        copy_rows::<W, BC, 128, EXACT>(k_tile, next(k, 0), ld, s.T, s.D);
+        // One pointer moves along the keys; their values lie G heads further on.
+        let (q, mut k) = (qkv.add(s.at(b, first, h)), qkv.add(s.at(b, 0, s.H + g)));
+        copy_rows::<W, BR, 128, EXACT>(q_tile, q, ld, s.T - first, s.D);
+        copy_rows::<W, BC, 128, EXACT>(k_tile, k, ld, s.T, s.D);
         ptx::commit();
 
         let q_place = along::<ROW>(q_tile, warp() * 16 * MT as u32, true);
@@ -238,7 +238,8 @@ unsafe fn forward<
         while key < keys {
             ptx::wait::<0>();
             ptx::barrier();
-            copy_rows::<W, BC, 128, EXACT>(v_tile, next(v, key), ld, s.T - key, s.D);
+            let v = k.wrapping_add((s.G * s.D) as usize);
+            copy_rows::<W, BC, 128, EXACT>(v_tile, v, ld, s.T - key, s.D);
             ptx::commit();
             // A warp whose last row stands before the tile has nothing to see there.
             let seen = key < own + 16 * MT as u32;
@@ -248,8 +249,9 @@ unsafe fn forward<
             }
             ptx::wait::<0>();
             ptx::barrier();
+            k = ptx::opaque_ptr(k.wrapping_add(BC as usize * ld as usize));
             if key + BC < keys {
-                copy_rows::<W, BC, 128, EXACT>(k_tile, next(k, key + BC), ld, s.T - key - BC, s.D);
+                copy_rows::<W, BC, 128, EXACT>(k_tile, k, ld, s.T - key - BC, s.D);
             }
             ptx::commit();
             if seen {
