@@ -1,5 +1,6 @@
 # Moves `// launch bounds: DIRECTIVES` from a kernel's body to its entry. The body is held back until
 # it ends, because the entry's directives stand in front of it.
+/^\t\/\/ (begin|end) inline asm$/ { next }
 /^\.visible \.entry/ { held = 1; text = ""; bounds = "" }
 !held { print; next }
 /launch bounds:/ { sub(/.*launch bounds: /, ""); bounds = $0; next }

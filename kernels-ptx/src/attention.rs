@@ -10,9 +10,10 @@
 
 use crate::fragment::{across, along, load_across, load_along};
 use crate::math::{Bf16, LN_2, LOG2_E, swizzled};
+use crate::tiles::attention::{self as tiles, Tiles};
 use crate::ptx::{
     self, Access, Element, Single, Wide, block, block_y, block_z, global_thread, lane, thread,
-    threads, warp, zeroed,
+    zeroed,
 };
 
 /// Where heads and sequences lie.
@@ -150,6 +151,8 @@ unsafe fn rows_by_rows<const W: u32, const ROW: u32, const MT: usize, const NB: 
     left: u32,
     right: u32,
 ) {
+    // Addresses are made anew from two registers; hoisted out of the caller's loop they hold many.
+    let (left, right) = (ptx::opaque(left), ptx::opaque(right));
     for step in 0..W as usize / 16 {
         let mut a: [[u32; 4]; MT] = zeroed();
         // SAFETY: places in tiles of W columns.
@@ -175,6 +178,7 @@ unsafe fn registers_by_rows<const ROW: u32, const MT: usize, const NB: usize, co
     left: &[[[f32; 4]; NB]; MT],
     right: u32,
 ) {
+    let right = ptx::opaque(right);
     for step in 0..NB / 2 {
         let mut a: [[u32; 4]; MT] = zeroed();
         for m in 0..MT {
@@ -216,7 +220,8 @@ unsafe fn forward<
         let g = ptx::div(h, ptx::div(s.H, s.G));
         // The longest rows first.
         let first = (s.T.div_ceil(BR) - 1 - block_y()) * BR;
-        let (own, ld) = (first + warp() * 16 * MT as u32, s.qkv());
+        let warp = ptx::uniform_warp();
+        let (own, ld) = (first + warp * 16 * MT as u32, s.qkv());
         let (q_tile, k_tile) = (ptx::shared(), ptx::shared() + BR * ROW);
         let v_tile = k_tile + BC * ROW;
         let keys = (first + BR).min(s.T);
@@ -227,7 +232,7 @@ unsafe fn forward<
         copy_rows::<W, BC, 128, EXACT>(k_tile, k, ld, s.T, s.D);
         ptx::commit();
 
-        let q_place = along::<ROW>(q_tile, warp() * 16 * MT as u32, true);
+        let q_place = along::<ROW>(q_tile, warp * 16 * MT as u32, true);
         let (k_place, v_place) =
             (along::<ROW>(k_tile, 0, false), across::<ROW>(v_tile, 0, false));
         let mut out: [[[f32; 4]; WB]; MT] = zeroed();
@@ -343,7 +348,8 @@ unsafe fn backward_queries<
         let h = h - b * s.H;
         let g = ptx::div(h, ptx::div(s.H, s.G));
         let first = (s.T.div_ceil(BR) - 1 - block_y()) * BR;
-        let (own, ld) = (first + warp() * 16 * MT as u32, s.qkv());
+        let warp = ptx::uniform_warp();
+        let (own, ld) = (first + warp * 16 * MT as u32, s.qkv());
         let (q_tile, do_tile) = (ptx::shared(), ptx::shared() + BR * ROW);
         let (kv_tiles, tile) = (do_tile + BR * ROW, BC * ROW);
         let keys = (first + BR).min(s.T);
@@ -363,8 +369,8 @@ unsafe fn backward_queries<
         copy_rows::<W, BR, 128, EXACT>(do_tile, from, s.H * s.D, s.T - first, s.D);
         fill(0, 0);
 
-        let q_place = along::<ROW>(q_tile, warp() * 16 * MT as u32, true);
-        let do_place = along::<ROW>(do_tile, warp() * 16 * MT as u32, true);
+        let q_place = along::<ROW>(q_tile, warp * 16 * MT as u32, true);
+        let do_place = along::<ROW>(do_tile, warp * 16 * MT as u32, true);
         let (along_kv, across_kv) =
             (along::<ROW>(kv_tiles, 0, false), across::<ROW>(kv_tiles, 0, false));
         let (mut shift, mut delta): ([[f32; 2]; MT], [[f32; 2]; MT]) = (zeroed(), zeroed());
@@ -455,7 +461,8 @@ unsafe fn backward_keys<
         let BC = 16 * WARPS;
         // The first keys are seen by the most queries, and come first.
         let first = block_y() * BC;
-        let (own, ld) = (first + warp() * 16, s.qkv());
+        let warp = ptx::uniform_warp();
+        let (own, ld) = (first + warp * 16, s.qkv());
         let (k_tile, v_tile) = (ptx::shared(), ptx::shared() + BC * ROW);
         let (stages, tile) = (v_tile + BC * ROW, BR * ROW);
         // Behind the tiles: log-sum-exp and delta of each stage's queries.
@@ -496,8 +503,8 @@ unsafe fn backward_keys<
         }
         fill(0, 0, start);
 
-        let k_place = along::<ROW>(k_tile, warp() * 16, true);
-        let v_place = along::<ROW>(v_tile, warp() * 16, true);
+        let k_place = along::<ROW>(k_tile, warp * 16, true);
+        let v_place = along::<ROW>(v_tile, warp * 16, true);
         let (along_q, across_q) =
             (along::<ROW>(stages, 0, false), across::<ROW>(stages, 0, false));
         let rate = scale * LOG2_E;
@@ -623,10 +630,10 @@ macro_rules! delta {
 delta!(f32, attention_delta_f32);
 delta!(Bf16, attention_delta_bf16);
 
-macro_rules! forwards {
-    ($($name:ident: $blocks:literal $W:literal $MT:literal $BC:literal $exact:literal;)*) => {$(
+macro_rules! kernels {
+    ($tiles:expr, $exact:literal, $blocks:literal, $forward:ident, $queries:ident, $keys:ident) => {
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
+        unsafe extern "ptx-kernel" fn $forward(
             o_NHD: *mut Bf16,
             lse_NH: *mut f32,
             qkv: *const Bf16,
@@ -637,26 +644,23 @@ macro_rules! forwards {
             scale: f32,
         ) {
             ptx::launch_bounds::<128, $blocks>();
-            let D = if $exact { $W } else { D };
+            const X: Tiles = $tiles;
+            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
             unsafe {
-                forward::<$W, { $W * 2 }, { $W / 8 }, $MT, { $BC / 8 }, { $MT * 64 }, $BC, $exact>(
-                    o_NHD, lse_NH, qkv, Shape { T, H, G, D }, scale,
-                )
+                forward::<
+                    { X.width },
+                    { X.width * 2 },
+                    { X.width as usize / 8 },
+                    { X.groups as usize },
+                    { X.forward_keys as usize / 8 },
+                    { X.rows() },
+                    { X.forward_keys },
+                    $exact,
+                >(o_NHD, lse_NH, qkv, s, scale)
             }
         }
-    )*};
-}
-forwards! {
-    attention_forward_bf16_64: 2 64 2 64 true;
-    attention_forward_bf16_128: 2 128 2 64 true;
-    attention_forward_bf16_any64: 1 64 2 64 false;
-    attention_forward_bf16_any: 1 256 1 32 false;
-}
-
-macro_rules! queries {
-    ($($name:ident: $blocks:literal $W:literal $MT:literal $BC:literal $exact:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
+        unsafe extern "ptx-kernel" fn $queries(
             dqkv: *mut Bf16,
             do_NHD: *const Bf16,
             qkv: *const Bf16,
@@ -669,26 +673,23 @@ macro_rules! queries {
             scale: f32,
         ) {
             ptx::launch_bounds::<128, $blocks>();
-            let s = Shape { T, H, G, D: if $exact { $W } else { D } };
+            const X: Tiles = $tiles;
+            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
             unsafe {
                 backward_queries::<
-                    $W, { $W * 2 }, { $W / 8 }, $MT, { $BC / 8 }, { $MT * 64 }, $BC, $exact,
+                    { X.width },
+                    { X.width * 2 },
+                    { X.width as usize / 8 },
+                    { X.groups as usize },
+                    { X.backward_keys as usize / 8 },
+                    { X.rows() },
+                    { X.backward_keys },
+                    $exact,
                 >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
             }
         }
-    )*};
-}
-queries! {
-    attention_backward_queries_bf16_64: 2 64 2 32 true;
-    attention_backward_queries_bf16_128: 2 128 2 32 true;
-    attention_backward_queries_bf16_any64: 1 64 2 32 false;
-    attention_backward_queries_bf16_any: 1 256 1 32 false;
-}
-
-macro_rules! keys {
-    ($($name:ident: $W:literal $BR:literal $warps:literal $exact:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
+        unsafe extern "ptx-kernel" fn $keys(
             dqkv: *mut Bf16,
             do_NHD: *const Bf16,
             qkv: *const Bf16,
@@ -700,33 +701,67 @@ macro_rules! keys {
             D: u32,
             scale: f32,
         ) {
-            ptx::launch_bounds::<{ $warps * 32 }, 1>();
-            let s = Shape { T, H, G, D: if $exact { $W } else { D } };
+            const X: Tiles = $tiles;
+            ptx::launch_bounds::<{ X.warps * 32 }, 1>();
+            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            macro_rules! call {
+                ($k:literal, $v:literal) => {
+                    backward_keys::<
+                        { X.width },
+                        { X.width * 2 },
+                        { X.width as usize / 8 },
+                        { X.queries as usize / 8 },
+                        { X.queries },
+                        { X.warps },
+                        { X.warps * 32 },
+                        $k,
+                        $v,
+                        $exact,
+                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                };
+            }
             unsafe {
-                // Sums of both do not fit in registers beyond a width of 128.
-                if $W <= 128 {
-                    backward_keys::<
-                        $W, { $W * 2 }, { $W / 8 }, { $BR / 8 }, $BR, $warps, { $warps * 32 },
-                        true, true, $exact,
-                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                // Beyond a width of 128 the sums of both do not fit in registers.
+                if X.width <= 128 {
+                    call!(true, true)
                 } else if block_z() == 0 {
-                    backward_keys::<
-                        $W, { $W * 2 }, { $W / 8 }, { $BR / 8 }, $BR, $warps, { $warps * 32 },
-                        true, false, $exact,
-                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                    call!(true, false)
                 } else {
-                    backward_keys::<
-                        $W, { $W * 2 }, { $W / 8 }, { $BR / 8 }, $BR, $warps, { $warps * 32 },
-                        false, true, $exact,
-                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                    call!(false, true)
                 }
             }
         }
-    )*};
+    };
 }
-keys! {
-    attention_backward_keys_bf16_64: 64 64 8 true;
-    attention_backward_keys_bf16_128: 128 64 8 true;
-    attention_backward_keys_bf16_any64: 64 64 8 false;
-    attention_backward_keys_bf16_any: 256 32 4 false;
-}
+kernels!(
+    tiles::D64,
+    true,
+    2,
+    attention_forward_bf16_64,
+    attention_backward_queries_bf16_64,
+    attention_backward_keys_bf16_64
+);
+kernels!(
+    tiles::D128,
+    true,
+    2,
+    attention_forward_bf16_128,
+    attention_backward_queries_bf16_128,
+    attention_backward_keys_bf16_128
+);
+kernels!(
+    tiles::D64,
+    false,
+    1,
+    attention_forward_bf16_any64,
+    attention_backward_queries_bf16_any64,
+    attention_backward_keys_bf16_any64
+);
+kernels!(
+    tiles::D256,
+    false,
+    1,
+    attention_forward_bf16_any256,
+    attention_backward_queries_bf16_any256,
+    attention_backward_keys_bf16_any256
+);

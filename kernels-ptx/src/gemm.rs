@@ -8,9 +8,9 @@
 //! neither the copies nor `ldmatrix` meet a bank twice.
 
 use crate::fragment::{across, along, load_across, load_along};
-use crate::geometry::gemm::{BAND, BK, STAGES, WARP_TILE};
+use crate::tiles::gemm::{BAND, BK, F32_DEPTH as DEEP, F32_TILE as SIDE, STAGES, WARP_TILE};
 use crate::math::{Bf16, swizzled, tile_of};
-use crate::ptx::{self, Element, block, block_y, block_z, lane, thread, warp, zeroed};
+use crate::ptx::{self, Element, block, block_y, block_z, lane, thread, zeroed};
 
 /// Bytes of a row of an operand with K innermost.
 const ROW: u32 = BK * 2;
@@ -148,7 +148,8 @@ unsafe fn tile<
     // SAFETY: there is at least one tile, or no block would run; BAND is not zero.
     let (tile_m, tile_n) = tile_of(block(), tiles_m, tiles_n, BAND);
     let (row, col) = (tile_m * BM, tile_n * BN);
-    let (warp_m, warp_n) = (warp() % (BM / WARP_TILE), warp() / (BM / WARP_TILE));
+    let warp = ptx::uniform_warp();
+    let (warp_m, warp_n) = (warp % (BM / WARP_TILE), warp / (BM / WARP_TILE));
     let (warp_row, warp_col) = (warp_m * WARP_TILE, warp_n * WARP_TILE);
 
     let a = Operand { from: a, ld: lda, len: M, K: k_end };
@@ -409,8 +410,6 @@ unsafe extern "ptx-kernel" fn gemm_f32(
     add: u32,
 ) {
     ptx::launch_bounds::<256, 2>();
-    const SIDE: u32 = 64;
-    const DEEP: u32 = 16;
     unsafe {
         let (row, col) = (block() * SIDE, block_y() * SIDE);
         let (thread_row, thread_col) = (thread() / 16, thread() % 16);

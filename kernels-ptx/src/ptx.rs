@@ -55,6 +55,12 @@ pub fn lane() -> u32 {
 pub fn warp() -> u32 {
     tid_x() / WARP
 }
+/// As [`warp`], in a form that the assembler knows to be the same in every lane, so that branches on
+/// it and addresses from it cost nothing. Whole warps only.
+#[inline(always)]
+pub fn uniform_warp() -> u32 {
+    shfl_idx(ALL, warp(), 0, 31)
+}
 /// Index of the block.
 #[inline(always)]
 pub fn block() -> u32 {
