@@ -151,8 +151,6 @@ unsafe fn rows_by_rows<const W: u32, const ROW: u32, const MT: usize, const NB: 
     left: u32,
     right: u32,
 ) {
-    // Addresses are made anew from two registers; hoisted out of the caller's loop they hold many.
-    let (left, right) = (ptx::opaque(left), ptx::opaque(right));
     for step in 0..W as usize / 16 {
         let mut a: [[u32; 4]; MT] = zeroed();
         // SAFETY: places in tiles of W columns.
@@ -178,7 +176,6 @@ unsafe fn registers_by_rows<const ROW: u32, const MT: usize, const NB: usize, co
     left: &[[[f32; 4]; NB]; MT],
     right: u32,
 ) {
-    let right = ptx::opaque(right);
     for step in 0..NB / 2 {
         let mut a: [[u32; 4]; MT] = zeroed();
         for m in 0..MT {

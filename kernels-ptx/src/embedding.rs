@@ -3,7 +3,7 @@
 //! in ascending n, and adds it to its row of dw once.
 
 use crate::math::Bf16;
-use crate::ptx::{self, Access, Element, Single, Wide, block, block_y, global_thread, thread, threads};
+use crate::ptx::{self, Access, Element, Single, Wide, block, block_y, global_thread, lane, thread, threads};
 
 /// Rows of dx whose loads are under way together.
 const ROWS: u32 = 8;
@@ -40,36 +40,48 @@ unsafe fn backward<E: Element, const WIDTH: usize>(
 ) {
     unsafe {
         let c = (block_y() * threads() + thread()) as usize * WIDTH;
-        if c >= C as usize {
-            return;
-        }
+        let inside = c < C as usize;
         let group = block() as usize;
         let (mut i, end) = (*starts.add(group), *starts.add(group + 1));
-        let to = dw_acc_VC.add(*tokens.add(group) as usize * C as usize + c);
-        let load = |i: u32| {
-            let from = dx_NC.add(*rows_N.add(i as usize) as usize * C as usize + c);
-            if WIDTH == 4 { ptx::load4(from) } else { [(*from).get(), 0.0, 0.0, 0.0] }
+        let load = |row: u32| {
+            let from = dx_NC.wrapping_add(row as usize * C as usize + c);
+            match (inside, WIDTH) {
+                (false, _) => [0.0; 4],
+                (true, 4) => ptx::load4(from),
+                _ => [(*from).get(), 0.0, 0.0, 0.0],
+            }
         };
         let mut sum = [0.0f32; 4];
-        while i + ROWS <= end {
-            let mut rows: [[f32; 4]; ROWS as usize] = ptx::zeroed();
-            for k in 0..ROWS {
-                rows[k as usize] = load(i + k);
-            }
-            for k in 0..ROWS as usize {
-                for j in 0..WIDTH {
-                    sum[j] += rows[k][j];
-                }
-            }
-            i += ROWS;
-        }
         while i < end {
-            let row = load(i);
-            for j in 0..WIDTH {
-                sum[j] += row[j];
+            // Row numbers are read by a warp at once, and handed round.
+            let count = (end - i).min(ptx::WARP);
+            let numbers = if lane() < count { *rows_N.add((i + lane()) as usize) } else { 0 };
+            let mut k = 0;
+            while k + ROWS <= count {
+                let mut rows: [[f32; 4]; ROWS as usize] = ptx::zeroed();
+                for r in 0..ROWS {
+                    rows[r as usize] = load(ptx::bits_from_lane(numbers, k + r));
+                }
+                for r in 0..ROWS as usize {
+                    for j in 0..WIDTH {
+                        sum[j] += rows[r][j];
+                    }
+                }
+                k += ROWS;
             }
-            i += 1;
+            while k < count {
+                let row = load(ptx::bits_from_lane(numbers, k));
+                for j in 0..WIDTH {
+                    sum[j] += row[j];
+                }
+                k += 1;
+            }
+            i += ptx::WARP;
         }
+        if !inside {
+            return;
+        }
+        let to = dw_acc_VC.add(*tokens.add(group) as usize * C as usize + c);
         if WIDTH == 4 {
             let old = ptx::load4(to);
             let new = [old[0] + sum[0], old[1] + sum[1], old[2] + sum[2], old[3] + sum[3]];

@@ -194,7 +194,8 @@ unsafe fn tile<
         for slice in 0..slices {
             for step in 0..STEPS {
                 if step == STEPS - 1 {
-                    read = next(read);
+                    // Behind the last slice nothing was filled; what is loaded there is not used.
+                    read = if slice + 1 < slices { next(read) } else { read };
                     ptx::wait::<{ STAGES - 2 }>();
                     ptx::barrier();
                 }

@@ -259,10 +259,11 @@ pub mod gemm {
 
     fn grid(kernels: [&'static str; 3], M: u32, N: u32, splits: u32, lds: [u32; 2]) -> Launch {
         let tiles = |BN: u32| M.div_ceil(128) * N.div_ceil(BN);
-        // Both take a multiprocessor's registers: one block of the wide tile, or two of the other,
-        // which meets shared memory more often.
-        let wide = 1.0 * (tiles(256) * splits).div_ceil(SMS) as f32;
-        let narrow = 1.08 * (tiles(128) * splits).div_ceil(2 * SMS) as f32;
+        // A multiprocessor's registers hold one block of the wide tile, or two of the other, which
+        // reads shared memory more often; one of those alone leaves the tensor cores waiting.
+        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(SMS);
+        let wide = per_sm(256) as f32;
+        let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
         let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
             (kernels[2], 128)
         } else if wide <= narrow && kernels[0] != kernels[1] {

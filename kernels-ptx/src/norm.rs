@@ -29,10 +29,15 @@ unsafe extern "ptx-kernel" fn norm_squares(part_P: *mut f64, x: *const f32, len:
             i += stride * TOGETHER;
         }
         while i < end {
-            for j in 0..4 {
-                if i + j < end {
+            if i + 4 <= end {
+                let loaded = ptx::load4(x.add(i));
+                for j in 0..4 {
+                    sums[j] = ptx::fma(loaded[j], loaded[j], sums[j]);
+                }
+            } else {
+                for j in 0..end - i {
                     let x = *x.add(i + j);
-                    sums[j] = ptx::fma(x, x, sums[j]);
+                    sums[0] = ptx::fma(x, x, sums[0]);
                 }
             }
             i += stride;

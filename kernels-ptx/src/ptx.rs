@@ -198,6 +198,11 @@ pub fn from_xor(x: f32, mask: u32) -> f32 {
 pub fn bits_from_xor(x: u32, mask: u32) -> u32 {
     shfl_bfly(ALL, x, mask, 31)
 }
+/// The bits of `lane`.
+#[inline(always)]
+pub fn bits_from_lane(x: u32, lane: u32) -> u32 {
+    shfl_idx(ALL, x, lane, 31)
+}
 /// The value of `lane`.
 #[inline(always)]
 pub fn from_lane(x: f32, lane: u32) -> f32 {

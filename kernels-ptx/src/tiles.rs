@@ -52,7 +52,7 @@ pub mod attention {
     };
     /// Heads of 128: as wide as registers allow.
     pub const D128: Tiles =
-        Tiles { width: 128, groups: 2, forward_keys: 48, backward_keys: 32, queries: 48, warps: 8 };
+        Tiles { width: 128, groups: 2, forward_keys: 32, backward_keys: 32, queries: 48, warps: 8 };
     /// Other heads up to 256.
     pub const D256: Tiles =
         Tiles { width: 256, groups: 1, forward_keys: 32, backward_keys: 32, queries: 32, warps: 4 };

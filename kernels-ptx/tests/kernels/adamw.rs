@@ -1,4 +1,4 @@
-use crate::check::{Bf16, F32, Gen, Output, budget, devices, float, int, ptr, rounded};
+use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr, rounded};
 use kernels_ptx::launch::{Storage, adamw};
 
 const LR: f64 = 3e-2;
@@ -54,9 +54,9 @@ fn case(copy: Storage, slots: &[(u64, f64)]) {
             let exact = got.iter().map(|&w| rounded(Bf16, w)).collect::<Vec<_>>();
             assert!(d.get(Bf16, pcopy, len) == exact, "{context}: the copy is w rounded");
         }
-        Output::new("w", got, ew.clone(), budget(F32)).check(&context);
-        Output::new("m", d.get(F32, pm, len), em.clone(), budget(F32)).check(&context);
-        Output::new("v", d.get(F32, pv, len), ev.clone(), budget(F32)).check(&context);
+        Output::new("w", F32, got, ew.clone()).check(&context);
+        Output::new("m", F32, d.get(F32, pm, len), em.clone()).check(&context);
+        Output::new("v", F32, d.get(F32, pv, len), ev.clone()).check(&context);
         if len > 4000 && copy == Bf16 {
             // A few ends and decays a block come on top.
             d.moved_at_most(len * 30 + d.counts.blocks as usize * 8 * 4 * 32);

@@ -129,16 +129,16 @@ fn case(storage: Storage, s: Shape) {
         let b = buffers(&mut d, storage, &qkv, &d_o, s);
         forward(&mut d, storage, &b, s);
         let got = d.get(storage, b.o, e.o.len());
-        Output::new("o", got, e.o.clone(), out).check(&context);
+        Output::new("o", storage, got, e.o.clone()).floor(out).check(&context);
         let got = d.get(F32, b.lse, e.lse.len());
-        Output::new("lse", got, e.lse.clone(), 1e-5).check(&context);
+        Output::new("lse", F32, got, e.lse.clone()).floor(1e-5).check(&context);
         delta(&mut d, storage, &b, s);
         let args = backward_args(storage, &b, s);
         let (B, T) = (B as u32, T as u32);
         d.run(attention::backward_queries(storage, B, T, H as u32, D as u32), &args);
         d.run(attention::backward_keys(storage, B, T, G as u32, D as u32), &args);
         let got = d.get(storage, b.dqkv, e.dqkv.len());
-        Output::new("dqkv", got, e.dqkv.clone(), grad).check(&context);
+        Output::new("dqkv", storage, got, e.dqkv.clone()).floor(grad).check(&context);
     }
 }
 
@@ -154,7 +154,7 @@ fn against_f64() {
 /// over them costs at width W.
 fn flop(T: u32, rows: u32, cols: u32, queries_are_rows: bool, W: u32) -> u64 {
     let tiles = |r: u32| {
-        (0..T.div_ceil(cols)).filter(|c| {
+        (0..T.div_ceil(cols)).filter(move |c| {
             if queries_are_rows { c * cols < r + rows } else { c * cols + cols > r }
         })
     };
@@ -206,6 +206,6 @@ fn large_scores_stay_finite() {
         forward(&mut d, Bf16, &b, s);
         let e = exact(&qkv, &d_o, s);
         let got = d.get(Bf16, b.o, e.o.len());
-        Output::new("o", got, e.o, 0.003).check("large scores");
+        Output::new("o", Bf16, got, e.o).floor(0.003).check("large scores");
     }
 }

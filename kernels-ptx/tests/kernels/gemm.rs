@@ -1,4 +1,4 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, budget, devices, int, ptr};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, int, ptr};
 use kernels_ptx::launch::Launch;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::tiles::gemm::{BK, STAGES};
@@ -84,7 +84,7 @@ impl Case {
                 let context = format!("{kernel} M{M} N{N} K{K} residual {residual}");
                 let add = |(e, c): (&f64, &f64)| if residual { e + c } else { *e };
                 let exact = self.exact.iter().zip(&self.c).map(add).collect();
-                Output::new("c", d.get(Bf16, c, M * N), exact, budget(Bf16)).check(&context);
+                Output::new("c", Bf16, d.get(Bf16, c, M * N), exact).check(&context);
             }
         }
     }
@@ -102,7 +102,7 @@ impl Case {
             let launch = tiled(kernel, BN, M, N, 1);
             d.run(launch, &[&[ptr(c)], &operands[..], &sizes, &tail].concat());
             let got = d.get(F32, c, M * N);
-            Output::new("c", got, exact.clone(), budget(F32)).check(&context);
+            Output::new("c", F32, got, exact.clone()).check(&context);
 
             // The same in parts of 128, summed afterwards.
             let splits = K.div_ceil(128);
@@ -113,7 +113,7 @@ impl Case {
             let len = (M * N) as u64;
             d.run(gemm::add_parts(len), &[ptr(c), ptr(parts), Arg::U64(len), int(splits)]);
             let got = d.get(F32, c, M * N);
-            Output::new("c in parts", got, exact, budget(F32)).check(&context);
+            Output::new("c in parts", F32, got, exact).check(&context);
         }
     }
 }
@@ -170,7 +170,7 @@ fn f32_against_f64() {
                     let sum = |(e, c): (&f64, &f64)| e + old * c;
                     let exact = case.exact.iter().zip(&case.c).map(sum).collect();
                     let context = format!("f32 {layout:?} M{M} N{N} K{K} add {add}");
-                    Output::new("c", d.get(F32, c, M * N), exact, budget(F32)).check(&context);
+                    Output::new("c", F32, d.get(F32, c, M * N), exact).check(&context);
                 }
             }
         }

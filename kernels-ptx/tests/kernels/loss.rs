@@ -1,4 +1,4 @@
-use crate::check::{Bf16, F32, Gen, Output, budget, devices, float, int, ptr};
+use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
 use kernels_ptx::launch::{Storage, loss};
 
 /// (N, V): the last two are wider than what registers keep.
@@ -38,9 +38,9 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
             &[ptr(pnats), ptr(plogits), ptr(ptargets), float(scale), int(V)],
         );
         assert!(forward == d.get_f64(pnats, N), "{context}: two losses");
-        Output::new("nats", forward, nats.clone(), budget(F32)).check(&context);
+        Output::new("nats", F32, forward, nats.clone()).check(&context);
         let got = d.get(storage, plogits, N * V);
-        Output::new("dlogits", got, exact.clone(), budget(storage)).check(&context);
+        Output::new("dlogits", storage, got, exact.clone()).check(&context);
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::check::{Bf16, F32, Gen, Output, budget, devices, float, int, ptr};
+use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
 use kernels_ptx::launch::{Storage, rope};
 
 /// (N, T, heads to turn, heads that stay, D)
@@ -34,7 +34,7 @@ fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, u
             );
             let context = format!("{storage:?} N{N} T{T} S{S} D{D} sign {sign}");
             let got = d.get(storage, px, N * S);
-            Output::new("x", got, y.clone(), budget(storage)).check(&context);
+            Output::new("x", storage, got, y.clone()).check(&context);
         }
     }
 }

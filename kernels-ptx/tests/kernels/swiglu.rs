@@ -1,4 +1,4 @@
-use crate::check::{Bf16, F32, Gen, Output, budget, devices, int, ptr};
+use crate::check::{Bf16, F32, Gen, Output, devices, int, ptr};
 use kernels_ptx::launch::{Storage, swiglu};
 
 /// (N, F)
@@ -25,13 +25,13 @@ fn case(storage: Storage, (N, F): (usize, usize)) {
             swiglu::forward(storage, N as u32, F as u32),
             &[&[pa, pgu].map(ptr)[..], &sizes].concat(),
         );
-        Output::new("a", d.get(storage, pa, N * F), a.clone(), budget(storage)).check(&context);
+        Output::new("a", storage, d.get(storage, pa, N * F), a.clone()).check(&context);
         d.run(
             swiglu::backward(storage, N as u32, F as u32),
             &[&[pgu, pda].map(ptr)[..], &sizes].concat(),
         );
         let got = d.get(storage, pgu, 2 * N * F);
-        Output::new("dgu", got, dgu.clone(), budget(storage)).check(&context);
+        Output::new("dgu", storage, got, dgu.clone()).check(&context);
     }
 }
 
