@@ -1,0 +1,130 @@
+//! AdamW over flat arenas, one launch a step. Four elements a thread: 30 bytes an element with a bf16
+//! copy. Element i decays by decays[k], where k is the first with i < ends[k]; the last of `ends` is
+//! the length.
+
+use crate::math::Bf16;
+use crate::ptx::{self, block, thread, threads};
+
+#[inline(always)]
+unsafe fn step<const COPY: bool>(
+    w: *mut f32,
+    copy: *mut Bf16,
+    m: *mut f32,
+    v: *mut f32,
+    g: *const f32,
+    ends: *const u64,
+    decays: *const f32,
+    slots: u32,
+    lr: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    clip: f32,
+    rate: f32,
+    root: f32,
+) {
+    unsafe {
+        let len = *ends.add(slots as usize - 1);
+        let first = block() as u64 * threads() as u64 * 4;
+        let i = first + thread() as u64 * 4;
+        if i >= len {
+            return;
+        }
+        // The block's first slot by halving; the thread's own lies at most a few further on.
+        let (mut low, mut high) = (0, slots - 1);
+        while low < high {
+            let middle = (low + high) / 2;
+            if *ends.add(middle as usize) <= first {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let mut slot = low as usize;
+        let mut update = |i: u64, w: f32, m: f32, v: f32, g: f32| {
+            while *ends.add(slot) <= i {
+                slot += 1;
+            }
+            let g = g * clip;
+            let m = ptx::fma(beta1, m, (1.0 - beta1) * g);
+            let v = ptx::fma(beta2, v, (1.0 - beta2) * g * g);
+            let w = w * ptx::fma(-lr, *decays.add(slot), 1.0);
+            (w - rate * m / ptx::fma(ptx::sqrt(v), root, eps), m, v)
+        };
+        let at = i as usize;
+        if i + 4 <= len {
+            let (mut w4, mut m4, mut v4) =
+                (ptx::load4(w.add(at)), ptx::load4(m.add(at)), ptx::load4(v.add(at)));
+            let g4 = ptx::load4(g.add(at));
+            for j in 0..4 {
+                (w4[j], m4[j], v4[j]) = update(i + j as u64, w4[j], m4[j], v4[j], g4[j]);
+            }
+            ptx::store16(w.add(at), w4.map(f32::to_bits));
+            ptx::store16(m.add(at), m4.map(f32::to_bits));
+            ptx::store16(v.add(at), v4.map(f32::to_bits));
+            if COPY {
+                ptx::store8(copy.add(at), [ptx::pack(w4[0], w4[1]), ptx::pack(w4[2], w4[3])]);
+            }
+        } else {
+            for at in at..len as usize {
+                let (w, m, v) = (w.add(at), m.add(at), v.add(at));
+                (*w, *m, *v) = update(at as u64, *w, *m, *v, *g.add(at));
+                if COPY {
+                    *copy.add(at) = ptx::Element::of(*w);
+                }
+            }
+        }
+    }
+}
+
+/// rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t), for step t from 1.
+#[unsafe(no_mangle)]
+unsafe extern "ptx-kernel" fn adamw_f32(
+    w: *mut f32,
+    m: *mut f32,
+    v: *mut f32,
+    g: *const f32,
+    ends: *const u64,
+    decays: *const f32,
+    slots: u32,
+    lr: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    clip: f32,
+    rate: f32,
+    root: f32,
+) {
+    let copy = core::ptr::null_mut();
+    unsafe {
+        step::<false>(
+            w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root,
+        )
+    }
+}
+
+/// As [`adamw_f32`]; also writes copy = w rounded.
+#[unsafe(no_mangle)]
+unsafe extern "ptx-kernel" fn adamw_bf16(
+    w: *mut f32,
+    copy: *mut Bf16,
+    m: *mut f32,
+    v: *mut f32,
+    g: *const f32,
+    ends: *const u64,
+    decays: *const f32,
+    slots: u32,
+    lr: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    clip: f32,
+    rate: f32,
+    root: f32,
+) {
+    unsafe {
+        step::<true>(
+            w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root,
+        )
+    }
+}

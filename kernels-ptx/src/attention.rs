@@ -1,0 +1,764 @@
+//! Causal attention on tensor cores, brain floats. Rows of qkv hold H query heads, G key heads and G
+//! value heads of D; head h reads key/value head h / (H/G).
+//! Source: Dao 2023, arXiv:2307.08691. Backward divides differently from there: one kernel has a
+//! block for a tile of queries and sums dQ, another has a block for a tile of keys and sums dK and
+//! dV over all heads that share them. S and dO V^T are computed in both (7 products where 5 would
+//! do), and in return no sum crosses blocks: no atomics, the same bits in every run.
+//!
+//! W is the width in shared memory and registers; EXACT says that D is W. Otherwise D <= W, and
+//! columns beyond D are zero.
+
+use crate::fragment::{across, along, load_across, load_along};
+use crate::math::{Bf16, LN_2, LOG2_E, swizzled};
+use crate::tiles::attention::{self as tiles, Tiles};
+use crate::ptx::{
+    self, Access, Element, Single, Wide, block, block_y, block_z, global_thread, lane, thread,
+    zeroed,
+};
+
+/// Where heads and sequences lie.
+#[derive(Clone, Copy)]
+struct Shape {
+    T: u32,
+    H: u32,
+    G: u32,
+    D: u32,
+}
+
+impl Shape {
+    /// Elements of a row of qkv.
+    #[inline(always)]
+    fn qkv(&self) -> u32 {
+        (self.H + 2 * self.G) * self.D
+    }
+    /// Element of qkv where head `head` (keys start at H, values at H + G) of token t of sequence b
+    /// starts.
+    #[inline(always)]
+    fn at(&self, b: u32, t: u32, head: u32) -> usize {
+        (b as usize * self.T as usize + t as usize) * self.qkv() as usize
+            + (head * self.D) as usize
+    }
+    /// The same in o.
+    #[inline(always)]
+    fn out(&self, b: u32, t: u32, head: u32) -> usize {
+        ((b as usize * self.T as usize + t as usize) * self.H as usize + head as usize)
+            * self.D as usize
+    }
+    /// The same in lse and delta.
+    #[inline(always)]
+    fn row(&self, b: u32, t: u32, head: u32) -> usize {
+        (b as usize * self.T as usize + t as usize) * self.H as usize + head as usize
+    }
+}
+
+/// Starts copying ROWS rows of a head to a tile; rows from `inside` on are zero.
+#[inline(always)]
+unsafe fn copy_rows<const W: u32, const ROWS: u32, const THREADS: u32, const EXACT: bool>(
+    tile: u32,
+    from: *const Bf16,
+    ld: u32,
+    inside: u32,
+    D: u32,
+) {
+    let cols = W / 8;
+    let (row, col) = (thread() / cols, thread() % cols);
+    let stride = THREADS / cols;
+    let to = tile + swizzled(row, col, cols) * 16;
+    let mut from = from.wrapping_add(row as usize * ld as usize + col as usize * 8);
+    let step = stride as usize * ld as usize;
+    let copies = ROWS / stride;
+    for i in 0..if EXACT { copies } else { ptx::opaque(copies) } {
+        let valid = row + i * stride < inside;
+        // Where fewer than eight rows are copied at a time, the permutation differs between them.
+        let to = if stride >= 8 {
+            to + i * stride * W * 2
+        } else {
+            tile + swizzled(row + i * stride, col, cols) * 16
+        };
+        // SAFETY: valid rows have D elements; the tile has room for ROWS rows of W.
+        unsafe {
+            if EXACT {
+                ptx::copy16(to, from, if valid { 16 } else { 0 });
+            } else {
+                let inside = if valid { D.saturating_sub(col * 8) } else { 0 };
+                for j in 0..ptx::opaque(8) {
+                    let x = if j < inside { *from.add(j as usize) } else { Bf16(0) };
+                    ptx::store_shared(to + 2 * j, x);
+                }
+            }
+        }
+        from = ptx::opaque_ptr(from.wrapping_add(step));
+    }
+}
+
+/// Stores 16 rows of sums, times a factor for each half, of which rows below `inside` exist.
+#[inline(always)]
+unsafe fn store_rows<const NB: usize, const EXACT: bool>(
+    to: *mut Bf16,
+    ld: usize,
+    sums: &[[f32; 4]; NB],
+    factor: [f32; 2],
+    inside: u32,
+    D: u32,
+) {
+    let (lane_row, lane_col) = (lane() / 4, lane() % 4);
+    for half in 0..2 {
+        let row = half as u32 * 8 + lane_row;
+        for j in 0..NB / 4 {
+            let mut words: [u32; 4] = zeroed();
+            for k in 0..4 {
+                let s = &sums[4 * j + k];
+                words[k] = ptx::pack(s[2 * half] * factor[half], s[2 * half + 1] * factor[half]);
+            }
+            let words = ptx::transpose_quad(words);
+            let col = (4 * j as u32 + lane_col) * 8;
+            let to = to.wrapping_add(row as usize * ld + col as usize);
+            if row < inside {
+                // SAFETY: the row exists, and columns are checked where they may not.
+                unsafe {
+                    if EXACT {
+                        ptx::store16(to, words);
+                    } else {
+                        for k in 0..8 {
+                            if col + k < D {
+                                let pair = words[k as usize / 2];
+                                *to.add(k as usize) = Bf16((pair >> (16 * (k % 2))) as u16);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two neighbouring blocks of sums as a left fragment 16 deep.
+#[inline(always)]
+fn packed<const NB: usize>(s: &[[f32; 4]; NB], step: usize) -> [u32; 4] {
+    let (x, y) = (&s[2 * step], &s[2 * step + 1]);
+    [
+        ptx::pack(x[0], x[1]),
+        ptx::pack(x[2], x[3]),
+        ptx::pack(y[0], y[1]),
+        ptx::pack(y[2], y[3]),
+    ]
+}
+
+/// sums[m] += rows of `left` times rows of `right`, both W deep along their rows.
+#[inline(always)]
+unsafe fn rows_by_rows<const W: u32, const ROW: u32, const MT: usize, const NB: usize>(
+    sums: &mut [[[f32; 4]; NB]; MT],
+    left: u32,
+    right: u32,
+) {
+    for step in 0..W as usize / 16 {
+        let mut a: [[u32; 4]; MT] = zeroed();
+        // SAFETY: places in tiles of W columns.
+        unsafe {
+            for m in 0..MT {
+                a[m] = load_along::<ROW>(left, m, step);
+            }
+            for n in 0..NB / 2 {
+                let b = load_along::<ROW>(right, n, step);
+                for m in 0..MT {
+                    ptx::mma(&mut sums[m][2 * n], &a[m], [b[0], b[1]]);
+                    ptx::mma(&mut sums[m][2 * n + 1], &a[m], [b[2], b[3]]);
+                }
+            }
+        }
+    }
+}
+
+/// sums[m] += `left` (in registers) times the rows of `right`, whose columns are the result's.
+#[inline(always)]
+unsafe fn registers_by_rows<const ROW: u32, const MT: usize, const NB: usize, const WB: usize>(
+    sums: &mut [[[f32; 4]; WB]; MT],
+    left: &[[[f32; 4]; NB]; MT],
+    right: u32,
+) {
+    for step in 0..NB / 2 {
+        let mut a: [[u32; 4]; MT] = zeroed();
+        for m in 0..MT {
+            a[m] = packed(&left[m], step);
+        }
+        for n in 0..WB / 2 {
+            // SAFETY: a place in a tile of 8 * WB columns.
+            let b = unsafe { load_across::<ROW>(right, n, step) };
+            for m in 0..MT {
+                ptx::mma(&mut sums[m][2 * n], &a[m], [b[0], b[1]]);
+                ptx::mma(&mut sums[m][2 * n + 1], &a[m], [b[2], b[3]]);
+            }
+        }
+    }
+}
+
+/// A block for BR queries of a head: 4 warps of 16 * MT rows. Keys and values come in tiles of
+/// BC = 8 * NB. `WB` is W / 8, ROW is 2 * W.
+#[inline(always)]
+unsafe fn forward<
+    const W: u32,
+    const ROW: u32,
+    const WB: usize,
+    const MT: usize,
+    const NB: usize,
+    const BR: u32,
+    const BC: u32,
+    const EXACT: bool,
+>(
+    o_NHD: *mut Bf16,
+    lse_NH: *mut f32,
+    qkv: *const Bf16,
+    s: Shape,
+    scale: f32,
+) {
+    unsafe {
+        let (b, h) = (ptx::div(block(), s.H), block());
+        let h = h - b * s.H;
+        let g = ptx::div(h, ptx::div(s.H, s.G));
+        // The longest rows first.
+        let first = (s.T.div_ceil(BR) - 1 - block_y()) * BR;
+        let warp = ptx::uniform_warp();
+        let (own, ld) = (first + warp * 16 * MT as u32, s.qkv());
+        let (q_tile, k_tile) = (ptx::shared(), ptx::shared() + BR * ROW);
+        let v_tile = k_tile + BC * ROW;
+        let keys = (first + BR).min(s.T);
+
+        // One pointer moves along the keys; their values lie G heads further on.
+        let (q, mut k) = (qkv.add(s.at(b, first, h)), qkv.add(s.at(b, 0, s.H + g)));
+        copy_rows::<W, BR, 128, EXACT>(q_tile, q, ld, s.T - first, s.D);
+        copy_rows::<W, BC, 128, EXACT>(k_tile, k, ld, s.T, s.D);
+        ptx::commit();
+
+        let q_place = along::<ROW>(q_tile, warp * 16 * MT as u32, true);
+        let (k_place, v_place) =
+            (along::<ROW>(k_tile, 0, false), across::<ROW>(v_tile, 0, false));
+        let mut out: [[[f32; 4]; WB]; MT] = zeroed();
+        let mut max = [[f32::NEG_INFINITY; 2]; MT];
+        let mut sum = [[0.0f32; 2]; MT];
+        let rate = scale * LOG2_E;
+        let mut key = 0;
+        while key < keys {
+            ptx::wait::<0>();
+            ptx::barrier();
+            let v = k.wrapping_add((s.G * s.D) as usize);
+            copy_rows::<W, BC, 128, EXACT>(v_tile, v, ld, s.T - key, s.D);
+            ptx::commit();
+            // A warp whose last row stands before the tile has nothing to see there.
+            let seen = key < own + 16 * MT as u32;
+            let mut p: [[[f32; 4]; NB]; MT] = zeroed();
+            if seen {
+                rows_by_rows::<W, ROW, MT, NB>(&mut p, q_place, k_place);
+            }
+            ptx::wait::<0>();
+            ptx::barrier();
+            k = ptx::opaque_ptr(k.wrapping_add(BC as usize * ld as usize));
+            if key + BC < keys {
+                copy_rows::<W, BC, 128, EXACT>(k_tile, k, ld, s.T - key - BC, s.D);
+            }
+            ptx::commit();
+            if seen {
+                if key + BC > own {
+                    for m in 0..MT {
+                        for n in 0..NB {
+                            for e in 0..4 {
+                                let row = own + m as u32 * 16 + e as u32 / 2 * 8 + lane() / 4;
+                                let col = key + n as u32 * 8 + lane() % 4 * 2 + e as u32 % 2;
+                                if col > row {
+                                    p[m][n][e] = f32::NEG_INFINITY;
+                                }
+                            }
+                        }
+                    }
+                }
+                for m in 0..MT {
+                    for half in 0..2 {
+                        let old = max[m][half];
+                        let mut new = old;
+                        for n in 0..NB {
+                            new = ptx::max(new, ptx::max(p[m][n][2 * half], p[m][n][2 * half + 1]));
+                        }
+                        new = ptx::max(new, ptx::from_xor(new, 1));
+                        new = ptx::max(new, ptx::from_xor(new, 2));
+                        max[m][half] = new;
+                        let (shrink, shift) = (ptx::exp2((old - new) * rate), -new * rate);
+                        let mut own_sum = 0.0;
+                        for n in 0..NB {
+                            for e in 2 * half..2 * half + 2 {
+                                p[m][n][e] = ptx::exp2(ptx::fma(p[m][n][e], rate, shift));
+                                own_sum += p[m][n][e];
+                            }
+                        }
+                        sum[m][half] = ptx::fma(sum[m][half], shrink, own_sum);
+                        for n in 0..WB {
+                            out[m][n][2 * half] *= shrink;
+                            out[m][n][2 * half + 1] *= shrink;
+                        }
+                    }
+                }
+                registers_by_rows::<ROW, MT, NB, WB>(&mut out, &p, v_place);
+            }
+            key += BC;
+        }
+
+        for m in 0..MT {
+            let row = own + 16 * m as u32;
+            let mut factor = [0.0; 2];
+            for half in 0..2 {
+                let total = sum[m][half] + ptx::from_xor(sum[m][half], 1);
+                let total = total + ptx::from_xor(total, 2);
+                factor[half] = ptx::recip(total);
+                let row = row + 8 * half as u32 + lane() / 4;
+                if row < s.T && lane() % 4 == 0 {
+                    let lse = ptx::fma(max[m][half], scale, LN_2 * ptx::log2(total));
+                    *lse_NH.add(s.row(b, row, h)) = lse;
+                }
+            }
+            let to = o_NHD.wrapping_add(s.out(b, row, h));
+            let (ld, inside) = ((s.H * s.D) as usize, s.T.saturating_sub(row));
+            store_rows::<WB, EXACT>(to, ld, &out[m], factor, inside, s.D);
+        }
+    }
+}
+
+/// dQ of BR queries of a head: as [`forward`], with the log-sum-exp known.
+#[inline(always)]
+unsafe fn backward_queries<
+    const W: u32,
+    const ROW: u32,
+    const WB: usize,
+    const MT: usize,
+    const NB: usize,
+    const BR: u32,
+    const BC: u32,
+    const EXACT: bool,
+>(
+    dqkv: *mut Bf16,
+    do_NHD: *const Bf16,
+    qkv: *const Bf16,
+    lse_NH: *const f32,
+    delta_NH: *const f32,
+    s: Shape,
+    scale: f32,
+) {
+    unsafe {
+        let (b, h) = (ptx::div(block(), s.H), block());
+        let h = h - b * s.H;
+        let g = ptx::div(h, ptx::div(s.H, s.G));
+        let first = (s.T.div_ceil(BR) - 1 - block_y()) * BR;
+        let warp = ptx::uniform_warp();
+        let (own, ld) = (first + warp * 16 * MT as u32, s.qkv());
+        let (q_tile, do_tile) = (ptx::shared(), ptx::shared() + BR * ROW);
+        let (kv_tiles, tile) = (do_tile + BR * ROW, BC * ROW);
+        let keys = (first + BR).min(s.T);
+
+        let (q, k, v) = (s.at(b, first, h), s.at(b, 0, s.H + g), s.at(b, 0, s.H + s.G + g));
+        let next = |from: usize, t: u32| qkv.wrapping_add(from + t as usize * ld as usize);
+        let fill = |stage: u32, key: u32| {
+            if key < keys {
+                let to = kv_tiles + stage * 2 * tile;
+                copy_rows::<W, BC, 128, EXACT>(to, next(k, key), ld, s.T - key, s.D);
+                copy_rows::<W, BC, 128, EXACT>(to + tile, next(v, key), ld, s.T - key, s.D);
+            }
+            ptx::commit();
+        };
+        let from = do_NHD.wrapping_add(s.out(b, first, h));
+        copy_rows::<W, BR, 128, EXACT>(q_tile, next(q, 0), ld, s.T - first, s.D);
+        copy_rows::<W, BR, 128, EXACT>(do_tile, from, s.H * s.D, s.T - first, s.D);
+        fill(0, 0);
+
+        let q_place = along::<ROW>(q_tile, warp * 16 * MT as u32, true);
+        let do_place = along::<ROW>(do_tile, warp * 16 * MT as u32, true);
+        let (along_kv, across_kv) =
+            (along::<ROW>(kv_tiles, 0, false), across::<ROW>(kv_tiles, 0, false));
+        let (mut shift, mut delta): ([[f32; 2]; MT], [[f32; 2]; MT]) = (zeroed(), zeroed());
+        for m in 0..MT {
+            for half in 0..2 {
+                let row = own + m as u32 * 16 + half as u32 * 8 + lane() / 4;
+                if row < s.T {
+                    shift[m][half] = -LOG2_E * *lse_NH.add(s.row(b, row, h));
+                    delta[m][half] = *delta_NH.add(s.row(b, row, h));
+                }
+            }
+        }
+        let rate = scale * LOG2_E;
+        let mut dq: [[[f32; 4]; WB]; MT] = zeroed();
+        let (mut key, mut stage) = (0, 0);
+        while key < keys {
+            ptx::wait::<0>();
+            ptx::barrier();
+            fill(1 - stage, key + BC);
+            let at = stage * 2 * tile;
+            if key < own + 16 * MT as u32 {
+                let (mut p, mut ds): ([[[f32; 4]; NB]; MT], [[[f32; 4]; NB]; MT]) =
+                    (zeroed(), zeroed());
+                rows_by_rows::<W, ROW, MT, NB>(&mut p, q_place, along_kv + at);
+                rows_by_rows::<W, ROW, MT, NB>(&mut ds, do_place, along_kv + at + tile);
+                for m in 0..MT {
+                    for n in 0..NB {
+                        for e in 0..4 {
+                            let p = ptx::exp2(ptx::fma(p[m][n][e], rate, shift[m][e / 2]));
+                            ds[m][n][e] = p * (ds[m][n][e] - delta[m][e / 2]);
+                        }
+                    }
+                }
+                if key + BC > own {
+                    for m in 0..MT {
+                        for n in 0..NB {
+                            for e in 0..4 {
+                                let row = own + m as u32 * 16 + e as u32 / 2 * 8 + lane() / 4;
+                                let col = key + n as u32 * 8 + lane() % 4 * 2 + e as u32 % 2;
+                                if col > row {
+                                    ds[m][n][e] = 0.0;
+                                }
+                            }
+                        }
+                    }
+                }
+                registers_by_rows::<ROW, MT, NB, WB>(&mut dq, &ds, across_kv + at);
+            }
+            stage = 1 - stage;
+            key += BC;
+        }
+        for m in 0..MT {
+            let row = own + 16 * m as u32;
+            let to = dqkv.wrapping_add(s.at(b, row, h));
+            let inside = s.T.saturating_sub(row);
+            store_rows::<WB, EXACT>(to, ld as usize, &dq[m], [scale; 2], inside, s.D);
+        }
+    }
+}
+
+/// dK (KEYS) and dV (VALUES) of a tile of keys: WARPS warps of 16 keys. Queries and their dO come in
+/// tiles of BR = 8 * NB, head after head of those that share the keys. Everything is transposed: a
+/// warp's sums have keys as rows, so that P and dS are left operands without leaving registers.
+#[inline(always)]
+unsafe fn backward_keys<
+    const W: u32,
+    const ROW: u32,
+    const WB: usize,
+    const NB: usize,
+    const BR: u32,
+    const WARPS: u32,
+    const THREADS: u32,
+    const KEYS: bool,
+    const VALUES: bool,
+    const EXACT: bool,
+>(
+    dqkv: *mut Bf16,
+    do_NHD: *const Bf16,
+    qkv: *const Bf16,
+    lse_NH: *const f32,
+    delta_NH: *const f32,
+    s: Shape,
+    scale: f32,
+) {
+    unsafe {
+        let b = ptx::div(block(), s.G);
+        let g = block() - b * s.G;
+        let BC = 16 * WARPS;
+        // The first keys are seen by the most queries, and come first.
+        let first = block_y() * BC;
+        let warp = ptx::uniform_warp();
+        let (own, ld) = (first + warp * 16, s.qkv());
+        let (k_tile, v_tile) = (ptx::shared(), ptx::shared() + BC * ROW);
+        let (stages, tile) = (v_tile + BC * ROW, BR * ROW);
+        // Behind the tiles: log-sum-exp and delta of each stage's queries.
+        let rows = stages + 4 * tile;
+
+        let group = ptx::div(s.H, s.G);
+        let start = first / BR * BR;
+        let per_head = (s.T - start).div_ceil(BR);
+        let fill = |stage: u32, head: u32, query: u32| {
+            let h = g * group + head;
+            let to = stages + stage * 2 * tile;
+            let q = qkv.wrapping_add(s.at(b, query, h));
+            copy_rows::<W, BR, THREADS, EXACT>(to, q, ld, s.T - query, s.D);
+            let d_o = do_NHD.wrapping_add(s.out(b, query, h));
+            copy_rows::<W, BR, THREADS, EXACT>(to + tile, d_o, s.H * s.D, s.T - query, s.D);
+            if thread() < BR {
+                let t = query + thread();
+                let at = s.row(b, t, h);
+                let (lse, delta) = if t < s.T {
+                    (-LOG2_E * *lse_NH.add(at), *delta_NH.add(at))
+                } else {
+                    (0.0, 0.0)
+                };
+                let to = rows + stage * BR * 8 + thread() * 4;
+                ptx::store_shared_f32(to, lse);
+                ptx::store_shared_f32(to + BR * 4, delta);
+            }
+            ptx::commit();
+        };
+        let (k, v) = (s.at(b, first, s.H + g), s.at(b, first, s.H + s.G + g));
+        let inside = s.T - first;
+        if WARPS == 8 {
+            copy_rows::<W, 128, THREADS, EXACT>(k_tile, qkv.wrapping_add(k), ld, inside, s.D);
+            copy_rows::<W, 128, THREADS, EXACT>(v_tile, qkv.wrapping_add(v), ld, inside, s.D);
+        } else {
+            copy_rows::<W, 64, THREADS, EXACT>(k_tile, qkv.wrapping_add(k), ld, inside, s.D);
+            copy_rows::<W, 64, THREADS, EXACT>(v_tile, qkv.wrapping_add(v), ld, inside, s.D);
+        }
+        fill(0, 0, start);
+
+        let k_place = along::<ROW>(k_tile, warp * 16, true);
+        let v_place = along::<ROW>(v_tile, warp * 16, true);
+        let (along_q, across_q) =
+            (along::<ROW>(stages, 0, false), across::<ROW>(stages, 0, false));
+        let rate = scale * LOG2_E;
+        let (mut dk, mut dv): ([[[f32; 4]; WB]; 1], [[[f32; 4]; WB]; 1]) = (zeroed(), zeroed());
+        let (mut head, mut query, mut stage) = (0, start, 0);
+        while head < group {
+            ptx::wait::<0>();
+            ptx::barrier();
+            let (mut next_head, mut next_query) = (head, query + BR);
+            if next_query >= start + per_head * BR {
+                (next_head, next_query) = (head + 1, start);
+            }
+            if next_head < group {
+                fill(1 - stage, next_head, next_query);
+            }
+            // A tile whose last query stands before the warp's first key sees none of its keys.
+            if query + BR > own {
+                let at = stage * 2 * tile;
+                let (mut p, mut ds): ([[[f32; 4]; NB]; 1], [[[f32; 4]; NB]; 1]) =
+                    (zeroed(), zeroed());
+                let row = rows + stage * BR * 8 + lane() % 4 * 8;
+                rows_by_rows::<W, ROW, 1, NB>(&mut p, k_place, along_q + at);
+                for n in 0..NB {
+                    let row = row + n as u32 * 32;
+                    let shift = [ptx::load_shared(row), ptx::load_shared(row + 4)];
+                    for e in 0..4 {
+                        p[0][n][e] = ptx::exp2(ptx::fma(p[0][n][e], rate, shift[e % 2]));
+                    }
+                }
+                if own + 16 > query {
+                    for n in 0..NB {
+                        for e in 0..4 {
+                            let key = own + e as u32 / 2 * 8 + lane() / 4;
+                            let query = query + n as u32 * 8 + lane() % 4 * 2 + e as u32 % 2;
+                            if key > query {
+                                p[0][n][e] = 0.0;
+                            }
+                        }
+                    }
+                }
+                if VALUES {
+                    registers_by_rows::<ROW, 1, NB, WB>(&mut dv, &p, across_q + at + tile);
+                }
+                if KEYS {
+                    rows_by_rows::<W, ROW, 1, NB>(&mut ds, v_place, along_q + at + tile);
+                    for n in 0..NB {
+                        let row = row + n as u32 * 32 + BR * 4;
+                        let delta = [ptx::load_shared(row), ptx::load_shared(row + 4)];
+                        for e in 0..4 {
+                            ds[0][n][e] = p[0][n][e] * (ds[0][n][e] - delta[e % 2]);
+                        }
+                    }
+                    registers_by_rows::<ROW, 1, NB, WB>(&mut dk, &ds, across_q + at);
+                }
+            }
+            (head, query, stage) = (next_head, next_query, 1 - stage);
+        }
+        let inside = s.T.saturating_sub(own);
+        if KEYS {
+            let to = dqkv.wrapping_add(s.at(b, own, s.H + g));
+            store_rows::<WB, EXACT>(to, ld as usize, &dk[0], [scale; 2], inside, s.D);
+        }
+        if VALUES {
+            let to = dqkv.wrapping_add(s.at(b, own, s.H + s.G + g));
+            store_rows::<WB, EXACT>(to, ld as usize, &dv[0], [1.0; 2], inside, s.D);
+        }
+    }
+}
+
+/// delta = sum over D of dO * O, for each row of D. Eight lanes take a row.
+#[inline(always)]
+unsafe fn delta<E: Element, W: Access<E>>(
+    delta_R: *mut f32,
+    do_RD: *const E,
+    o_RD: *const E,
+    R: u32,
+    D: u32,
+) {
+    unsafe {
+        let (row, lane) = (global_thread() / 8, thread() % 8);
+        let mut sum = 0.0;
+        if row < R as usize {
+            let mut d = lane * W::LANES as u32;
+            while d < D {
+                let at = row * D as usize + d as usize;
+                let (x, y) = (W::load(do_RD.add(at)), W::load(o_RD.add(at)));
+                let (x, y) = (W::unpack(x), W::unpack(y));
+                for j in 0..W::LANES {
+                    sum = ptx::fma(x[j], y[j], sum);
+                }
+                d += 8 * W::LANES as u32;
+            }
+        }
+        for k in 0..3 {
+            sum += ptx::from_xor(sum, 4 >> k);
+        }
+        if row < R as usize && lane == 0 {
+            *delta_R.add(row) = sum;
+        }
+    }
+}
+
+macro_rules! delta {
+    ($E:ty, $name:ident) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $name(
+            delta_NH: *mut f32,
+            do_NHD: *const $E,
+            o_NHD: *const $E,
+            rows: u32,
+            D: u32,
+        ) {
+            unsafe {
+                if ptx::wide::<$E>(D) {
+                    delta::<$E, Wide>(delta_NH, do_NHD, o_NHD, rows, D)
+                } else {
+                    delta::<$E, Single>(delta_NH, do_NHD, o_NHD, rows, D)
+                }
+            }
+        }
+    };
+}
+delta!(f32, attention_delta_f32);
+delta!(Bf16, attention_delta_bf16);
+
+macro_rules! kernels {
+    ($tiles:expr, $exact:literal, $blocks:literal, $forward:ident, $queries:ident, $keys:ident) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $forward(
+            o_NHD: *mut Bf16,
+            lse_NH: *mut f32,
+            qkv: *const Bf16,
+            T: u32,
+            H: u32,
+            G: u32,
+            D: u32,
+            scale: f32,
+        ) {
+            ptx::launch_bounds::<128, $blocks>();
+            const X: Tiles = $tiles;
+            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            unsafe {
+                forward::<
+                    { X.width },
+                    { X.width * 2 },
+                    { X.width as usize / 8 },
+                    { X.groups as usize },
+                    { X.forward_keys as usize / 8 },
+                    { X.rows() },
+                    { X.forward_keys },
+                    $exact,
+                >(o_NHD, lse_NH, qkv, s, scale)
+            }
+        }
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $queries(
+            dqkv: *mut Bf16,
+            do_NHD: *const Bf16,
+            qkv: *const Bf16,
+            lse_NH: *const f32,
+            delta_NH: *const f32,
+            T: u32,
+            H: u32,
+            G: u32,
+            D: u32,
+            scale: f32,
+        ) {
+            ptx::launch_bounds::<128, $blocks>();
+            const X: Tiles = $tiles;
+            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            unsafe {
+                backward_queries::<
+                    { X.width },
+                    { X.width * 2 },
+                    { X.width as usize / 8 },
+                    { X.groups as usize },
+                    { X.backward_keys as usize / 8 },
+                    { X.rows() },
+                    { X.backward_keys },
+                    $exact,
+                >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+            }
+        }
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $keys(
+            dqkv: *mut Bf16,
+            do_NHD: *const Bf16,
+            qkv: *const Bf16,
+            lse_NH: *const f32,
+            delta_NH: *const f32,
+            T: u32,
+            H: u32,
+            G: u32,
+            D: u32,
+            scale: f32,
+        ) {
+            const X: Tiles = $tiles;
+            ptx::launch_bounds::<{ X.warps * 32 }, 1>();
+            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            macro_rules! call {
+                ($k:literal, $v:literal) => {
+                    backward_keys::<
+                        { X.width },
+                        { X.width * 2 },
+                        { X.width as usize / 8 },
+                        { X.queries as usize / 8 },
+                        { X.queries },
+                        { X.warps },
+                        { X.warps * 32 },
+                        $k,
+                        $v,
+                        $exact,
+                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                };
+            }
+            unsafe {
+                // Beyond a width of 128 the sums of both do not fit in registers.
+                if X.width <= 128 {
+                    call!(true, true)
+                } else if block_z() == 0 {
+                    call!(true, false)
+                } else {
+                    call!(false, true)
+                }
+            }
+        }
+    };
+}
+kernels!(
+    tiles::D64,
+    true,
+    2,
+    attention_forward_bf16_64,
+    attention_backward_queries_bf16_64,
+    attention_backward_keys_bf16_64
+);
+kernels!(
+    tiles::D128,
+    true,
+    2,
+    attention_forward_bf16_128,
+    attention_backward_queries_bf16_128,
+    attention_backward_keys_bf16_128
+);
+kernels!(
+    tiles::D64,
+    false,
+    1,
+    attention_forward_bf16_any64,
+    attention_backward_queries_bf16_any64,
+    attention_backward_keys_bf16_any64
+);
+kernels!(
+    tiles::D256,
+    false,
+    1,
+    attention_forward_bf16_any256,
+    attention_backward_queries_bf16_any256,
+    attention_backward_keys_bf16_any256
+);

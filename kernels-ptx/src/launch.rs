@@ -1,0 +1,428 @@
+//! Which kernel computes an op, on which grid. Each function's docs list the kernel's arguments in
+//! order: pointers to device memory, then scalars (lengths u32 unless they say otherwise, f32).
+//! Grids depend on shapes alone, so sums have the same order on every device.
+
+use crate::tiles;
+
+/// Storage of activations and of the weights that products read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// 32 bits.
+    F32,
+    /// Brain floats.
+    Bf16,
+}
+
+impl Storage {
+    /// Bytes of an element.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Storage::F32 => 4,
+            Storage::Bf16 => 2,
+        }
+    }
+
+    /// Elements that a thread accesses at once in rows of `len`.
+    fn lanes(self, len: u32) -> u32 {
+        let lanes = 16 / self.bytes() as u32;
+        if len.is_multiple_of(lanes) { lanes } else { 1 }
+    }
+
+    fn pick(self, f32: &'static str, bf16: &'static str) -> &'static str {
+        match self {
+            Storage::F32 => f32,
+            Storage::Bf16 => bf16,
+        }
+    }
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Its name in the PTX.
+    pub kernel: &'static str,
+    /// Blocks of the grid.
+    pub blocks: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared_bytes: u32,
+}
+
+impl Launch {
+    fn new(kernel: &'static str, blocks: [u32; 3], threads: u32, shared_bytes: u32) -> Launch {
+        Launch { kernel, blocks, threads, shared_bytes }
+    }
+
+    /// One thread for each of `count` pieces of work.
+    fn flat(kernel: &'static str, count: u64) -> Launch {
+        let blocks = count.div_ceil(FLAT).try_into().expect("launch: more than 2^32 blocks");
+        Launch::new(kernel, [blocks, 1, 1], FLAT as u32, 0)
+    }
+}
+
+/// Threads of a block where nothing speaks for another number.
+const FLAT: u64 = 256;
+/// Bytes in which a block's warps exchange one number each.
+const EXCHANGE: u32 = 32 * 8;
+
+/// Threads for a row of `steps` accesses, of which each keeps two.
+fn row_threads(steps: u32, most: u32) -> u32 {
+    steps.div_ceil(2).next_multiple_of(32).min(most)
+}
+
+/// RMSNorm: rows of C, gain w_C.
+pub mod rmsnorm {
+    use super::*;
+
+    /// Blocks of [`forward`]: enough to fill any device several times over.
+    const FORWARD_BLOCKS: u32 = 2048;
+    /// Blocks of [`backward`]. Each writes a row of partial sums: few, so that they are cheap.
+    const BACKWARD_BLOCKS: u32 = 512;
+
+    /// y_NC, r_N, x_NC, w_C, N, C, eps.
+    pub fn forward(storage: Storage, N: u32, C: u32) -> Launch {
+        let kernel = storage.pick("rmsnorm_forward_f32", "rmsnorm_forward_bf16");
+        let threads = row_threads(C / storage.lanes(C), 1024);
+        Launch::new(kernel, [N.min(FORWARD_BLOCKS), 1, 1], threads, EXCHANGE)
+    }
+
+    /// The same of x + a, which replaces x: y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps.
+    pub fn forward_residual(storage: Storage, N: u32, C: u32) -> Launch {
+        let kernel =
+            storage.pick("rmsnorm_forward_residual_f32", "rmsnorm_forward_residual_bf16");
+        Launch { kernel, ..forward(storage, N, C) }
+    }
+
+    /// y_NC, x_NC, w_C, r_N, N, C.
+    pub fn apply(storage: Storage, N: u32, C: u32) -> Launch {
+        let kernel = storage.pick("rmsnorm_apply_f32", "rmsnorm_apply_bf16");
+        Launch::flat(kernel, u64::from(N) * u64::from(C / storage.lanes(C)))
+    }
+
+    /// dx_acc_NC, dw_part_PC (f32, written), dy_NC, x_NC, w_C, r_N, N, C; P is the number of blocks.
+    pub fn backward(storage: Storage, N: u32, C: u32) -> Launch {
+        let kernel = storage.pick("rmsnorm_backward_f32", "rmsnorm_backward_bf16");
+        let threads = row_threads(C / storage.lanes(C), 512);
+        Launch::new(kernel, [N.min(BACKWARD_BLOCKS), 1, 1], threads, 32 * 4 + C * 4)
+    }
+
+    /// dw_acc_C, dw_part_PC, P, C: after [`backward`].
+    pub fn backward_gain(C: u32) -> Launch {
+        Launch::new("rmsnorm_backward_gain", [C.div_ceil(32), 1, 1], 1024, 1024 * 4)
+    }
+}
+
+/// SwiGLU: rows of F gates and F ups.
+pub mod swiglu {
+    use super::*;
+
+    fn launch(kernel: &'static str, storage: Storage, N: u32, F: u32) -> Launch {
+        Launch::flat(kernel, u64::from(N) * u64::from(F / storage.lanes(F)))
+    }
+
+    /// a_NF, gu_N2F, N, F.
+    pub fn forward(storage: Storage, N: u32, F: u32) -> Launch {
+        launch(storage.pick("swiglu_forward_f32", "swiglu_forward_bf16"), storage, N, F)
+    }
+
+    /// gu_N2F (replaced by its gradient), da_NF, N, F.
+    pub fn backward(storage: Storage, N: u32, F: u32) -> Launch {
+        launch(storage.pick("swiglu_backward_f32", "swiglu_backward_bf16"), storage, N, F)
+    }
+}
+
+/// Rotary embedding of the first heads of rows of S.
+pub mod rope {
+    use super::*;
+
+    /// x_NS (in place), table_TD (f32), N, T, S, heads, D, sign: 1 forward, -1 backward.
+    pub fn rotate(storage: Storage, N: u32, S: u32, D: u32) -> Launch {
+        let lanes = storage.lanes(D / 2).min(storage.lanes(S));
+        let count = u64::from(N) * u64::from(D / 2 / lanes);
+        Launch { threads: 128, ..Launch::flat(storage.pick("rope_rotate_f32", "rope_rotate_bf16"), 2 * count) }
+    }
+}
+
+/// Embedding.
+pub mod embedding {
+    use super::*;
+
+    /// x_NC, tokens_N (u32), w_VC, N, C.
+    pub fn forward(storage: Storage, N: u32, C: u32) -> Launch {
+        let kernel = storage.pick("embedding_forward_f32", "embedding_forward_bf16");
+        Launch::flat(kernel, u64::from(N) * u64::from(C / storage.lanes(C)))
+    }
+
+    /// dw_acc_VC (f32), dx_NC, rows_N, starts, tokens (u32: an [`Order`]), C.
+    pub fn backward(storage: Storage, groups: u32, C: u32) -> Launch {
+        let kernel = storage.pick("embedding_backward_f32", "embedding_backward_bf16");
+        let threads = if C.is_multiple_of(4) { C / 4 } else { C };
+        let block = threads.next_multiple_of(32).min(64);
+        Launch::new(kernel, [groups, threads.div_ceil(block), 1], block, 0)
+    }
+
+    /// Rows grouped by token.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Order {
+        /// Row numbers: those of the first group ascending, then those of the second, ...
+        pub rows_N: Vec<u32>,
+        /// Where each group starts in `rows_N`; one more for the end.
+        pub starts: Vec<u32>,
+        /// The token of each group.
+        pub tokens: Vec<u32>,
+    }
+
+    /// Groups rows by token. The largest groups come first, because a group is one block's work.
+    pub fn order(tokens_N: &[u32]) -> Order {
+        let mut rows_N: Vec<u32> = (0..tokens_N.len() as u32).collect();
+        rows_N.sort_by_key(|&n| tokens_N[n as usize]);
+        let same = |a: &u32, b: &u32| tokens_N[*a as usize] == tokens_N[*b as usize];
+        let mut groups: Vec<&[u32]> = rows_N.chunk_by(same).collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+        let mut order = Order { starts: vec![0], ..Order::default() };
+        for group in groups {
+            order.rows_N.extend(group);
+            order.starts.push(order.rows_N.len() as u32);
+            order.tokens.push(tokens_N[group[0] as usize]);
+        }
+        order
+    }
+}
+
+/// Softmax cross-entropy of rows of V logits. A negative target does not count.
+pub mod loss {
+    use super::*;
+
+    fn launch(kernel: &'static str, storage: Storage, N: u32, V: u32) -> Launch {
+        Launch::new(kernel, [N, 1, 1], row_threads(V / storage.lanes(V), 512), EXCHANGE)
+    }
+
+    /// nats_N (f64), logits_NV, targets_N (i32), V.
+    pub fn forward(storage: Storage, N: u32, V: u32) -> Launch {
+        launch(storage.pick("loss_forward_f32", "loss_forward_bf16"), storage, N, V)
+    }
+
+    /// nats_N (f64), logits_NV (replaced by their gradient times `scale`), targets_N (i32), scale, V.
+    pub fn forward_backward(storage: Storage, N: u32, V: u32) -> Launch {
+        let kernel = storage.pick("loss_forward_backward_f32", "loss_forward_backward_bf16");
+        launch(kernel, storage, N, V)
+    }
+}
+
+/// Sums.
+pub mod norm {
+    use super::*;
+
+    /// part_P (f64, written), x (f32), len (u64); P is the number of blocks.
+    pub fn squares(len: u64) -> Launch {
+        let blocks = len.div_ceil(tiles::norm::SPAN as u64) as u32;
+        Launch::new("norm_squares", [blocks, 1, 1], 256, EXCHANGE)
+    }
+
+    /// sum (one f64), x (f64), len.
+    pub fn sum() -> Launch {
+        Launch::new("sum_f64", [1, 1, 1], 1024, EXCHANGE)
+    }
+}
+
+/// AdamW.
+pub mod adamw {
+    use super::*;
+
+    /// w, copy (only for [`Storage::Bf16`]), m, v, g, ends (u64), decays, slots (their number), lr,
+    /// beta1, beta2, eps, clip, lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at ends[k], the
+    /// last at `len`.
+    pub fn step(copy: Storage, len: u64) -> Launch {
+        Launch::flat(copy.pick("adamw_f32", "adamw_bf16"), len.div_ceil(4))
+    }
+}
+
+/// Matrix products: C (M x N) of A (M x K) and B (K x N).
+pub mod gemm {
+    use super::*;
+    use crate::tiles::gemm::{BK, F32_DEPTH, F32_TILE, STAGES, WARP_TILE};
+
+    /// How the operands lie in memory, rows of `lda` and `ldb` elements.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Layout {
+        /// A is M rows, B is N rows: y = x W^T.
+        Nt,
+        /// A is M rows, B is K rows: dx = dy W.
+        Nn,
+        /// A is K rows, B is K rows: dW = dy^T x.
+        Tn,
+    }
+
+    /// Multiprocessors that the choice of tiles assumes; it must not depend on the device.
+    const SMS: u32 = 132;
+
+    fn grid(kernels: [&'static str; 3], M: u32, N: u32, splits: u32, lds: [u32; 2]) -> Launch {
+        let tiles = |BN: u32| M.div_ceil(128) * N.div_ceil(BN);
+        // A multiprocessor's registers hold one block of the wide tile, or two of the other, which
+        // reads shared memory more often; one of those alone leaves the tensor cores waiting.
+        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(SMS);
+        let wide = per_sm(256) as f32;
+        let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
+        let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
+            (kernels[2], 128)
+        } else if wide <= narrow && kernels[0] != kernels[1] {
+            (kernels[0], 256)
+        } else {
+            (kernels[1], 128)
+        };
+        let threads = 128 / WARP_TILE * BN / WARP_TILE * 32;
+        Launch::new(kernel, [tiles(BN), 1, splits], threads, STAGES * (128 + BN) * BK * 2)
+    }
+
+    /// Brain floats, C rounded: c, r (added before rounding, or null), a, b, M, N, K, lda, ldb, ldc.
+    ///
+    /// # Panics
+    /// For [`Layout::Tn`], whose sums are gradients of weights and stay f32: see [`wide`].
+    pub fn rounded(layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
+        let kernels = match layout {
+            Layout::Nt => ["gemm_nt_bf16_128x256", "gemm_nt_bf16_128x128", "gemm_nt_bf16_any"],
+            Layout::Nn => ["gemm_nn_bf16_128x256", "gemm_nn_bf16_128x128", "gemm_nn_bf16_any"],
+            Layout::Tn => panic!("gemm: gradients of weights are f32"),
+        };
+        grid(kernels, M, N, 1, [lda, ldb])
+    }
+
+    /// Depth of each of the parts into which [`wide`] divides K: all of it, unless C has too few
+    /// tiles to fill a device.
+    pub fn part_depth(M: u32, N: u32, K: u32) -> u32 {
+        const LEAST: u32 = 1024;
+        let tiles = M.div_ceil(128) * N.div_ceil(128);
+        let parts = (2 * SMS / tiles).min(K / LEAST).max(1);
+        K.div_ceil(parts).next_multiple_of(BK)
+    }
+
+    /// Brain floats, C in f32: c, a, b, M, N, K, lda, ldb, ldc, part_depth, add (1: c += AB, 0:
+    /// c = AB). `blocks[2]` parts of K are computed beside each other. If that is more than one, c
+    /// is room for as many products, rows of N, `add` is 0, and [`add_parts`] follows.
+    ///
+    /// # Panics
+    /// For [`Layout::Nn`]: nothing needs it.
+    pub fn wide(layout: Layout, M: u32, N: u32, K: u32, lda: u32, ldb: u32, depth: u32) -> Launch {
+        let kernels = match layout {
+            Layout::Nt => {
+                let kernel = "gemm_nt_bf16_f32_128x128";
+                [kernel, kernel, "gemm_nt_bf16_f32_any"]
+            }
+            Layout::Nn => panic!("gemm: gradients of activations are rounded"),
+            Layout::Tn => {
+                ["gemm_tn_bf16_f32_128x256", "gemm_tn_bf16_f32_128x128", "gemm_tn_bf16_f32_any"]
+            }
+        };
+        grid(kernels, M, N, K.div_ceil(depth), [lda, ldb])
+    }
+
+    /// acc (f32), parts, len (u64), count: acc += parts, in ascending order.
+    pub fn add_parts(len: u64) -> Launch {
+        Launch::flat("gemm_add_parts", len.div_ceil(4))
+    }
+
+    /// f32: c, r (or null), a, b, M, N, K, a_row, a_col, b_row, b_col, ldc, add. Element (i, k) of A is
+    /// a[i * a_row + k * a_col]; B alike.
+    pub fn f32(M: u32, N: u32) -> Launch {
+        let shared_bytes = 2 * F32_DEPTH * (F32_TILE + 1) * 4;
+        let blocks = [M.div_ceil(F32_TILE), N.div_ceil(F32_TILE), 1];
+        Launch::new("gemm_f32", blocks, 256, shared_bytes)
+    }
+}
+
+/// Causal attention of B sequences of T tokens, H query heads that share G key/value heads of D.
+/// `scale` is 1/sqrt(D).
+pub mod attention {
+    use super::*;
+    use crate::tiles::attention::{D64, D128, D256, Tiles};
+
+    /// Widest head.
+    pub const MAX_D: u32 = 256;
+
+    /// Warps of a block in f32.
+    const F32_WARPS: u32 = 4;
+
+    fn rows(kernel: &'static str, rows: u32) -> Launch {
+        Launch::new(kernel, [rows.div_ceil(F32_WARPS), 1, 1], F32_WARPS * 32, 0)
+    }
+
+    fn pick(D: u32, kernels: [&'static str; 4]) -> (Tiles, &'static str) {
+        assert!(D > 0 && D <= MAX_D, "attention: heads of {D}, of {MAX_D} at most");
+        match D {
+            64 => (D64, kernels[0]),
+            128 => (D128, kernels[1]),
+            ..64 => (D64, kernels[2]),
+            _ => (D256, kernels[3]),
+        }
+    }
+
+    /// o_NHD, lse_NH (f32), qkv, T, H, G, D, scale; in f32 N stands before T.
+    ///
+    /// # Panics
+    /// If D is beyond [`MAX_D`]: a caller bug.
+    pub fn forward(storage: Storage, B: u32, T: u32, H: u32, D: u32) -> Launch {
+        if storage == Storage::F32 {
+            return rows("attention_forward_f32", B * T * H);
+        }
+        let (tiles, kernel) = pick(
+            D,
+            [
+                "attention_forward_bf16_64",
+                "attention_forward_bf16_128",
+                "attention_forward_bf16_any64",
+                "attention_forward_bf16_any256",
+            ],
+        );
+        Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.forward_bytes())
+    }
+
+    /// delta_NH (f32), do_NHD, o_NHD, N * H, D: before the backward kernels.
+    pub fn delta(storage: Storage, rows: u32) -> Launch {
+        let kernel = storage.pick("attention_delta_f32", "attention_delta_bf16");
+        Launch::flat(kernel, 8 * u64::from(rows))
+    }
+
+    /// dQ: dqkv, do_NHD, qkv, lse_NH, delta_NH, T, H, G, D, scale; in f32 N stands before T.
+    ///
+    /// # Panics
+    /// As [`forward`].
+    pub fn backward_queries(storage: Storage, B: u32, T: u32, H: u32, D: u32) -> Launch {
+        if storage == Storage::F32 {
+            return rows("attention_backward_queries_f32", B * T * H);
+        }
+        let (tiles, kernel) = pick(
+            D,
+            [
+                "attention_backward_queries_bf16_64",
+                "attention_backward_queries_bf16_128",
+                "attention_backward_queries_bf16_any64",
+                "attention_backward_queries_bf16_any256",
+            ],
+        );
+        Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.queries_bytes())
+    }
+
+    /// dK and dV: arguments as [`backward_queries`].
+    ///
+    /// # Panics
+    /// As [`forward`].
+    pub fn backward_keys(storage: Storage, B: u32, T: u32, G: u32, D: u32) -> Launch {
+        if storage == Storage::F32 {
+            return rows("attention_backward_keys_f32", B * T * G);
+        }
+        let (tiles, kernel) = pick(
+            D,
+            [
+                "attention_backward_keys_bf16_64",
+                "attention_backward_keys_bf16_128",
+                "attention_backward_keys_bf16_any64",
+                "attention_backward_keys_bf16_any256",
+            ],
+        );
+        // Beyond a width of 128 dK and dV are a block each.
+        let parts = if tiles.width <= 128 { 1 } else { 2 };
+        let blocks = [B * G, T.div_ceil(16 * tiles.warps), parts];
+        Launch::new(kernel, blocks, 32 * tiles.warps, tiles.keys_bytes())
+    }
+}

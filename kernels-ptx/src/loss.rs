@@ -1,0 +1,164 @@
+//! Softmax cross-entropy over rows of logits, a block a row: nats = log-sum-exp - logit of the target,
+//! and with GRADIENT the scaled gradient over the logits. The row stays in registers between the two
+//! looks at it (32768 brain floats; what is beyond is read again).
+//! Source of the running maximum and sum: Milakov and Gimelshein 2018, arXiv:1805.02867.
+
+use crate::math::{Bf16, LN_2, LOG2_E};
+use crate::ptx::{
+    self, Access, Element, Single, Wide, block, block_reduce, thread, threads, warp_max, warp_sum,
+    zeroed,
+};
+
+/// Accesses that a thread keeps.
+const KEPT: usize = 8;
+
+/// Largest logit so far, and the sum of e^(logit - largest).
+#[derive(Clone, Copy)]
+struct Running {
+    max: f32,
+    sum: f32,
+}
+
+impl Running {
+    #[inline(always)]
+    fn add<E: Element, W: Access<E>>(&mut self, x: W::Packed) {
+        let x = W::unpack(x);
+        let mut max = x[0];
+        for j in 1..W::LANES {
+            max = ptx::max(max, x[j]);
+        }
+        if max > self.max {
+            self.sum *= ptx::exp2((self.max - max) * LOG2_E);
+            self.max = max;
+        }
+        for j in 0..W::LANES {
+            self.sum += ptx::exp2((x[j] - self.max) * LOG2_E);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn row<E: Element, W: Access<E>, const GRADIENT: bool>(
+    nats_N: *mut f64,
+    logits_NV: *mut E,
+    targets_N: *const i32,
+    scale: f32,
+    V: u32,
+) {
+    unsafe {
+        let (steps, stride) = (V / W::LANES as u32, threads());
+        let at = |i: u32| i as usize * W::LANES;
+        let n = block() as usize;
+        let logits = logits_NV.add(n * V as usize);
+        let target = *targets_N.add(n);
+        if target < 0 {
+            if thread() == 0 {
+                *nats_N.add(n) = 0.0;
+            }
+            let mut i = thread();
+            while GRADIENT && i < steps {
+                W::store(logits.add(at(i)), zeroed());
+                i += stride;
+            }
+            return;
+        }
+
+        let mut kept: [W::Packed; KEPT] = zeroed();
+        for k in 0..KEPT {
+            let i = thread() + k as u32 * stride;
+            if i < steps {
+                kept[k] = W::load(logits.add(at(i)));
+            }
+        }
+        let at_target = (*logits.add(target as usize)).get();
+        let mut own = Running { max: f32::NEG_INFINITY, sum: 0.0 };
+        for k in 0..KEPT {
+            if thread() + (k as u32) * stride < steps {
+                own.add::<E, W>(kept[k]);
+            }
+        }
+        let mut i = thread() + KEPT as u32 * stride;
+        while i < steps {
+            own.add::<E, W>(W::load(logits.add(at(i))));
+            i += stride;
+        }
+        let room: *mut f32 = ptx::shared_ptr();
+        let max = block_reduce(own.max, room, f32::NEG_INFINITY, warp_max);
+        // A thread without logits has sum 0, and its largest is no number to compute with.
+        let share = if own.max > f32::NEG_INFINITY {
+            own.sum * ptx::exp2((own.max - max) * LOG2_E)
+        } else {
+            own.sum
+        };
+        let sum = block_reduce(share, room, 0.0, warp_sum);
+        if thread() == 0 {
+            *nats_N.add(n) = (LN_2 * ptx::log2(sum) + (max - at_target)) as f64;
+        }
+        if !GRADIENT {
+            return;
+        }
+        let factor = scale / sum;
+        let write = |i: u32, x: W::Packed| {
+            let mut x = W::unpack(x);
+            for j in 0..W::LANES {
+                x[j] = factor * ptx::exp2((x[j] - max) * LOG2_E);
+                if i * W::LANES as u32 + j as u32 == target as u32 {
+                    x[j] -= scale;
+                }
+            }
+            W::store(logits.add(at(i)), x);
+        };
+        for k in 0..KEPT {
+            let i = thread() + k as u32 * stride;
+            if i < steps {
+                write(i, kept[k]);
+            }
+        }
+        let mut i = thread() + KEPT as u32 * stride;
+        while i < steps {
+            write(i, W::load(logits.add(at(i))));
+            i += stride;
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($E:ty, $forward:ident, $both:ident) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $forward(
+            nats_N: *mut f64,
+            logits_NV: *const $E,
+            targets_N: *const i32,
+            V: u32,
+        ) {
+            ptx::launch_bounds::<512, 1>();
+            unsafe {
+                let logits_NV = logits_NV.cast_mut();
+                if ptx::wide::<$E>(V) {
+                    row::<$E, Wide, false>(nats_N, logits_NV, targets_N, 0.0, V)
+                } else {
+                    row::<$E, Single, false>(nats_N, logits_NV, targets_N, 0.0, V)
+                }
+            }
+        }
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $both(
+            nats_N: *mut f64,
+            dlogits_NV: *mut $E,
+            targets_N: *const i32,
+            scale: f32,
+            V: u32,
+        ) {
+            ptx::launch_bounds::<512, 1>();
+            unsafe {
+                if ptx::wide::<$E>(V) {
+                    row::<$E, Wide, true>(nats_N, dlogits_NV, targets_N, scale, V)
+                } else {
+                    row::<$E, Single, true>(nats_N, dlogits_NV, targets_N, scale, V)
+                }
+            }
+        }
+    };
+}
+kernels!(f32, loss_forward_f32, loss_forward_backward_f32);
+kernels!(Bf16, loss_forward_bf16, loss_forward_backward_bf16);

@@ -1,0 +1,356 @@
+//! RMSNorm: y = w * x * r, r = 1 / sqrt(mean(x^2) + eps). A block takes rows block, block + blocks, ...
+//! A thread keeps up to KEPT accesses of a row between the two looks at it; wider rows than
+//! KEPT accesses a thread are read again, from cache.
+
+use crate::math::Bf16;
+use crate::ptx::{
+    self, Access, Element, Single, Wide, block, block_reduce, blocks, global_thread, thread,
+    threads, warp_sum, zeroed,
+};
+
+const KEPT: usize = 2;
+
+/// y_NC, r_N; with RESIDUAL also x_NC = x_NC + a_NC before.
+#[inline(always)]
+unsafe fn forward<E: Element, W: Access<E>, const RESIDUAL: bool>(
+    y_NC: *mut E,
+    r_N: *mut f32,
+    x_NC: *mut E,
+    a_NC: *const E,
+    w_C: *const E,
+    N: u32,
+    C: u32,
+    eps: f32,
+) {
+    unsafe {
+        let (steps, stride) = (C / W::LANES as u32, threads());
+        let at = |i: u32| i as usize * W::LANES;
+        let mut w: [W::Packed; KEPT] = zeroed();
+        for k in 0..KEPT {
+            let i = thread() + k as u32 * stride;
+            if i < steps {
+                w[k] = W::load(w_C.add(at(i)));
+            }
+        }
+        let mut n = block();
+        while n < N {
+            let row = n as usize * C as usize;
+            let read = |i: u32| {
+                let x = W::load(x_NC.add(row + at(i)));
+                if !RESIDUAL {
+                    return x;
+                }
+                let a = W::unpack(W::load(a_NC.add(row + at(i))));
+                let mut x = W::unpack(x);
+                for j in 0..W::LANES {
+                    x[j] += a[j];
+                }
+                W::store(x_NC.add(row + at(i)), x);
+                W::round(x)
+            };
+            let mut kept: [W::Packed; KEPT] = zeroed();
+            for k in 0..KEPT {
+                let i = thread() + k as u32 * stride;
+                if i < steps {
+                    kept[k] = read(i);
+                }
+            }
+            let mut sum = 0.0;
+            let mut square = |x: W::Packed| {
+                let x = W::unpack(x);
+                for j in 0..W::LANES {
+                    sum = ptx::fma(x[j], x[j], sum);
+                }
+            };
+            for k in 0..KEPT {
+                square(kept[k]);
+            }
+            let mut i = thread() + KEPT as u32 * stride;
+            while i < steps {
+                square(read(i));
+                i += stride;
+            }
+            let sum = block_reduce(sum, ptx::shared_ptr(), 0.0, warp_sum);
+            let r = ptx::recip_exact(ptx::sqrt(sum / C as f32 + eps));
+            if thread() == 0 {
+                *r_N.add(n as usize) = r;
+            }
+            let write = |i: u32, x: W::Packed, w: W::Packed| {
+                W::store(y_NC.add(row + at(i)), scaled::<E, W>(x, w, r));
+            };
+            for k in 0..KEPT {
+                let i = thread() + k as u32 * stride;
+                if i < steps {
+                    write(i, kept[k], w[k]);
+                }
+            }
+            let mut i = thread() + KEPT as u32 * stride;
+            while i < steps {
+                write(i, W::load(x_NC.add(row + at(i))), W::load(w_C.add(at(i))));
+                i += stride;
+            }
+            n += blocks();
+        }
+    }
+}
+
+/// w * x * r.
+#[inline(always)]
+fn scaled<E: Element, W: Access<E>>(x: W::Packed, w: W::Packed, r: f32) -> [f32; 8] {
+    let (mut y, w) = (W::unpack(x), W::unpack(w));
+    for j in 0..W::LANES {
+        y[j] = w[j] * y[j] * r;
+    }
+    y
+}
+
+/// y_NC again from r_N, to the same bits.
+#[inline(always)]
+unsafe fn apply<E: Element, W: Access<E>>(
+    y_NC: *mut E,
+    x_NC: *const E,
+    w_C: *const E,
+    r_N: *const f32,
+    N: u32,
+    C: u32,
+) {
+    unsafe {
+        let step = global_thread();
+        let at = step * W::LANES;
+        if at >= N as usize * C as usize {
+            return;
+        }
+        let n = ptx::div(step as u32, C / W::LANES as u32) as usize;
+        let (x, w) = (W::load(x_NC.add(at)), W::load(w_C.add(at - n * C as usize)));
+        W::store(y_NC.add(at), scaled::<E, W>(x, w, *r_N.add(n)));
+    }
+}
+
+/// Adds to dx_acc_NC; writes this block's share of dw to its row of dw_part_PC. With s = sum w*dy*x:
+/// dx += r * (w*dy - x*s*r*r/C), dw += dy * x * r. The shares are summed in shared memory, in two
+/// halves of four floats an access, so that neighbours never share a bank.
+#[inline(always)]
+unsafe fn backward<E: Element, W: Access<E>>(
+    dx_acc_NC: *mut E,
+    dw_part_PC: *mut f32,
+    dy_NC: *const E,
+    x_NC: *const E,
+    w_C: *const E,
+    r_N: *const f32,
+    N: u32,
+    C: u32,
+) {
+    unsafe {
+        let (steps, stride) = (C / W::LANES as u32, threads());
+        let at = |i: u32| i as usize * W::LANES;
+        let sums: *mut f32 = ptx::shared_ptr::<f32>().add(32);
+        let width = if W::LANES < 4 { W::LANES } else { 4 };
+        let half = |i: u32, j: usize| (j / 4 * steps as usize + i as usize) * width + j % 4;
+        let mut i = thread();
+        while i < steps {
+            for j in 0..W::LANES {
+                *sums.add(half(i, j)) = 0.0;
+            }
+            i += stride;
+        }
+        let mut w: [W::Packed; KEPT] = zeroed();
+        for k in 0..KEPT {
+            let i = thread() + k as u32 * stride;
+            if i < steps {
+                w[k] = W::load(w_C.add(at(i)));
+            }
+        }
+        let mut n = block();
+        while n < N {
+            let row = n as usize * C as usize;
+            let r = *r_N.add(n as usize);
+            let (mut x, mut dy): ([W::Packed; KEPT], [W::Packed; KEPT]) = (zeroed(), zeroed());
+            for k in 0..KEPT {
+                let i = thread() + k as u32 * stride;
+                if i < steps {
+                    x[k] = W::load(x_NC.add(row + at(i)));
+                    dy[k] = W::load(dy_NC.add(row + at(i)));
+                }
+            }
+            let mut s = 0.0;
+            let mut project = |x: W::Packed, dy: W::Packed, w: W::Packed| {
+                let (x, dy, w) = (W::unpack(x), W::unpack(dy), W::unpack(w));
+                for j in 0..W::LANES {
+                    s = ptx::fma(w[j] * dy[j], x[j], s);
+                }
+            };
+            for k in 0..KEPT {
+                project(x[k], dy[k], w[k]);
+            }
+            let mut i = thread() + KEPT as u32 * stride;
+            while i < steps {
+                let (x, dy) = (W::load(x_NC.add(row + at(i))), W::load(dy_NC.add(row + at(i))));
+                project(x, dy, W::load(w_C.add(at(i))));
+                i += stride;
+            }
+            let s = block_reduce(s, ptx::shared_ptr(), 0.0, warp_sum);
+            let along = s * r * r / C as f32;
+            let add = |i: u32, x: W::Packed, dy: W::Packed, w: W::Packed| {
+                let to = dx_acc_NC.add(row + at(i));
+                let mut dx = W::unpack(W::load(to));
+                let (x, dy, w) = (W::unpack(x), W::unpack(dy), W::unpack(w));
+                for j in 0..W::LANES {
+                    dx[j] = ptx::fma(r, w[j] * dy[j] - x[j] * along, dx[j]);
+                    *sums.add(half(i, j)) += dy[j] * x[j] * r;
+                }
+                W::store(to, dx);
+            };
+            for k in 0..KEPT {
+                let i = thread() + k as u32 * stride;
+                if i < steps {
+                    add(i, x[k], dy[k], w[k]);
+                }
+            }
+            let mut i = thread() + KEPT as u32 * stride;
+            while i < steps {
+                let (x, dy) = (W::load(x_NC.add(row + at(i))), W::load(dy_NC.add(row + at(i))));
+                add(i, x, dy, W::load(w_C.add(at(i))));
+                i += stride;
+            }
+            n += blocks();
+        }
+        // A thread reads the sums of other threads here: c runs over columns, not accesses.
+        ptx::barrier();
+        let part = dw_part_PC.add(block() as usize * C as usize);
+        let mut c = thread();
+        while c < C {
+            let (i, j) = (c / W::LANES as u32, c as usize % W::LANES);
+            *part.add(c as usize) = *sums.add(half(i, j));
+            c += stride;
+        }
+    }
+}
+
+/// dw_acc_C += the sum of P rows of dw_part_PC, in an order that depends on P alone. A warp's lanes
+/// are neighbouring columns, its warps take every 32nd row each.
+#[unsafe(no_mangle)]
+unsafe extern "ptx-kernel" fn rmsnorm_backward_gain(
+    dw_acc_C: *mut f32,
+    dw_part_PC: *const f32,
+    P: u32,
+    C: u32,
+) {
+    unsafe {
+        let c = (block() * ptx::WARP + ptx::lane()) as usize;
+        let room: *mut f32 = ptx::shared_ptr();
+        let mut sum = 0.0;
+        if c < C as usize {
+            let mut p = ptx::warp();
+            while p < P {
+                sum += *dw_part_PC.add(p as usize * C as usize + c);
+                p += 32;
+            }
+        }
+        *room.add(thread() as usize) = sum;
+        ptx::barrier();
+        if ptx::warp() == 0 && c < C as usize {
+            let mut sum = *dw_acc_C.add(c);
+            for k in 0..32 {
+                sum += *room.add(k * 32 + thread() as usize);
+            }
+            *dw_acc_C.add(c) = sum;
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($E:ty, $forward:ident, $residual:ident, $apply:ident, $backward:ident) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $forward(
+            y_NC: *mut $E,
+            r_N: *mut f32,
+            x_NC: *const $E,
+            w_C: *const $E,
+            N: u32,
+            C: u32,
+            eps: f32,
+        ) {
+            ptx::launch_bounds::<1024, 1>();
+            unsafe {
+                let (x_NC, none) = (x_NC.cast_mut(), x_NC);
+                if ptx::wide::<$E>(C) {
+                    forward::<$E, Wide, false>(y_NC, r_N, x_NC, none, w_C, N, C, eps)
+                } else {
+                    forward::<$E, Single, false>(y_NC, r_N, x_NC, none, w_C, N, C, eps)
+                }
+            }
+        }
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $residual(
+            y_NC: *mut $E,
+            r_N: *mut f32,
+            x_acc_NC: *mut $E,
+            a_NC: *const $E,
+            w_C: *const $E,
+            N: u32,
+            C: u32,
+            eps: f32,
+        ) {
+            ptx::launch_bounds::<1024, 1>();
+            unsafe {
+                if ptx::wide::<$E>(C) {
+                    forward::<$E, Wide, true>(y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps)
+                } else {
+                    forward::<$E, Single, true>(y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps)
+                }
+            }
+        }
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $apply(
+            y_NC: *mut $E,
+            x_NC: *const $E,
+            w_C: *const $E,
+            r_N: *const f32,
+            N: u32,
+            C: u32,
+        ) {
+            ptx::launch_bounds::<1024, 1>();
+            unsafe {
+                if ptx::wide::<$E>(C) {
+                    apply::<$E, Wide>(y_NC, x_NC, w_C, r_N, N, C)
+                } else {
+                    apply::<$E, Single>(y_NC, x_NC, w_C, r_N, N, C)
+                }
+            }
+        }
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $backward(
+            dx_acc_NC: *mut $E,
+            dw_part_PC: *mut f32,
+            dy_NC: *const $E,
+            x_NC: *const $E,
+            w_C: *const $E,
+            r_N: *const f32,
+            N: u32,
+            C: u32,
+        ) {
+            ptx::launch_bounds::<512, 1>();
+            unsafe {
+                if ptx::wide::<$E>(C) {
+                    backward::<$E, Wide>(dx_acc_NC, dw_part_PC, dy_NC, x_NC, w_C, r_N, N, C)
+                } else {
+                    backward::<$E, Single>(dx_acc_NC, dw_part_PC, dy_NC, x_NC, w_C, r_N, N, C)
+                }
+            }
+        }
+    };
+}
+kernels!(
+    f32,
+    rmsnorm_forward_f32,
+    rmsnorm_forward_residual_f32,
+    rmsnorm_apply_f32,
+    rmsnorm_backward_f32
+);
+kernels!(
+    Bf16,
+    rmsnorm_forward_bf16,
+    rmsnorm_forward_residual_bf16,
+    rmsnorm_apply_bf16,
+    rmsnorm_backward_bf16
+);

@@ -1,0 +1,211 @@
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr, rounded};
+use kernels_ptx::launch::{Storage, attention};
+use kernels_ptx::tiles::attention::{D64, D128, Tiles};
+use ptx_emu::{Arg, Class, DevicePtr};
+
+#[derive(Clone, Copy)]
+struct Shape {
+    B: usize,
+    T: usize,
+    H: usize,
+    G: usize,
+    D: usize,
+}
+
+const fn shape(B: usize, T: usize, H: usize, G: usize, D: usize) -> Shape {
+    Shape { B, T, H, G, D }
+}
+
+/// One token, one head, lengths around the tiles, shared heads, every kernel's widths.
+const SHAPES: [Shape; 12] = [
+    shape(1, 1, 1, 1, 64),
+    shape(2, 5, 2, 1, 64),
+    shape(1, 128, 2, 2, 64),
+    shape(1, 161, 4, 2, 64),
+    shape(1, 1, 2, 1, 128),
+    shape(1, 97, 2, 1, 128),
+    shape(1, 200, 1, 1, 128),
+    shape(2, 17, 2, 1, 6),
+    shape(1, 130, 2, 1, 48),
+    shape(1, 70, 1, 1, 80),
+    shape(1, 33, 2, 1, 256),
+    shape(1, 9, 3, 3, 7),
+];
+
+struct Exact {
+    o: Vec<f64>,
+    lse: Vec<f64>,
+    dqkv: Vec<f64>,
+}
+
+fn exact(qkv: &[f64], d_o: &[f64], Shape { B, T, H, G, D }: Shape) -> Exact {
+    let (S, scale) = ((H + 2 * G) * D, 1.0 / (D as f64).sqrt());
+    let N = B * T;
+    let mut e = Exact { o: vec![0.0; N * H * D], lse: vec![0.0; N * H], dqkv: vec![0.0; N * S] };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for (b, h) in (0..B).flat_map(|b| (0..H).map(move |h| (b, h))) {
+        let g = h / (H / G);
+        let at = |t: usize, head: usize| (b * T + t) * S + head * D;
+        let row = |t: usize, head: usize| &qkv[at(t, head)..][..D];
+        for i in 0..T {
+            let s: Vec<f64> = (0..=i).map(|j| dot(row(i, h), row(j, H + g)) * scale).collect();
+            let max = s.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let lse = s.iter().map(|s| (s - max).exp()).sum::<f64>().ln() + max;
+            let p: Vec<f64> = s.iter().map(|s| (s - lse).exp()).collect();
+            let n = (b * T + i) * H + h;
+            e.lse[n] = lse;
+            let d_o = &d_o[n * D..][..D];
+            let dp: Vec<f64> = (0..=i).map(|j| dot(d_o, row(j, H + G + g))).collect();
+            let delta = dot(&p, &dp);
+            for j in 0..=i {
+                let ds = p[j] * (dp[j] - delta) * scale;
+                for d in 0..D {
+                    e.o[n * D + d] += p[j] * row(j, H + G + g)[d];
+                    e.dqkv[at(i, h) + d] += ds * row(j, H + g)[d];
+                    e.dqkv[at(j, H + g) + d] += ds * row(i, h)[d];
+                    e.dqkv[at(j, H + G + g) + d] += p[j] * d_o[d];
+                }
+            }
+        }
+    }
+    e
+}
+
+/// Device memory of one case.
+struct Buffers {
+    o: DevicePtr,
+    lse: DevicePtr,
+    delta: DevicePtr,
+    dqkv: DevicePtr,
+    qkv: DevicePtr,
+    d_o: DevicePtr,
+}
+
+fn sizes(storage: Storage, Shape { B, T, H, G, D }: Shape) -> Vec<Arg<'static>> {
+    let mut sizes = vec![int(T), int(H), int(G), int(D), float(1.0 / (D as f64).sqrt())];
+    if storage == F32 {
+        sizes.insert(0, int(B * T));
+    }
+    sizes
+}
+
+fn buffers(d: &mut Device, storage: Storage, qkv: &[f64], d_o: &[f64], s: Shape) -> Buffers {
+    let rows = s.B * s.T * s.H;
+    Buffers {
+        o: d.room(storage, rows * s.D),
+        lse: d.room(F32, rows),
+        delta: d.room(F32, rows),
+        dqkv: d.room(storage, qkv.len()),
+        qkv: d.put(storage, qkv),
+        d_o: d.put(storage, d_o),
+    }
+}
+
+fn forward(d: &mut Device, storage: Storage, b: &Buffers, s: Shape) {
+    let launch = attention::forward(storage, s.B as u32, s.T as u32, s.H as u32, s.D as u32);
+    d.run(launch, &[&[b.o, b.lse, b.qkv].map(ptr)[..], &sizes(storage, s)].concat());
+}
+
+fn delta(d: &mut Device, storage: Storage, b: &Buffers, s: Shape) {
+    let rows = s.B * s.T * s.H;
+    let args = [ptr(b.delta), ptr(b.d_o), ptr(b.o), int(rows), int(s.D)];
+    d.run(attention::delta(storage, rows as u32), &args);
+}
+
+fn backward_args(storage: Storage, b: &Buffers, s: Shape) -> Vec<Arg<'static>> {
+    [&[b.dqkv, b.d_o, b.qkv, b.lse, b.delta].map(ptr)[..], &sizes(storage, s)].concat()
+}
+
+fn case(storage: Storage, s: Shape) {
+    let Shape { B, T, H, G, D } = s;
+    let g = &mut Gen::new((T * 1000 + H * 100 + D) as u64);
+    let qkv = g.normals(storage, B * T * (H + 2 * G) * D, 1.5);
+    let d_o = g.normals(storage, B * T * H * D, 1.0);
+    let e = exact(&qkv, &d_o, s);
+    // P and dS are rounded to brain floats on their way into products, O once more for delta.
+    let (out, grad) = if storage == F32 { (5e-6, 2e-5) } else { (0.003, 0.006) };
+    let context = format!("{storage:?} B{B} T{T} H{H} G{G} D{D}");
+    for mut d in devices() {
+        let b = buffers(&mut d, storage, &qkv, &d_o, s);
+        forward(&mut d, storage, &b, s);
+        let got = d.get(storage, b.o, e.o.len());
+        Output::new("o", storage, got, e.o.clone()).floor(out).check(&context);
+        let got = d.get(F32, b.lse, e.lse.len());
+        Output::new("lse", F32, got, e.lse.clone()).floor(1e-5).check(&context);
+        delta(&mut d, storage, &b, s);
+        let args = backward_args(storage, &b, s);
+        let (B, T) = (B as u32, T as u32);
+        d.run(attention::backward_queries(storage, B, T, H as u32, D as u32), &args);
+        d.run(attention::backward_keys(storage, B, T, G as u32, D as u32), &args);
+        let got = d.get(storage, b.dqkv, e.dqkv.len());
+        Output::new("dqkv", storage, got, e.dqkv.clone()).floor(grad).check(&context);
+    }
+}
+
+#[test]
+fn against_f64() {
+    for shape in SHAPES {
+        case(F32, shape);
+        case(Bf16, shape);
+    }
+}
+
+/// Tiles of rows x cols that hold at least one pair of a query and a key it sees: what one product
+/// over them costs at width W.
+fn flop(T: u32, rows: u32, cols: u32, queries_are_rows: bool, W: u32) -> u64 {
+    let tiles = |r: u32| {
+        (0..T.div_ceil(cols)).filter(move |c| {
+            if queries_are_rows { c * cols < r + rows } else { c * cols + cols > r }
+        })
+    };
+    let count: usize = (0..T.div_ceil(rows)).map(|r| tiles(r * rows).count()).sum();
+    2 * count as u64 * u64::from(rows * cols * W)
+}
+
+/// No bank is met twice, and tiles that the mask hides cost no matrix instruction.
+#[test]
+fn no_bank_conflicts_and_no_masked_tiles() {
+    for (D, tiles) in [(64, D64), (128, D128)] {
+        let Tiles { width, groups, forward_keys, backward_keys, queries, .. } = tiles;
+        let s = shape(1, 384, 2, 1, D);
+        let g = &mut Gen::new(0);
+        let qkv = g.normals(Bf16, s.T * 4 * D, 1.0);
+        let d_o = g.normals(Bf16, s.T * 2 * D, 1.0);
+        let T = s.T as u32;
+        for mut d in devices() {
+            let b = buffers(&mut d, Bf16, &qkv, &d_o, s);
+            let check = |d: &Device, products: u64, expected: u64| {
+                let c = &d.counts;
+                assert_eq!(c.total.conflicts, 0, "D{D}: conflicts");
+                assert_eq!(c.class(Class::Local), 0, "D{D}: local memory");
+                assert_eq!(c.total.matrix_flop, 2 * products * expected, "D{D}: products");
+            };
+            forward(&mut d, Bf16, &b, s);
+            check(&d, 2, flop(T, 16 * groups, forward_keys, true, width));
+            delta(&mut d, Bf16, &b, s);
+            d.moved_at_most(2 * d_o.len() * 2 + s.T * 2 * 4);
+            let args = backward_args(Bf16, &b, s);
+            d.run(attention::backward_queries(Bf16, 1, T, 2, D as u32), &args);
+            check(&d, 3, flop(T, 16 * groups, backward_keys, true, width));
+            d.run(attention::backward_keys(Bf16, 1, T, 1, D as u32), &args);
+            check(&d, 4, flop(T, 16, queries, false, width));
+        }
+    }
+}
+
+/// Scores in the thousands: the running maximum keeps exponentials in range.
+#[test]
+fn large_scores_stay_finite() {
+    let s = shape(1, 40, 1, 1, 64);
+    let g = &mut Gen::new(0);
+    let qkv: Vec<f64> =
+        g.normals(Bf16, s.T * 3 * s.D, 1.0).iter().map(|x| rounded(Bf16, x * 30.0)).collect();
+    let d_o = g.normals(Bf16, s.T * s.D, 1.0);
+    for mut d in devices() {
+        let b = buffers(&mut d, Bf16, &qkv, &d_o, s);
+        forward(&mut d, Bf16, &b, s);
+        let e = exact(&qkv, &d_o, s);
+        let got = d.get(Bf16, b.o, e.o.len());
+        Output::new("o", Bf16, got, e.o).floor(0.003).check("large scores");
+    }
+}

@@ -1,0 +1,208 @@
+//! What all kernel tests share: generated inputs, the two modules on an emulated device, and the
+//! comparison with f64.
+
+use kernels_ptx::launch::{Launch, Storage};
+use kernels_ptx::{SM_80, SM_90A};
+use ptx_emu::{Arg, Counts, DevicePtr, Gpu, Grid, Module};
+use std::sync::LazyLock;
+
+pub use Storage::{Bf16, F32};
+
+/// SplitMix64: the same inputs in every run.
+pub struct Gen(u64);
+
+impl Gen {
+    pub fn new(seed: u64) -> Self {
+        Gen(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A whole number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// Near normal, mean 0, deviation 1.
+    pub fn normal(&mut self) -> f64 {
+        let sum: f64 = (0..4).map(|_| self.next() as f64 / u64::MAX as f64 - 0.5).sum();
+        sum * 3f64.sqrt()
+    }
+
+    /// `len` normal numbers of deviation `scale`, as the storage holds them.
+    pub fn normals(&mut self, storage: Storage, len: usize, scale: f64) -> Vec<f64> {
+        (0..len).map(|_| rounded(storage, self.normal() * scale)).collect()
+    }
+}
+
+/// To nearest, ties to even.
+fn bf16_bits(x: f64) -> u16 {
+    let bits = (x as f32).to_bits();
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// `x` as the storage holds it.
+pub fn rounded(storage: Storage, x: f64) -> f64 {
+    match storage {
+        F32 => f64::from(x as f32),
+        Bf16 => f64::from(f32::from_bits(u32::from(bf16_bits(x)) << 16)),
+    }
+}
+
+static MODULES: LazyLock<[Module; 2]> =
+    LazyLock::new(|| [SM_80, SM_90A].map(|text| Module::parse(text).unwrap()));
+
+/// One emulated device with the kernels of one target.
+pub struct Device {
+    gpu: Gpu,
+    module: &'static Module,
+    /// What the last launch cost.
+    pub counts: Counts,
+}
+
+/// A device for each target.
+pub fn devices() -> impl Iterator<Item = Device> {
+    MODULES.iter().map(|module| Device { gpu: Gpu::new(), module, counts: Counts::default() })
+}
+
+impl Device {
+    /// Bytes of device memory, filled.
+    pub fn bytes(&mut self, data: &[u8]) -> DevicePtr {
+        let ptr = self.gpu.alloc(data.len()).unwrap();
+        self.gpu.write(ptr, data).unwrap();
+        ptr
+    }
+
+    /// Numbers in a storage.
+    pub fn put(&mut self, storage: Storage, x: &[f64]) -> DevicePtr {
+        let bytes: Vec<u8> = match storage {
+            F32 => x.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
+            Bf16 => x.iter().flat_map(|&x| bf16_bits(x).to_le_bytes()).collect(),
+        };
+        self.bytes(&bytes)
+    }
+
+    pub fn put_u32(&mut self, x: &[u32]) -> DevicePtr {
+        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.bytes(&bytes)
+    }
+
+    /// Room that nothing was written to: reading it before writing is an error.
+    pub fn room(&mut self, storage: Storage, len: usize) -> DevicePtr {
+        self.gpu.alloc(len * storage.bytes()).unwrap()
+    }
+
+    pub fn room_f64(&mut self, len: usize) -> DevicePtr {
+        self.gpu.alloc(len * 8).unwrap()
+    }
+
+    /// Reads all of it: every element must have been written.
+    pub fn get(&self, storage: Storage, ptr: DevicePtr, len: usize) -> Vec<f64> {
+        let mut bytes = vec![0; len * storage.bytes()];
+        self.gpu.read(ptr, &mut bytes).unwrap();
+        match storage {
+            F32 => bytes
+                .chunks_exact(4)
+                .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+                .collect(),
+            Bf16 => bytes
+                .chunks_exact(2)
+                .map(|b| u16::from_le_bytes(b.try_into().unwrap()))
+                .map(|b| f64::from(f32::from_bits(u32::from(b) << 16)))
+                .collect(),
+        }
+    }
+
+    pub fn get_f64(&self, ptr: DevicePtr, len: usize) -> Vec<f64> {
+        let mut bytes = vec![0; len * 8];
+        self.gpu.read(ptr, &mut bytes).unwrap();
+        bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    /// Runs a kernel. Out-of-bounds, misaligned or uninitialised access, races and divergence are
+    /// errors of the emulator.
+    pub fn run(&mut self, launch: Launch, args: &[Arg]) {
+        let kernel = self.module.kernel(launch.kernel).unwrap();
+        let grid = Grid {
+            blocks: launch.blocks,
+            threads: [launch.threads, 1, 1],
+            shared_bytes: launch.shared_bytes as usize,
+        };
+        self.counts = self.gpu.launch(&kernel, grid, args).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// The last launch moved at most 5 % more bytes than it must, each request counted as often as
+    /// it was made.
+    pub fn moved_at_most(&self, least: usize) {
+        let moved = self.counts.sector_bytes() as f64 / least as f64;
+        assert!(moved <= 1.05, "{moved:.3} times the least bytes");
+    }
+}
+
+pub fn ptr(p: DevicePtr) -> Arg<'static> {
+    Arg::U64(p)
+}
+pub fn int(x: usize) -> Arg<'static> {
+    Arg::U32(x as u32)
+}
+pub fn float(x: f64) -> Arg<'static> {
+    Arg::F32(x as f32)
+}
+
+/// An output beside what it should be.
+pub struct Output {
+    what: &'static str,
+    storage: Storage,
+    got: Vec<f64>,
+    exact: Vec<f64>,
+    floor: f64,
+}
+
+/// What f32 arithmetic may add to the error, as a share of the result.
+pub const F32_FLOOR: f64 = 2e-6;
+
+impl Output {
+    /// `got` from a kernel beside `exact` in f64.
+    pub fn new(what: &'static str, storage: Storage, got: Vec<f64>, exact: Vec<f64>) -> Self {
+        assert!(got.len() == exact.len() && !exact.is_empty(), "{what}");
+        Output { what, storage, got, exact, floor: F32_FLOOR }
+    }
+
+    /// For sums whose terms are rounded to brain floats on the way.
+    pub fn floor(self, floor: f64) -> Self {
+        Output { floor, ..self }
+    }
+
+    /// Errors of `x` as a share of the exact values: root mean square, and largest by largest.
+    fn errors(&self, x: &[f64]) -> (f64, f64) {
+        let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let largest = |x: &[f64]| x.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+        let errors: Vec<f64> = x.iter().zip(&self.exact).map(|(x, e)| x - e).collect();
+        let tiny = f64::MIN_POSITIVE;
+        let share = |f: &dyn Fn(&[f64]) -> f64| f(&errors) / (f(&self.exact) + tiny);
+        (share(&square), share(&largest))
+    }
+
+    /// At most twice the error of rounding the exact values to the storage, plus the floor.
+    fn good(&self) -> bool {
+        let plain: Vec<f64> = self.exact.iter().map(|&x| rounded(self.storage, x)).collect();
+        let ((mean, largest), plain) = (self.errors(&self.got), self.errors(&plain));
+        mean <= 2.0 * plain.0 + self.floor && largest <= 2.0 * plain.1 + 4.0 * self.floor
+    }
+
+    /// Holds, and would not with an error of 1 % (5 % in brain floats).
+    pub fn check(mut self, context: &str) {
+        let ((mean, largest), what) = (self.errors(&self.got), self.what);
+        assert!(self.good(), "{context}: {what}: error {mean:.2e}, largest {largest:.2e}");
+        let planted = if self.storage == F32 && self.floor == F32_FLOOR { 1.01 } else { 1.05 };
+        if self.exact.iter().any(|&x| x != 0.0) {
+            self.got.iter_mut().for_each(|x| *x *= planted);
+            assert!(!self.good(), "{context}: {what}: a planted error passes");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
+use kernels_ptx::launch::{Storage, loss};
+
+/// (N, V): the last two are wider than what registers keep.
+const SHAPES: [(usize, usize); 7] =
+    [(1, 1), (1, 7), (3, 8), (4, 259), (5, 1000), (2, 33000), (1, 4200 * 4 + 1)];
+
+fn case(storage: Storage, (N, V): (usize, usize)) {
+    let g = &mut Gen::new((N * 1000 + V) as u64);
+    let logits = g.normals(storage, N * V, 3.0);
+    let scale = 0.25;
+    let mut targets: Vec<i32> = (0..N).map(|_| g.below(V) as i32).collect();
+    if N > 2 {
+        targets[1] = -100;
+    }
+    let (mut nats, mut exact) = (vec![], vec![]);
+    for (row, &target) in logits.chunks(V).zip(&targets) {
+        let max = row.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
+        let counts = target >= 0;
+        nats.push(if counts { sum.ln() + max - row[target as usize] } else { 0.0 });
+        exact.extend(row.iter().enumerate().map(|(i, x)| {
+            let hit = f64::from(u8::from(i as i32 == target));
+            if counts { scale * ((x - max).exp() / sum - hit) } else { 0.0 }
+        }));
+    }
+    let context = format!("{storage:?} N{N} V{V}");
+    for mut d in devices() {
+        let ptargets = d.put_u32(&targets.iter().map(|&t| t as u32).collect::<Vec<_>>());
+        let (plogits, pnats) = (d.put(storage, &logits), d.room_f64(N));
+        d.run(
+            loss::forward(storage, N as u32, V as u32),
+            &[ptr(pnats), ptr(plogits), ptr(ptargets), int(V)],
+        );
+        let forward = d.get_f64(pnats, N);
+        d.run(
+            loss::forward_backward(storage, N as u32, V as u32),
+            &[ptr(pnats), ptr(plogits), ptr(ptargets), float(scale), int(V)],
+        );
+        assert!(forward == d.get_f64(pnats, N), "{context}: two losses");
+        Output::new("nats", F32, forward, nats.clone()).check(&context);
+        let got = d.get(storage, plogits, N * V);
+        Output::new("dlogits", storage, got, exact.clone()).check(&context);
+    }
+}
+
+#[test]
+fn against_f64() {
+    for shape in SHAPES {
+        case(F32, shape);
+        case(Bf16, shape);
+    }
+}
+
+#[test]
+fn nan_stays_in_its_row() {
+    let (N, V) = (3, 264);
+    for mut d in devices() {
+        let mut logits = Gen::new(0).normals(Bf16, N * V, 1.0);
+        logits[V + 100] = f64::NAN;
+        let (plogits, nats) = (d.put(Bf16, &logits), d.room_f64(N));
+        let targets = d.put_u32(&[0; 3]);
+        d.run(loss::forward(Bf16, N as u32, V as u32), &[ptr(nats), ptr(plogits), ptr(targets), int(V)]);
+        let finite: Vec<bool> = d.get_f64(nats, N).iter().map(|x| x.is_finite()).collect();
+        assert_eq!(finite, [true, false, true]);
+    }
+}
+
+#[test]
+fn bytes() {
+    let (N, V) = (4, 32000);
+    for mut d in devices() {
+        let logits = d.put(Bf16, &Gen::new(0).normals(Bf16, N * V, 1.0));
+        let (nats, targets) = (d.room_f64(N), d.put_u32(&[5; 4]));
+        d.run(
+            loss::forward_backward(Bf16, N as u32, V as u32),
+            &[ptr(nats), ptr(logits), ptr(targets), float(1.0), int(V)],
+        );
+        d.moved_at_most(2 * N * V * 2);
+    }
+}

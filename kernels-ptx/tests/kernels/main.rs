@@ -1,0 +1,12 @@
+//! Every kernel of both targets on the emulator, against the formula in f64.
+
+mod adamw;
+mod attention;
+mod check;
+mod embedding;
+mod gemm;
+mod loss;
+mod norm;
+mod rmsnorm;
+mod rope;
+mod swiglu;

@@ -1,0 +1,64 @@
+use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
+use kernels_ptx::launch::{Storage, rope};
+
+/// (N, T, heads to turn, heads that stay, D)
+const SHAPES: [(usize, usize, usize, usize, usize); 6] =
+    [(1, 1, 1, 0, 2), (6, 3, 3, 1, 8), (10, 5, 5, 1, 64), (4, 4, 2, 2, 128), (7, 7, 9, 1, 6), (33, 11, 4, 2, 16)];
+
+fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, usize)) {
+    let g = &mut Gen::new((N * 1000 + D) as u64);
+    let S = (heads + rest) * D;
+    let x = g.normals(storage, N * S, 1.0);
+    let angle = |t: usize, i: usize| t as f64 / 10000f64.powf(2.0 * i as f64 / D as f64);
+    let table: Vec<f64> = (0..T * D)
+        .map(|i| (i / D, i % D))
+        .map(|(t, i)| if i < D / 2 { angle(t, i).cos() } else { angle(t, i - D / 2).sin() })
+        .collect();
+    for sign in [1.0, -1.0] {
+        let mut y = x.clone();
+        for (n, row) in y.chunks_mut(S).enumerate() {
+            for head in row.chunks_mut(D).take(heads) {
+                for i in 0..D / 2 {
+                    let (sin, cos) = (sign * angle(n % T, i)).sin_cos();
+                    let (a, b) = (head[i], head[i + D / 2]);
+                    (head[i], head[i + D / 2]) = (a * cos - b * sin, b * cos + a * sin);
+                }
+            }
+        }
+        for mut d in devices() {
+            let (px, table) = (d.put(storage, &x), d.put(F32, &table));
+            let sizes = [int(N), int(T), int(S), int(heads), int(D), float(sign)];
+            d.run(
+                rope::rotate(storage, N as u32, S as u32, D as u32),
+                &[&[ptr(px), ptr(table)], &sizes[..]].concat(),
+            );
+            let context = format!("{storage:?} N{N} T{T} S{S} D{D} sign {sign}");
+            let got = d.get(storage, px, N * S);
+            Output::new("x", storage, got, y.clone()).check(&context);
+        }
+    }
+}
+
+#[test]
+fn against_f64() {
+    for shape in SHAPES {
+        case(F32, shape);
+        case(Bf16, shape);
+    }
+}
+
+#[test]
+fn bytes() {
+    let (N, heads, D) = (64, 40, 128);
+    let g = &mut Gen::new(0);
+    for mut d in devices() {
+        let x = d.put(Bf16, &g.normals(Bf16, N * heads * D, 1.0));
+        let table = d.put(F32, &g.normals(F32, N * D, 1.0));
+        let sizes = [int(N), int(N), int(heads * D), int(heads), int(D), float(1.0)];
+        d.run(
+            rope::rotate(Bf16, N as u32, (heads * D) as u32, D as u32),
+            &[&[ptr(x), ptr(table)], &sizes[..]].concat(),
+        );
+        d.moved_at_most(2 * N * heads * D * 2);
+    }
+}
