@@ -157,26 +157,27 @@ unsafe fn tile<
     let mut a_copies = a.copies::<BM, A_K_INNER>(row, k_first);
     let mut b_copies = b.copies::<BN, B_K_INNER>(col, k_first);
     let (a_bytes, stage_bytes) = (BM * BK * 2, (BM + BN) * BK * 2);
-    let slices = (k_end - k_first).div_ceil(BK);
     let base = ptx::shared();
-    let end = base + STAGES * stage_bytes;
-    let next = |stage: u32| if stage + stage_bytes == end { base } else { stage + stage_bytes };
+    let last = base + (STAGES - 1) * stage_bytes;
+    let next = |stage: u32| if stage == last { base } else { stage + stage_bytes };
+    let previous = |stage: u32| if stage == base { last } else { stage - stage_bytes };
+    // Slices that are not multiplied yet.
+    let mut left = (k_end - k_first).div_ceil(BK);
 
     // SAFETY: stages lie in the shared memory that the launch provides (`geometry`); a stage is
     // filled after the barrier behind its last use and read after the barrier behind its wait.
     unsafe {
-        let mut fill = |stage: u32, slice: u32| {
-            if slice < slices {
+        let mut fill = |stage: u32, exists: bool| {
+            if exists {
                 a.copy::<BM, A_K_INNER, THREADS, WIDE>(&mut a_copies, stage);
                 b.copy::<BN, B_K_INNER, THREADS, WIDE>(&mut b_copies, stage + a_bytes);
             }
             ptx::commit();
         };
-        let (mut filled, mut read) = (base, base);
         for slice in 0..STAGES - 1 {
-            fill(filled, slice);
-            filled = next(filled);
+            fill(base + slice * stage_bytes, slice < left);
         }
+        let mut read = base;
         let a_place = place::<BM, A_K_INNER>(0, warp_row, true);
         let b_place = place::<BN, B_K_INNER>(a_bytes, warp_col, false);
         let load = |to: &mut Fragments, stage: u32, step: usize| {
@@ -191,18 +192,18 @@ unsafe fn tile<
         ptx::barrier();
         load(&mut fragments[0], read, 0);
         const STEPS: usize = BK as usize / 16;
-        for slice in 0..slices {
+        while left > 0 {
             for step in 0..STEPS {
                 if step == STEPS - 1 {
                     // Behind the last slice nothing was filled; what is loaded there is not used.
-                    read = if slice + 1 < slices { next(read) } else { read };
+                    read = if left > 1 { next(read) } else { read };
                     ptx::wait::<{ STAGES - 2 }>();
                     ptx::barrier();
                 }
                 load(&mut fragments[(step + 1) % 2], read, (step + 1) % STEPS);
                 if step == 0 {
-                    fill(filled, slice + STAGES - 1);
-                    filled = next(filled);
+                    // The buffer of the slice before: every warp has read it.
+                    fill(previous(read), left > STAGES - 1);
                 }
                 let (a, b) = &fragments[step % 2];
                 for i in 0..BLOCKS {
@@ -212,6 +213,7 @@ unsafe fn tile<
                     }
                 }
             }
+            left -= 1;
         }
         (sums, row + warp_row, col + warp_col)
     }
@@ -354,7 +356,7 @@ rounded! {
     gemm_nn_bf16_any: 128 128 128 1 true false false;
 }
 wide! {
-    gemm_nt_bf16_f32_128x128: 128 128 128 2 true true true;
+    gemm_nt_bf16_f32_128x256: 128 256 256 1 true true true;
     gemm_nt_bf16_f32_any: 128 128 128 1 true true false;
     gemm_tn_bf16_f32_128x256: 128 256 256 1 false false true;
     gemm_tn_bf16_f32_128x128: 128 128 128 2 false false true;

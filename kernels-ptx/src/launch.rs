@@ -266,7 +266,7 @@ pub mod gemm {
         let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
         let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
             (kernels[2], 128)
-        } else if wide <= narrow && kernels[0] != kernels[1] {
+        } else if wide <= narrow || kernels[0] == kernels[1] {
             (kernels[0], 256)
         } else {
             (kernels[1], 128)
@@ -306,7 +306,7 @@ pub mod gemm {
     pub fn wide(layout: Layout, M: u32, N: u32, K: u32, lda: u32, ldb: u32, depth: u32) -> Launch {
         let kernels = match layout {
             Layout::Nt => {
-                let kernel = "gemm_nt_bf16_f32_128x128";
+                let kernel = "gemm_nt_bf16_f32_128x256";
                 [kernel, kernel, "gemm_nt_bf16_f32_any"]
             }
             Layout::Nn => panic!("gemm: gradients of activations are rounded"),
