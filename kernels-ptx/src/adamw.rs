@@ -123,8 +123,6 @@ unsafe extern "ptx-kernel" fn adamw_bf16(
     root: f32,
 ) {
     unsafe {
-        step::<true>(
-            w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root,
-        )
+        step::<true>(w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root)
     }
 }

@@ -10,11 +10,11 @@
 
 use crate::fragment::{across, along, load_across, load_along};
 use crate::math::{Bf16, LN_2, LOG2_E, swizzled};
-use crate::tiles::attention::{self as tiles, Tiles};
 use crate::ptx::{
     self, Access, Element, Single, Wide, block, block_y, block_z, global_thread, lane, thread,
     zeroed,
 };
+use crate::tiles::attention::{self as tiles, Tiles};
 
 /// Where heads and sequences lie.
 #[derive(Clone, Copy)]
@@ -35,8 +35,7 @@ impl Shape {
     /// starts.
     #[inline(always)]
     fn at(&self, b: u32, t: u32, head: u32) -> usize {
-        (b as usize * self.T as usize + t as usize) * self.qkv() as usize
-            + (head * self.D) as usize
+        (b as usize * self.T as usize + t as usize) * self.qkv() as usize + (head * self.D) as usize
     }
     /// The same in o.
     #[inline(always)]
@@ -136,12 +135,7 @@ unsafe fn store_rows<const NB: usize, const EXACT: bool>(
 #[inline(always)]
 fn packed<const NB: usize>(s: &[[f32; 4]; NB], step: usize) -> [u32; 4] {
     let (x, y) = (&s[2 * step], &s[2 * step + 1]);
-    [
-        ptx::pack(x[0], x[1]),
-        ptx::pack(x[2], x[3]),
-        ptx::pack(y[0], y[1]),
-        ptx::pack(y[2], y[3]),
-    ]
+    [ptx::pack(x[0], x[1]), ptx::pack(x[2], x[3]), ptx::pack(y[0], y[1]), ptx::pack(y[2], y[3])]
 }
 
 /// sums[m] += rows of `left` times rows of `right`, both W deep along their rows.
@@ -230,8 +224,7 @@ unsafe fn forward<
         ptx::commit();
 
         let q_place = along::<ROW>(q_tile, warp * 16 * MT as u32, true);
-        let (k_place, v_place) =
-            (along::<ROW>(k_tile, 0, false), across::<ROW>(v_tile, 0, false));
+        let (k_place, v_place) = (along::<ROW>(k_tile, 0, false), across::<ROW>(v_tile, 0, false));
         let mut out: [[[f32; 4]; WB]; MT] = zeroed();
         let mut max = [[f32::NEG_INFINITY; 2]; MT];
         let mut sum = [[0.0f32; 2]; MT];
@@ -502,8 +495,7 @@ unsafe fn backward_keys<
 
         let k_place = along::<ROW>(k_tile, warp * 16, true);
         let v_place = along::<ROW>(v_tile, warp * 16, true);
-        let (along_q, across_q) =
-            (along::<ROW>(stages, 0, false), across::<ROW>(stages, 0, false));
+        let (along_q, across_q) = (along::<ROW>(stages, 0, false), across::<ROW>(stages, 0, false));
         let rate = scale * LOG2_E;
         let (mut dk, mut dv): ([[[f32; 4]; WB]; 1], [[[f32; 4]; WB]; 1]) = (zeroed(), zeroed());
         let (mut head, mut query, mut stage) = (0, start, 0);

@@ -3,7 +3,9 @@
 //! in ascending n, and adds it to its row of dw once.
 
 use crate::math::Bf16;
-use crate::ptx::{self, Access, Element, Single, Wide, block, block_y, global_thread, lane, thread, threads};
+use crate::ptx::{
+    self, Access, Element, Single, Wide, block, block_y, global_thread, lane, thread, threads,
+};
 
 /// Rows of dx whose loads are under way together.
 const ROWS: u32 = 8;

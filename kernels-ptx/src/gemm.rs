@@ -8,9 +8,9 @@
 //! neither the copies nor `ldmatrix` meet a bank twice.
 
 use crate::fragment::{across, along, load_across, load_along};
-use crate::tiles::gemm::{BAND, BK, F32_DEPTH as DEEP, F32_TILE as SIDE, STAGES, WARP_TILE};
 use crate::math::{Bf16, swizzled, tile_of};
 use crate::ptx::{self, Element, block, block_y, block_z, lane, thread, zeroed};
+use crate::tiles::gemm::{BAND, BK, F32_DEPTH as DEEP, F32_TILE as SIDE, STAGES, WARP_TILE};
 
 /// Bytes of a row of an operand with K innermost.
 const ROW: u32 = BK * 2;
@@ -247,7 +247,11 @@ unsafe fn store_rounded(
                         let inside = !r.is_null() && row < M && col + k < N;
                         if inside { (*r.add(at + k as usize)).get() } else { 0.0 }
                     };
-                    words[k] = if r.is_null() { ptx::pack(x, y) } else { ptx::pack(x + old(0), y + old(1)) };
+                    words[k] = if r.is_null() {
+                        ptx::pack(x, y)
+                    } else {
+                        ptx::pack(x + old(0), y + old(1))
+                    };
                 }
                 let words = ptx::transpose_quad(words);
                 let col = col + (4 * j as u32 + lane_col) * 8;
@@ -271,7 +275,14 @@ unsafe fn store_rounded(
 
 /// Stores sums as f32, or adds them to what is there.
 #[inline(always)]
-unsafe fn store_wide((sums, row, col): (Sums, u32, u32), c: *mut f32, M: u32, N: u32, ldc: u32, add: bool) {
+unsafe fn store_wide(
+    (sums, row, col): (Sums, u32, u32),
+    c: *mut f32,
+    M: u32,
+    N: u32,
+    ldc: u32,
+    add: bool,
+) {
     unsafe {
         for i in 0..2 * BLOCKS {
             let row = row + i as u32 * 8 + lane() / 4;
@@ -366,7 +377,12 @@ wide! {
 /// acc += the sum of `parts` arrays of `len` behind each other, in ascending order. For products
 /// whose K is divided over blocks.
 #[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn gemm_add_parts(acc: *mut f32, parts: *const f32, len: u64, count: u32) {
+unsafe extern "ptx-kernel" fn gemm_add_parts(
+    acc: *mut f32,
+    parts: *const f32,
+    len: u64,
+    count: u32,
+) {
     unsafe {
         let i = ptx::global_thread() * 4;
         if i + 4 <= len as usize && len.is_multiple_of(4) {

@@ -89,8 +89,7 @@ pub mod rmsnorm {
 
     /// The same of x + a, which replaces x: y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps.
     pub fn forward_residual(storage: Storage, N: u32, C: u32) -> Launch {
-        let kernel =
-            storage.pick("rmsnorm_forward_residual_f32", "rmsnorm_forward_residual_bf16");
+        let kernel = storage.pick("rmsnorm_forward_residual_f32", "rmsnorm_forward_residual_bf16");
         Launch { kernel, ..forward(storage, N, C) }
     }
 
@@ -140,7 +139,10 @@ pub mod rope {
     pub fn rotate(storage: Storage, N: u32, S: u32, D: u32) -> Launch {
         let lanes = storage.lanes(D / 2).min(storage.lanes(S));
         let count = u64::from(N) * u64::from(D / 2 / lanes);
-        Launch { threads: 128, ..Launch::flat(storage.pick("rope_rotate_f32", "rope_rotate_bf16"), 2 * count) }
+        Launch {
+            threads: 128,
+            ..Launch::flat(storage.pick("rope_rotate_f32", "rope_rotate_bf16"), 2 * count)
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Sum of squares of a flat arena, in an order that depends on its length alone: a block sums SPAN
 //! elements to one f64, and `sum_f64` sums those.
 
-use crate::tiles::norm::SPAN;
 use crate::ptx::{self, block, block_reduce, thread, threads, warp_sum64};
+use crate::tiles::norm::SPAN;
 
 /// Accesses whose loads are under way together.
 const TOGETHER: usize = 8;

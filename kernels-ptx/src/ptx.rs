@@ -174,7 +174,9 @@ pub fn select(first: bool, a: u32, b: u32) -> u32 {
 pub fn opaque(x: u32) -> u32 {
     let y;
     // SAFETY: a move.
-    unsafe { asm!("mov.b32 {}, {};", out(reg32) y, in(reg32) x, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("mov.b32 {}, {};", out(reg32) y, in(reg32) x, options(nomem, nostack, preserves_flags))
+    }
     y
 }
 /// As [`opaque`], for an address.
@@ -182,7 +184,9 @@ pub fn opaque(x: u32) -> u32 {
 pub fn opaque_ptr<T>(x: *const T) -> *const T {
     let y;
     // SAFETY: a move.
-    unsafe { asm!("mov.b64 {}, {};", out(reg64) y, in(reg64) x, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("mov.b64 {}, {};", out(reg64) y, in(reg64) x, options(nomem, nostack, preserves_flags))
+    }
     y
 }
 
@@ -454,16 +458,7 @@ impl Element for Bf16 {
     }
     #[inline(always)]
     fn unpack(w: [u32; 4]) -> [f32; 8] {
-        [
-            low(w[0]),
-            high(w[0]),
-            low(w[1]),
-            high(w[1]),
-            low(w[2]),
-            high(w[2]),
-            low(w[3]),
-            high(w[3]),
-        ]
+        [low(w[0]), high(w[0]), low(w[1]), high(w[1]), low(w[2]), high(w[2]), low(w[3]), high(w[3])]
     }
     #[inline(always)]
     fn repack(x: [f32; 8]) -> [u32; 4] {

@@ -34,7 +34,8 @@ unsafe fn rotate<E: Element, W: Access<E>>(
             (cos[0], sin[0]) = (*table, *table.add(half as usize));
         } else {
             for k in 0..W::LANES / 4 {
-                let (c, s) = (ptx::load4(table.add(4 * k)), ptx::load4(table.add(half as usize + 4 * k)));
+                let (c, s) =
+                    (ptx::load4(table.add(4 * k)), ptx::load4(table.add(half as usize + 4 * k)));
                 for j in 0..4 {
                     (cos[4 * k + j], sin[4 * k + j]) = (c[j], s[j]);
                 }

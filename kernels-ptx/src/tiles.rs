@@ -42,14 +42,8 @@ pub mod attention {
     }
 
     /// Heads of 64.
-    pub const D64: Tiles = Tiles {
-        width: 64,
-        groups: 2,
-        forward_keys: 64,
-        backward_keys: 32,
-        queries: 64,
-        warps: 8,
-    };
+    pub const D64: Tiles =
+        Tiles { width: 64, groups: 2, forward_keys: 64, backward_keys: 32, queries: 64, warps: 8 };
     /// Heads of 128: as wide as registers allow.
     pub const D128: Tiles =
         Tiles { width: 128, groups: 2, forward_keys: 32, backward_keys: 32, queries: 48, warps: 8 };

@@ -45,8 +45,7 @@ fn case(copy: Storage, slots: &[(u64, f64)]) {
         };
         let mut args: Vec<_> = arenas.into_iter().map(ptr).collect();
         args.push(int(slots.len()));
-        let (rate, root) =
-            (LR / (1.0 - BETA1.powi(STEP)), 1.0 / (1.0 - BETA2.powi(STEP)).sqrt());
+        let (rate, root) = (LR / (1.0 - BETA1.powi(STEP)), 1.0 / (1.0 - BETA2.powi(STEP)).sqrt());
         args.extend([LR, BETA1, BETA2, EPS, CLIP, rate, root].map(float));
         d.run(adamw::step(copy, len as u64), &args);
         let got = d.get(F32, pw, len);

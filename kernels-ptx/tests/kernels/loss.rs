@@ -60,7 +60,10 @@ fn nan_stays_in_its_row() {
         logits[V + 100] = f64::NAN;
         let (plogits, nats) = (d.put(Bf16, &logits), d.room_f64(N));
         let targets = d.put_u32(&[0; 3]);
-        d.run(loss::forward(Bf16, N as u32, V as u32), &[ptr(nats), ptr(plogits), ptr(targets), int(V)]);
+        d.run(
+            loss::forward(Bf16, N as u32, V as u32),
+            &[ptr(nats), ptr(plogits), ptr(targets), int(V)],
+        );
         let finite: Vec<bool> = d.get_f64(nats, N).iter().map(|x| x.is_finite()).collect();
         assert_eq!(finite, [true, false, true]);
     }

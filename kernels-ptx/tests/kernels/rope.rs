@@ -2,8 +2,14 @@ use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
 use kernels_ptx::launch::{Storage, rope};
 
 /// (N, T, heads to turn, heads that stay, D)
-const SHAPES: [(usize, usize, usize, usize, usize); 6] =
-    [(1, 1, 1, 0, 2), (6, 3, 3, 1, 8), (10, 5, 5, 1, 64), (4, 4, 2, 2, 128), (7, 7, 9, 1, 6), (33, 11, 4, 2, 16)];
+const SHAPES: [(usize, usize, usize, usize, usize); 6] = [
+    (1, 1, 1, 0, 2),
+    (6, 3, 3, 1, 8),
+    (10, 5, 5, 1, 64),
+    (4, 4, 2, 2, 128),
+    (7, 7, 9, 1, 6),
+    (33, 11, 4, 2, 16),
+];
 
 fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, usize)) {
     let g = &mut Gen::new((N * 1000 + D) as u64);

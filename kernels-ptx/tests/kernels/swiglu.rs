@@ -52,9 +52,15 @@ fn bytes() {
         let da = d.put(Bf16, &g.normals(Bf16, N * F, 1.0));
         let a = d.room(Bf16, N * F);
         let sizes = [int(N), int(F)];
-        d.run(swiglu::forward(Bf16, N as u32, F as u32), &[&[ptr(a), ptr(gu)], &sizes[..]].concat());
+        d.run(
+            swiglu::forward(Bf16, N as u32, F as u32),
+            &[&[ptr(a), ptr(gu)], &sizes[..]].concat(),
+        );
         d.moved_at_most(3 * N * F * 2);
-        d.run(swiglu::backward(Bf16, N as u32, F as u32), &[&[ptr(gu), ptr(da)], &sizes[..]].concat());
+        d.run(
+            swiglu::backward(Bf16, N as u32, F as u32),
+            &[&[ptr(gu), ptr(da)], &sizes[..]].concat(),
+        );
         d.moved_at_most(5 * N * F * 2);
     }
 }
