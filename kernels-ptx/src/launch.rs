@@ -233,7 +233,7 @@ pub mod adamw {
     use super::*;
 
     /// w, copy (only for [`Storage::Bf16`]), m, v, g, ends (u64), decays, slots (their number), lr,
-    /// beta1, beta2, eps, clip, lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at ends[k], the
+    /// beta1, beta2, eps, clip, lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at `ends[k]`, the
     /// last at `len`.
     pub fn step(copy: Storage, len: u64) -> Launch {
         Launch::flat(copy.pick("adamw_f32", "adamw_bf16"), len.div_ceil(4))
