@@ -1,6 +1,9 @@
 //! AdamW over flat arenas, one launch a step. Four elements a thread: 30 bytes an element with a bf16
 //! copy. Element i decays by decays[k], where k is the first with i < ends[k]; the last of `ends` is
 //! the length.
+//!
+//! `sum` is the sum of squares of all gradients, from `norm`: they are clipped to a norm of
+//! max_norm, and where it is not finite nothing is written. So nobody waits for the norm.
 
 use crate::math::Bf16;
 use crate::ptx::{self, block, thread, threads};
@@ -12,6 +15,7 @@ unsafe fn step<const COPY: bool>(
     m: *mut f32,
     v: *mut f32,
     g: *const f32,
+    sum: *const f64,
     ends: *const u64,
     decays: *const f32,
     slots: u32,
@@ -19,7 +23,7 @@ unsafe fn step<const COPY: bool>(
     beta1: f32,
     beta2: f32,
     eps: f32,
-    clip: f32,
+    max_norm: f32,
     rate: f32,
     root: f32,
 ) {
@@ -27,9 +31,12 @@ unsafe fn step<const COPY: bool>(
         let len = *ends.add(slots as usize - 1);
         let first = block() as u64 * threads() as u64 * 4;
         let i = first + thread() as u64 * 4;
-        if i >= len {
+        let norm = ptx::sqrt64(*sum);
+        if i >= len || !norm.is_finite() {
             return;
         }
+        let clip = (max_norm as f64 / (norm + 1e-6)) as f32;
+        let clip = if clip < 1.0 { clip } else { 1.0 };
         // The block's first slot by halving; the thread's own lies at most a few further on.
         let (mut low, mut high) = (0, slots - 1);
         while low < high {
@@ -84,6 +91,7 @@ unsafe extern "ptx-kernel" fn adamw_f32(
     m: *mut f32,
     v: *mut f32,
     g: *const f32,
+    sum: *const f64,
     ends: *const u64,
     decays: *const f32,
     slots: u32,
@@ -91,14 +99,14 @@ unsafe extern "ptx-kernel" fn adamw_f32(
     beta1: f32,
     beta2: f32,
     eps: f32,
-    clip: f32,
+    max_norm: f32,
     rate: f32,
     root: f32,
 ) {
     let copy = core::ptr::null_mut();
     unsafe {
         step::<false>(
-            w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root,
+            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
         )
     }
 }
@@ -111,6 +119,7 @@ unsafe extern "ptx-kernel" fn adamw_bf16(
     m: *mut f32,
     v: *mut f32,
     g: *const f32,
+    sum: *const f64,
     ends: *const u64,
     decays: *const f32,
     slots: u32,
@@ -118,11 +127,13 @@ unsafe extern "ptx-kernel" fn adamw_bf16(
     beta1: f32,
     beta2: f32,
     eps: f32,
-    clip: f32,
+    max_norm: f32,
     rate: f32,
     root: f32,
 ) {
     unsafe {
-        step::<true>(w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root)
+        step::<true>(
+            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
+        )
     }
 }

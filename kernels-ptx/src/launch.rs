@@ -5,7 +5,7 @@
 use crate::tiles;
 
 /// Storage of activations and of the weights that products read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
     /// 32 bits.
     F32,
@@ -222,7 +222,7 @@ pub mod norm {
         Launch::new("norm_squares", [blocks, 1, 1], 256, EXCHANGE)
     }
 
-    /// sum (one f64), x (f64), len.
+    /// sum (one f64), x (f64), len, add (1: sum += the sum of x, 0: sum = it).
     pub fn sum() -> Launch {
         Launch::new("sum_f64", [1, 1, 1], 1024, EXCHANGE)
     }
@@ -232,9 +232,9 @@ pub mod norm {
 pub mod adamw {
     use super::*;
 
-    /// w, copy (only for [`Storage::Bf16`]), m, v, g, ends (u64), decays, slots (their number), lr,
-    /// beta1, beta2, eps, clip, lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at `ends[k]`, the
-    /// last at `len`.
+    /// w, copy (only for [`Storage::Bf16`]), m, v, g, sum (one f64: sum of squares of all gradients),
+    /// ends (u64), decays, slots (their number), lr, beta1, beta2, eps, max_norm,
+    /// lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at `ends[k]`, the last at `len`.
     pub fn step(copy: Storage, len: u64) -> Launch {
         Launch::flat(copy.pick("adamw_f32", "adamw_bf16"), len.div_ceil(4))
     }
@@ -246,7 +246,7 @@ pub mod gemm {
     use crate::tiles::gemm::{BK, F32_DEPTH, F32_TILE, STAGES, WARP_TILE};
 
     /// How the operands lie in memory, rows of `lda` and `ldb` elements.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub enum Layout {
         /// A is M rows, B is N rows: y = x W^T.
         Nt,
@@ -377,6 +377,18 @@ pub mod attention {
             ],
         );
         Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.forward_bytes())
+    }
+
+    /// Of N new tokens, the first at position `past`, over a cache of rows of G keys and G values:
+    /// o_NHD, q_NS, kv, N, past, S, H, G, D, scale.
+    ///
+    /// # Panics
+    /// As [`forward`].
+    pub fn decode(storage: Storage, N: u32, H: u32, D: u32) -> Launch {
+        const WARPS: u32 = 4;
+        assert!(D > 0 && D <= MAX_D, "attention: heads of {D}, of {MAX_D} at most");
+        let kernel = storage.pick("attention_decode_f32", "attention_decode_bf16");
+        Launch::new(kernel, [N * H, 1, 1], WARPS * 32, WARPS * (D + 2) * 4)
     }
 
     /// delta_NH (f32), do_NHD, o_NHD, N * H, D: before the backward kernels.

@@ -106,6 +106,18 @@ pub fn launch_bounds<const THREADS: u32, const BLOCKS: u32>() {
 
 // ---- arithmetic
 
+/// Root, rounded to nearest.
+#[inline(always)]
+pub fn sqrt64(x: f64) -> f64 {
+    let y;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!("sqrt.rn.f64 {}, {};", out(reg64) y, in(reg64) x,
+            options(pure, nomem, nostack, preserves_flags))
+    }
+    y
+}
+
 /// a * b + c, rounded once.
 #[inline(always)]
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {

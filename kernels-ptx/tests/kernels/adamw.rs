@@ -1,11 +1,13 @@
-use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr, rounded};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr, rounded};
 use kernels_ptx::launch::{Storage, adamw};
 
 const LR: f64 = 3e-2;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.95;
 const EPS: f64 = 1e-8;
-const CLIP: f64 = 0.5;
+const MAX_NORM: f64 = 2.0;
+/// Of the gradients here and others.
+const SUM: f64 = 9.0;
 const STEP: i32 = 3;
 
 /// Ends of parameters, each with its decay.
@@ -25,7 +27,7 @@ fn case(copy: Storage, slots: &[(u64, f64)]) {
     let decays: Vec<f64> = slots.iter().map(|&(_, decay)| rounded(F32, decay)).collect();
     for i in 0..len {
         let slot = slots.iter().position(|&(end, _)| (i as u64) < end).unwrap();
-        let g = grad[i] * CLIP;
+        let g = grad[i] * (MAX_NORM / (SUM.sqrt() + 1e-6)).min(1.0);
         let m = BETA1 * m[i] + (1.0 - BETA1) * g;
         let v = BETA2 * v[i] + (1.0 - BETA2) * g * g;
         let hats = (m / (1.0 - BETA1.powi(STEP)), v / (1.0 - BETA2.powi(STEP)));
@@ -39,14 +41,25 @@ fn case(copy: Storage, slots: &[(u64, f64)]) {
         let pcopy = d.room(Bf16, len);
         let ends: Vec<u8> = slots.iter().flat_map(|(end, _)| end.to_le_bytes()).collect();
         let (pends, pdecays) = (d.bytes(&ends), d.put(F32, &decays));
-        let arenas = match copy {
-            F32 => vec![pw, pm, pv, pg, pends, pdecays],
-            Bf16 => vec![pw, pcopy, pm, pv, pg, pends, pdecays],
-        };
-        let mut args: Vec<_> = arenas.into_iter().map(ptr).collect();
-        args.push(int(slots.len()));
         let (rate, root) = (LR / (1.0 - BETA1.powi(STEP)), 1.0 / (1.0 - BETA2.powi(STEP)).sqrt());
-        args.extend([LR, BETA1, BETA2, EPS, CLIP, rate, root].map(float));
+        let args = |sum: f64, d: &mut Device| {
+            let psum = d.bytes(&sum.to_le_bytes());
+            let arenas = match copy {
+                F32 => vec![pw, pm, pv, pg, psum, pends, pdecays],
+                Bf16 => vec![pw, pcopy, pm, pv, pg, psum, pends, pdecays],
+            };
+            let mut args: Vec<_> = arenas.into_iter().map(ptr).collect();
+            args.push(int(slots.len()));
+            args.extend([LR, BETA1, BETA2, EPS, MAX_NORM, rate, root].map(float));
+            args
+        };
+        for bad in [f64::NAN, f64::INFINITY] {
+            let args = args(bad, &mut d);
+            d.run(adamw::step(copy, len as u64), &args);
+            let after = [pw, pm, pv].map(|p| d.get(F32, p, len));
+            assert!(after == [&w, &m, &v].map(Clone::clone), "{context}: a norm of {bad} writes");
+        }
+        let args = args(SUM, &mut d);
         d.run(adamw::step(copy, len as u64), &args);
         let got = d.get(F32, pw, len);
         if copy == Bf16 {

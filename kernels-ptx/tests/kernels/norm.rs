@@ -15,9 +15,12 @@ fn against_f64() {
             if len >= 1000 {
                 d.moved_at_most(len * 4 + P * 32);
             }
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P)]);
+            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P), int(0)]);
             let got = d.get_f64(sum, 1);
             Output::new("sum", F32, got, vec![exact]).check(&format!("len {len}"));
+            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P), int(1)]);
+            let twice = d.get_f64(sum, 1);
+            Output::new("sum on top", F32, twice, vec![2.0 * exact]).check(&format!("len {len}"));
         }
     }
 }
@@ -30,7 +33,7 @@ fn not_finite_stays_so() {
         for mut d in devices() {
             let (px, part, sum) = (d.put(F32, &x), d.room_f64(2), d.room_f64(1));
             d.run(norm::squares(70_000), &[ptr(part), ptr(px), Arg::U64(70_000)]);
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(2)]);
+            d.run(norm::sum(), &[ptr(sum), ptr(part), int(2), int(0)]);
             assert!(!d.get_f64(sum, 1)[0].is_finite());
         }
     }
