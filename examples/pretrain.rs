@@ -145,7 +145,7 @@ fn run<E: Element<Acc = f32>>(
     drop(progress);
     // Here, not in the loop: a crash may have come between the last checkpoint and this.
     training.export(&out)?;
-    conclude(&out, val_loss, corpus.unigram_entropy);
+    conclude(dev, &out, val_loss, corpus.unigram_entropy);
     Ok(Outcome::Done)
 }
 
@@ -381,11 +381,11 @@ fn existing(args: &PretrainArgs) -> Existing {
 }
 
 /// What came out, and what to do with it.
-fn conclude(out: &OutDir, val_loss: Option<f64>, unigram: f64) {
+fn conclude(dev: &Device, out: &OutDir, val_loss: Option<f64>, unigram: f64) {
     if let Some(loss) = val_loss {
         info!("validation loss {loss:.3} nats per token; unigram entropy {unigram:.3}");
     }
-    info!("peak memory {:.1} MiB", report::peak_bytes() as f64 / (1u64 << 20) as f64);
+    info!("{}", report::memory(dev));
     let (out, example) = (out.path().display(), "cargo run --release --example generate --");
     info!("model in {out}; to use it: {example} --model {out} --prompt 'Once upon a time'");
 }

@@ -34,9 +34,9 @@ fn train(dir: &Dir, out: &str, device: &str, dtype: &str) -> Bits {
     Bits::of(&dir.path(out))
 }
 
-/// By tensor, the weights that a run left.
+/// By tensor, the master weights of a run's last checkpoint.
 fn weights(out: &Path) -> BTreeMap<String, Vec<f64>> {
-    let bytes = fs::read(out.join("model.safetensors")).unwrap();
+    let bytes = fs::read(out.join("checkpoints/step-000005/weights.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let values = |name: &str| -> Vec<f64> {
         let bytes = file.tensor(name).unwrap().data().chunks_exact(4);
@@ -66,6 +66,20 @@ fn euclidean(x: &mut dyn Iterator<Item = f64>) -> f64 {
 /// Largest difference of two runs' losses.
 fn losses_apart(a: &Bits, b: &Bits) -> f64 {
     largest(&mut a.losses().iter().zip(b.losses()).map(|(a, b)| (a - b).abs()))
+}
+
+/// Buffers and work space are allocated before the first step, as the plan says.
+#[test]
+fn device_memory_is_as_planned() {
+    let (dir, line) = (dir(), LINE.replace("--log-level error", "--log-level info"));
+    for dtype in ["f32", "bf16"] {
+        let more = format!("--data prose.txt --device {EMULATED} --dtype {dtype} --out {dtype}");
+        let done = dir.run("pretrain", &format!("{line} {more}"));
+        assert!(done.code == 0 && done.stderr.contains(" as planned, "), "{}", done.stderr);
+        let told = done.stderr.split_once(" as planned, ").unwrap().1;
+        let beyond: f64 = told.split(' ').next().unwrap().parse().unwrap();
+        assert!(beyond <= 0.1, "{dtype}: {beyond} MiB beyond the plan");
+    }
 }
 
 #[test]

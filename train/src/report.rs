@@ -147,6 +147,20 @@ pub fn reserve(dev: &Device, plan: &Plan) -> Result<(), Error> {
     Ok(cuda.reserve(plan.total() - workspace, workspace)?)
 }
 
+/// One line for people: the memory that the run took.
+pub fn memory(dev: &Device) -> String {
+    let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+    let host = format!("peak memory {:.1} MiB", mib(peak_bytes()));
+    match dev {
+        Device::Cpu(_) => host,
+        Device::Cuda(cuda) => {
+            let (reserved, more) = cuda.held_bytes();
+            let (reserved, more) = (mib(reserved), mib(more));
+            format!("{host}; device memory {reserved:.1} MiB as planned, {more:.1} MiB beyond")
+        }
+    }
+}
+
 /// The mode that a configuration names.
 pub fn mode(cache: config::Cache) -> Mode {
     match cache {

@@ -177,6 +177,8 @@ pub fn device(
         config::Device::Auto => match Device::cuda(0) {
             Ok(gpu) => gpu,
             Err(why) => {
+                let why = why.to_string();
+                let why = why.split_once("; ").map_or(&*why, |(why, _remedy)| why);
                 info!("--device auto takes the CPU: {why}");
                 cpu()?
             }

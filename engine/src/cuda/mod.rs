@@ -50,6 +50,8 @@ struct State {
     arena: Block,
     /// Bytes of the arena that are taken.
     taken: usize,
+    /// Bytes of buffers that live elsewhere.
+    outside: usize,
 }
 
 /// A range of device memory.
@@ -94,6 +96,7 @@ impl Cuda {
             workspace: Block::default(),
             arena: Block::default(),
             taken: 0,
+            outside: 0,
         };
         let driver = driver.map_err(Error::Device)?;
         let inner = Arc::new(Inner { driver, state: Mutex::new(state) });
@@ -173,6 +176,12 @@ impl Cuda {
         self.inner.driver.memory().map(|(free, _)| free).map_err(Error::Device)
     }
 
+    /// Bytes of device memory that this holds: what was reserved, and what did not fit into it.
+    pub fn held_bytes(&self) -> (u64, u64) {
+        let state = self.state();
+        ((state.arena.bytes + state.workspace.bytes) as u64, state.outside as u64)
+    }
+
     /// Allocates `bytes` at once, from which the buffers that follow are cut, and `workspace` bytes
     /// of work space. What a run needs is then there before its first step, or this fails.
     ///
@@ -219,7 +228,9 @@ impl Cuda {
             })
         };
         let ptr = cut.or_else(|| self.attempt(|driver| driver.alloc(bytes))).unwrap_or(0);
-        let allocation = Allocation { cuda, ptr, owned: cut.is_none() && ptr != 0 };
+        let owned = if cut.is_none() && ptr != 0 { bytes } else { 0 };
+        self.state().outside += owned;
+        let allocation = Allocation { cuda, ptr, owned };
         self.attempt(|driver| driver.zero(ptr, bytes));
         allocation
     }
@@ -320,13 +331,15 @@ pub(crate) fn int(len: usize) -> u32 {
 pub(crate) struct Allocation {
     pub cuda: Cuda,
     pub ptr: u64,
-    owned: bool,
+    /// Its bytes, if it is no part of the arena.
+    owned: usize,
 }
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        if self.owned {
+        if self.owned > 0 {
             self.cuda.inner.driver.free(self.ptr);
+            self.cuda.state().outside -= self.owned;
         }
     }
 }
@@ -339,5 +352,115 @@ impl Drop for Inner {
                 self.driver.free(block.ptr);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Buf, Device, ops::swiglu};
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    /// A driver without a device: it counts launches, fails the second, and has some memory.
+    struct Fake {
+        free: u64,
+        next: AtomicU64,
+        launches: Arc<AtomicU64>,
+    }
+
+    impl Driver for Fake {
+        fn describe(&self) -> String {
+            "fake".into()
+        }
+        fn memory(&self) -> driver::Result<(u64, u64)> {
+            Ok((self.free, self.free))
+        }
+        fn alloc(&self, bytes: usize) -> driver::Result<u64> {
+            let at = self.next.fetch_add(bytes as u64, Relaxed);
+            if at + bytes as u64 > self.free { Err("out of memory".into()) } else { Ok(at + 256) }
+        }
+        fn free(&self, _: u64) {}
+        fn zero(&self, _: u64, _: usize) -> driver::Result<()> {
+            Ok(())
+        }
+        fn upload(&self, _: u64, _: &[u8]) -> driver::Result<()> {
+            Ok(())
+        }
+        fn download(&self, _: &mut [u8], _: u64) -> driver::Result<()> {
+            Ok(())
+        }
+        fn copy_rows(&self, _: Rows) -> driver::Result<()> {
+            Ok(())
+        }
+        fn launch(&self, _: &Launch, _: &[Arg]) -> driver::Result<()> {
+            match self.launches.fetch_add(1, Relaxed) {
+                1 => Err("an illegal address".into()),
+                _ => Ok(()),
+            }
+        }
+        fn sync(&self) -> driver::Result<()> {
+            Ok(())
+        }
+        fn record(&self) -> driver::Result<Event> {
+            Ok(0)
+        }
+        fn elapsed_ms(&self, _: Event, _: Event) -> driver::Result<f32> {
+            Ok(0.0)
+        }
+    }
+
+    fn fake(free: u64) -> (Cuda, Arc<AtomicU64>) {
+        let launches = Arc::<AtomicU64>::default();
+        let driver = Fake { free, next: AtomicU64::new(0), launches: launches.clone() };
+        (Cuda::over(Ok(Box::new(driver))).unwrap(), launches)
+    }
+
+    #[test]
+    fn a_failure_names_op_and_kernel_and_stops_what_follows() {
+        let (cuda, launches) = fake(1 << 30);
+        let dev = Device::Cuda(cuda);
+        let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::<f32>::zeros(&dev, 16));
+        swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
+        dev.sync().unwrap();
+        for _ in 0..3 {
+            swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
+        }
+        assert_eq!(launches.load(Relaxed), 2, "nothing is queued after a failure");
+        for error in [dev.sync().unwrap_err(), a.view().read().unwrap_err()] {
+            let error = error.to_string();
+            let place = "swiglu forward: kernel swiglu_forward_f32: an illegal address";
+            assert!(error.contains(place) && error.contains("CUDA_LAUNCH_BLOCKING"), "{error}");
+        }
+    }
+
+    #[test]
+    fn too_little_memory_is_told_with_the_plan() {
+        let (cuda, _) = fake(100 << 20);
+        let error = cuda.reserve(90 << 20, 20 << 20).unwrap_err().to_string();
+        assert!(error.contains("110.0 MiB") && error.contains("100.0 MiB are free"), "{error}");
+        assert!(error.contains("--batch-size"), "{error}");
+    }
+
+    #[test]
+    fn buffers_are_cut_from_what_was_reserved() {
+        let (cuda, _) = fake(1 << 20);
+        cuda.reserve(1000, 600).unwrap();
+        let dev = Device::Cuda(cuda.clone());
+        let inside = Buf::<f32>::zeros(&dev, 100); // 512 bytes with padding
+        assert_eq!(cuda.held_bytes(), (1600, 0));
+        let outside = Buf::<f32>::zeros(&dev, 200);
+        assert_eq!(cuda.held_bytes(), (1600, 1024));
+        drop((inside, outside));
+        assert_eq!(cuda.held_bytes(), (1600, 0));
+        assert_eq!(cuda.workspace([300, 88])[1] - cuda.workspace([300, 88])[0], 512);
+        assert_eq!(cuda.held_bytes(), (1768, 0), "work space grows where the plan was short");
+    }
+
+    #[test]
+    fn a_buffer_that_does_not_fit_is_an_error_when_it_is_read() {
+        let (cuda, _) = fake(1 << 20);
+        let buf = Buf::<f32>::zeros(&Device::Cuda(cuda), 1 << 20);
+        let error = buf.view().read().unwrap_err().to_string();
+        assert!(error.contains("out of memory"), "{error}");
     }
 }
