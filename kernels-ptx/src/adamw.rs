@@ -1,6 +1,7 @@
 //! AdamW over flat arenas, one launch a step. Four elements a thread: 30 bytes an element with a bf16
 //! copy. Element i decays by decays[k], where k is the first with i < ends[k]; the last of `ends` is
-//! the length.
+//! the length. The factor that clips gradients to a global norm comes from their sum of squares in
+//! device memory, so that no step waits for the host; if that is not finite, nothing is written.
 
 use crate::math::Bf16;
 use crate::ptx::{self, block, thread, threads};
@@ -12,6 +13,7 @@ unsafe fn step<const COPY: bool>(
     m: *mut f32,
     v: *mut f32,
     g: *const f32,
+    sum: *const f64,
     ends: *const u64,
     decays: *const f32,
     slots: u32,
@@ -19,7 +21,7 @@ unsafe fn step<const COPY: bool>(
     beta1: f32,
     beta2: f32,
     eps: f32,
-    clip: f32,
+    max_norm: f32,
     rate: f32,
     root: f32,
 ) {
@@ -30,6 +32,12 @@ unsafe fn step<const COPY: bool>(
         if i >= len {
             return;
         }
+        let norm = ptx::sqrt64(*sum);
+        if !norm.is_finite() {
+            return;
+        }
+        let factor = max_norm / (norm as f32 + 1e-6);
+        let clip = if factor < 1.0 { factor } else { 1.0 };
         // The block's first slot by halving; the thread's own lies at most a few further on.
         let (mut low, mut high) = (0, slots - 1);
         while low < high {
@@ -77,6 +85,7 @@ unsafe fn step<const COPY: bool>(
     }
 }
 
+/// sum = the sum of squares of g; its root is clipped to max_norm, which may be infinite.
 /// rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t), for step t from 1.
 #[unsafe(no_mangle)]
 unsafe extern "ptx-kernel" fn adamw_f32(
@@ -84,6 +93,7 @@ unsafe extern "ptx-kernel" fn adamw_f32(
     m: *mut f32,
     v: *mut f32,
     g: *const f32,
+    sum: *const f64,
     ends: *const u64,
     decays: *const f32,
     slots: u32,
@@ -91,14 +101,14 @@ unsafe extern "ptx-kernel" fn adamw_f32(
     beta1: f32,
     beta2: f32,
     eps: f32,
-    clip: f32,
+    max_norm: f32,
     rate: f32,
     root: f32,
 ) {
     let copy = core::ptr::null_mut();
     unsafe {
         step::<false>(
-            w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root,
+            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
         )
     }
 }
@@ -111,6 +121,7 @@ unsafe extern "ptx-kernel" fn adamw_bf16(
     m: *mut f32,
     v: *mut f32,
     g: *const f32,
+    sum: *const f64,
     ends: *const u64,
     decays: *const f32,
     slots: u32,
@@ -118,11 +129,13 @@ unsafe extern "ptx-kernel" fn adamw_bf16(
     beta1: f32,
     beta2: f32,
     eps: f32,
-    clip: f32,
+    max_norm: f32,
     rate: f32,
     root: f32,
 ) {
     unsafe {
-        step::<true>(w, copy, m, v, g, ends, decays, slots, lr, beta1, beta2, eps, clip, rate, root)
+        step::<true>(
+            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
+        )
     }
 }

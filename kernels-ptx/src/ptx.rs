@@ -150,6 +150,18 @@ unary! {
     recip_exact = "rcp.rn.f32"
 }
 
+/// Root, rounded to nearest.
+#[inline(always)]
+pub fn sqrt64(x: f64) -> f64 {
+    let y;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!("sqrt.rn.f64 {}, {};", out(reg64) y, in(reg64) x,
+            options(pure, nomem, nostack, preserves_flags))
+    }
+    y
+}
+
 /// Two floats as brain floats, rounded to nearest even: `a` low, `b` high.
 #[inline(always)]
 pub fn pack(a: f32, b: f32) -> u32 {

@@ -15,9 +15,11 @@ fn against_f64() {
             if len >= 1000 {
                 d.moved_at_most(len * 4 + P * 32);
             }
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P)]);
-            let got = d.get_f64(sum, 1);
-            Output::new("sum", F32, got, vec![exact]).check(&format!("len {len}"));
+            for add in [0, 1] {
+                d.run(norm::sum(), &[ptr(sum), ptr(part), int(P), int(add)]);
+                let (got, exact) = (d.get_f64(sum, 1), vec![exact * (1 + add) as f64]);
+                Output::new("sum", F32, got, exact).check(&format!("len {len}, add {add}"));
+            }
         }
     }
 }
@@ -30,7 +32,7 @@ fn not_finite_stays_so() {
         for mut d in devices() {
             let (px, part, sum) = (d.put(F32, &x), d.room_f64(2), d.room_f64(1));
             d.run(norm::squares(70_000), &[ptr(part), ptr(px), Arg::U64(70_000)]);
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(2)]);
+            d.run(norm::sum(), &[ptr(sum), ptr(part), int(2), int(0)]);
             assert!(!d.get_f64(sum, 1)[0].is_finite());
         }
     }
