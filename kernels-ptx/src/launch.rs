@@ -5,7 +5,7 @@
 use crate::tiles;
 
 /// Storage of activations and of the weights that products read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
     /// 32 bits.
     F32,
@@ -240,7 +240,9 @@ pub mod adamw {
     /// Gradients are multiplied by min(1, max_norm / (sqrt(sum) + 1e-6)); max_norm may be infinite. If
     /// sum is not finite the kernel writes nothing.
     pub fn step(copy: Storage, len: u64) -> Launch {
-        Launch::flat(copy.pick("adamw_f32", "adamw_bf16"), len.div_ceil(4))
+        let blocks = len.div_ceil(tiles::adamw::SPAN as u64).try_into();
+        let blocks = blocks.expect("adamw: more than 2^32 blocks");
+        Launch::new(copy.pick("adamw_f32", "adamw_bf16"), [blocks, 1, 1], 256, 0)
     }
 }
 
@@ -250,7 +252,7 @@ pub mod gemm {
     use crate::tiles::gemm::{BK, F32_DEPTH, F32_TILE, STAGES, WARP_TILE};
 
     /// How the operands lie in memory, rows of `lda` and `ldb` elements.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub enum Layout {
         /// A is M rows, B is N rows: y = x W^T.
         Nt,
@@ -381,6 +383,18 @@ pub mod attention {
             ],
         );
         Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.forward_bytes())
+    }
+
+    /// Of N new tokens, the first at position `past`, over a cache of rows of G keys and G values:
+    /// o_NHD, q_NS, kv, N, past, S, H, G, D, scale.
+    ///
+    /// # Panics
+    /// As [`forward`].
+    pub fn decode(storage: Storage, N: u32, H: u32, D: u32) -> Launch {
+        const WARPS: u32 = 4;
+        assert!(D > 0 && D <= MAX_D, "attention: heads of {D}, of {MAX_D} at most");
+        let kernel = storage.pick("attention_decode_f32", "attention_decode_bf16");
+        Launch::new(kernel, [N * H, 1, 1], WARPS * 32, WARPS * (D + 2) * 4)
     }
 
     /// delta_NH (f32), do_NHD, o_NHD, N * H, D: before the backward kernels.

@@ -34,6 +34,8 @@ mod adamw;
 #[cfg(target_arch = "nvptx64")]
 mod attention;
 #[cfg(target_arch = "nvptx64")]
+mod attention_decode;
+#[cfg(target_arch = "nvptx64")]
 mod attention_f32;
 #[cfg(target_arch = "nvptx64")]
 mod embedding;

@@ -209,3 +209,44 @@ fn large_scores_stay_finite() {
         Output::new("o", Bf16, got, e.o).floor(0.003).check("large scores");
     }
 }
+
+/// New tokens behind a cache see it, themselves and those between.
+#[test]
+fn decode_against_f64() {
+    for (N, past, H, G, D) in
+        [(1, 0, 1, 1, 3), (1, 200, 4, 2, 64), (3, 31, 4, 4, 24), (2, 130, 2, 1, 256)]
+    {
+        for storage in [F32, Bf16] {
+            decode_case(storage, N, past, H, G, D);
+        }
+    }
+}
+
+fn decode_case(storage: Storage, N: usize, past: usize, H: usize, G: usize, D: usize) {
+    let g = &mut Gen::new((past * 100 + D) as u64);
+    let (S, rows) = ((H + 2 * G) * D, past + N + 2);
+    let q = g.normals(storage, N * S, 1.5);
+    let kv = g.normals(storage, rows * 2 * G * D, 1.5);
+    let mut exact = Vec::new();
+    for (n, h) in (0..N).flat_map(|n| (0..H).map(move |h| (n, h))) {
+        let row = |t: usize, head: usize| &kv[(t * 2 * G + head) * D..][..D];
+        let (q, of) = (&q[n * S + h * D..][..D], h / (H / G));
+        let score =
+            |t| q.iter().zip(row(t, of)).map(|(a, b)| a * b).sum::<f64>() / (D as f64).sqrt();
+        let scores: Vec<f64> = (0..past + n + 1).map(score).collect();
+        let max = scores.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+        let weighted = |d| scores.iter().enumerate().map(move |(t, s)| (t, s, d));
+        let value = |(t, s, d): (usize, &f64, usize)| (s - max).exp() / sum * row(t, G + of)[d];
+        exact.extend((0..D).map(|d| weighted(d).map(value).sum::<f64>()));
+    }
+    for mut d in devices() {
+        let (pq, pkv) = (d.put(storage, &q), d.put(storage, &kv));
+        let o = d.room(storage, N * H * D);
+        let sizes = [N, past, S, H, G, D].map(int);
+        let args = [&[o, pq, pkv].map(ptr)[..], &sizes, &[float(1.0 / (D as f64).sqrt())]].concat();
+        d.run(attention::decode(storage, N as u32, H as u32, D as u32), &args);
+        let context = format!("decode {storage:?} N{N} past {past} H{H} G{G} D{D}");
+        Output::new("o", storage, d.get(storage, o, N * H * D), exact.clone()).check(&context);
+    }
+}
