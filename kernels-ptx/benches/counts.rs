@@ -22,6 +22,7 @@ use ptx_emu::Class;
 const SIZES: Sizes = Sizes {
     rows: 8192,
     width: 512,
+    norm_rows: 32768,
     norm_blocks: 0,
     vocabulary: 32000,
     parameters: 1 << 22,

@@ -96,7 +96,7 @@ pub mod rmsnorm {
     /// y_NC, x_NC, w_C, r_N, N, C.
     pub fn apply(storage: Storage, N: u32, C: u32) -> Launch {
         let kernel = storage.pick("rmsnorm_apply_f32", "rmsnorm_apply_bf16");
-        Launch::flat(kernel, u64::from(N) * u64::from(C / storage.lanes(C)))
+        Launch { kernel, shared_bytes: 0, ..forward(storage, N, C) }
     }
 
     /// dx_acc_NC, dw_part_PC (f32, written), dy_NC, x_NC, w_C, r_N, N, C; P is the number of blocks.

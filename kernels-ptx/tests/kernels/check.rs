@@ -79,6 +79,11 @@ pub fn devices() -> impl Iterator<Item = Device> {
 }
 
 impl Device {
+    /// Names of all kernels.
+    pub fn kernels(&self) -> &[String] {
+        self.module.kernels()
+    }
+
     /// Bytes of device memory, filled.
     pub fn bytes(&mut self, data: &[u8]) -> DevicePtr {
         let ptr = self.gpu.alloc(data.len()).unwrap();

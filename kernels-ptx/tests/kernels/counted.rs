@@ -11,6 +11,7 @@ use kernels_ptx::tiles::gemm::{BK, STAGES};
 use ptx_emu::{Arg, Class, Counts, DevicePtr};
 
 /// What must not be exceeded.
+#[derive(Debug)]
 pub enum Least {
     /// Bytes of every input read once and every output written once.
     Bytes(usize),
@@ -52,8 +53,9 @@ pub struct Sizes {
     /// Rows and columns of what passes over memory, both whole multiples of 32.
     pub rows: usize,
     pub width: usize,
-    /// Blocks that share the rows of RMSNorm; the launch's own number where it is 0. A block reads
-    /// the gain once and leaves one row of partial sums: a share that few rows do not show.
+    /// Rows of RMSNorm, and blocks that share them: the launch's own number where it is 0. A block
+    /// reads the gain once, which is a small share of many rows alone.
+    pub norm_rows: usize,
     pub norm_blocks: u32,
     /// Logits of a row.
     pub vocabulary: usize,
@@ -120,7 +122,7 @@ impl Runs<'_> {
     }
 
     fn rmsnorm(&mut self, storage: Storage) {
-        let (N, C, e) = (self.s.rows, self.s.width, storage.bytes());
+        let (N, C, e) = (self.s.norm_rows, self.s.width, storage.bytes());
         let [y, x, a, w, r] = [N * C, N * C, N * C, C, N]
             .map(|len| self.numbers(if len == N { F32 } else { storage }, len));
         let sizes = [int(N), int(C), float(1e-5)];
@@ -137,7 +139,7 @@ impl Runs<'_> {
         let launch = few(rmsnorm::forward_residual(storage, N as u32, C as u32));
         self.run(launch, shape.clone(), Least::Bytes((4 * N * C + C) * e + N * 4), &args);
         let args = [&[y, x, w, r].map(ptr)[..], &sizes[..2]].concat();
-        let launch = rmsnorm::apply(storage, N as u32, C as u32);
+        let launch = few(rmsnorm::apply(storage, N as u32, C as u32));
         self.run(launch, shape.clone(), Least::Bytes((2 * N * C + C) * e + N * 4), &args);
         let launch = few(rmsnorm::backward(storage, N as u32, C as u32));
         let P = launch.blocks[0] as usize;
@@ -165,9 +167,10 @@ impl Runs<'_> {
         self.run(launch, shape, Least::Bytes(5 * N * F * e), &args);
     }
 
-    /// The table counts once a row: T is N here.
+    /// Queries and keys of twelve heads each. The table counts once a row: T is N here.
     fn rope(&mut self, storage: Storage) {
-        let (N, S, D) = (self.s.rows, self.s.width, 64);
+        let (S, D) = (24 * 64, 64);
+        let N = (self.s.rows * self.s.width / S).max(64);
         let (x, table) = (self.numbers(storage, N * S), self.numbers(F32, N * D));
         let sizes = [int(N), int(N), int(S), int(S / D), int(D), float(1.0)];
         let args = [&[ptr(x), ptr(table)], &sizes[..]].concat();
@@ -348,7 +351,8 @@ impl Runs<'_> {
         let least_queries = least(3, 16 * groups, backward_keys, true);
         let launch = attention::backward_queries(Bf16, 1, t, h, d);
         self.run(launch, shape.clone(), least_queries, &args);
-        let least_keys = least(4, 16, queries, false);
+        // Beyond a width of 128 one block makes dV, of P, and another dK, of P again and dP.
+        let least_keys = least(if width <= 128 { 4 } else { 5 }, 16, queries, false);
         self.run(attention::backward_keys(Bf16, 1, t, G as u32, d), shape, least_keys, &args);
     }
 

@@ -3,6 +3,8 @@
 mod adamw;
 mod attention;
 mod check;
+mod counted;
+mod counts;
 mod embedding;
 mod gemm;
 mod loss;
