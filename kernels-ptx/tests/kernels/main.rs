@@ -6,6 +6,7 @@ mod check;
 mod counted;
 mod counts;
 mod embedding;
+mod faults;
 mod gemm;
 mod loss;
 mod norm;
