@@ -6,7 +6,7 @@ use common::{Bench, Work, numbers};
 use engine::ops::adamw::{Step, step};
 use engine::{Element, Init, Table, bf16};
 
-const STEP: Step = Step { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, clip: 0.5, t: 100 };
+const STEP: Step = Step { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm: 1.0, t: 100 };
 
 fn main() {
     let mut bench = Bench::new();
@@ -29,7 +29,8 @@ fn run<E: Element<Acc = f32>>(bench: &mut Bench, P: usize, copies: bool) {
         move || {
             let copy = copies.then(|| (&mut copy[..]).into());
             let [w, m, v] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
-            step::<E>(dev, w, copy, m, v, (&g[..]).into(), decays, STEP)
+            let (g, sum_1) = ((&g[..]).into(), (&[4.0][..]).into());
+            step::<E>(dev, w, copy, m, v, g, sum_1, decays, STEP)
         }
     });
 }

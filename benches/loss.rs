@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, MODELS, V, Work, numbers};
-use engine::ops::loss::{chunk_rows, forward, forward_backward};
+use engine::ops::loss::{Sum, chunk_rows, forward, forward_backward};
 use engine::{Element, bf16};
 
 const N: usize = 256;
@@ -23,22 +23,23 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
     let inputs = || (numbers::<E>(N * C), numbers::<E>(V * C));
     let logits = || numbers::<E::Acc>(chunk_rows(N, V) * V);
     bench.run(&format!("loss/forward/cpu/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
-        let ((x, w), mut logits) = (inputs(), logits());
+        let ((x, w), mut logits, mut sum) = (inputs(), logits(), Sum::new(dev));
         move || {
             let logits = (&mut logits[..]).into();
-            forward(dev, logits, (&x[..]).into(), (&w[..]).into(), targets, C);
+            forward(dev, &mut sum, logits, (&x[..]).into(), (&w[..]).into(), targets, C);
         }
     });
     bench.run(
         &format!("loss/forward_backward/cpu/{name}/{shape}"),
         Work::Flop(E::NAME, 3 * flop),
         || {
-            let ((x, w), mut logits) = (inputs(), logits());
+            let ((x, w), mut logits, mut sum) = (inputs(), logits(), Sum::new(dev));
             let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(V * C));
             move || {
                 let (dx, dw) = ((&mut dx[..]).into(), (&mut dw[..]).into());
                 let (logits, x, w) = ((&mut logits[..]).into(), (&x[..]).into(), (&w[..]).into());
-                forward_backward(dev, dx, dw, logits, x, w, targets, 1.0 / N as f64, C);
+                let scale = 1.0 / N as f64;
+                forward_backward(dev, &mut sum, dx, dw, logits, x, w, targets, scale, C);
             }
         },
     );

@@ -3,17 +3,17 @@
 mod common;
 
 use common::{Bench, Work, numbers};
+use engine::Buf;
 use engine::ops::norm::sum_of_squares;
-use std::hint::black_box;
 
 fn main() {
     let mut bench = Bench::new();
     let dev = &bench.dev.clone();
     for P in [15_191_712, 41_689_600, 109_529_856] {
         bench.run(&format!("norm/sum_of_squares/cpu/f32/P{P}"), Work::Bytes(4 * P), || {
-            let x = numbers::<f32>(P);
+            let (x, mut sum_1) = (numbers::<f32>(P), Buf::zeros(dev, 1));
             move || {
-                black_box(sum_of_squares(dev, (&x[..]).into()));
+                sum_of_squares(dev, sum_1.view_mut(), (&x[..]).into());
             }
         });
     }

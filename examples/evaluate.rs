@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use handgrad::data::prepare::tokenize_to_source;
-use handgrad::engine::ops::loss::{IGNORE, Loss};
+use handgrad::engine::ops::loss::{IGNORE, Sum};
 use handgrad::engine::{Device, Element, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
 use handgrad::model::llama::{Batch, Llama};
@@ -22,7 +22,7 @@ fn start() -> Result<Outcome> {
     let args: EvaluateArgs = parse();
     init_logging(LogLevel::Warn)?;
     let Measure::Perplexity(args) = args.measure;
-    let dev = session::device(args.compute.device, args.compute.threads)?;
+    let dev = session::device(args.compute.device, args.compute.threads, args.compute.gemm)?;
     match args.compute.dtype {
         Dtype::F32 => perplexity::<f32>(&dev, &args),
         Dtype::Bf16 => perplexity::<bf16>(&dev, &args),
@@ -53,7 +53,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
     let mut scratch = Scratch::<E>::forward_only(dev, &config.dims, B * T);
 
     let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
-    let mut loss = Loss::default();
+    let mut loss = Sum::new(dev);
     let (mut tokens_N, mut targets_N) = (vec![0u32; B * T], vec![IGNORE; B * T]);
     for first in (0..windows).step_by(B) {
         targets_N.fill(IGNORE);
@@ -69,11 +69,12 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
             );
         }
         let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
-        loss += dev.install(|| {
+        dev.install(|| {
             model.forward(dev, weights.view(), batch, &mut cache, &mut scratch);
-            model.loss(dev, weights.view(), batch, &cache, &mut scratch)
+            model.loss(dev, &mut loss, weights.view(), batch, &cache, &mut scratch);
         });
     }
+    let loss = loss.read()?;
     // A text's own bytes; shards without a count of them have no such figure.
     let bits = (counts.text_bytes > 0)
         .then(|| loss.nats / std::f64::consts::LN_2 / counts.text_bytes as f64);

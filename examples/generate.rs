@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 fn start() -> Result<Outcome> {
     let args: GenerateArgs = parse();
     init_logging(LogLevel::Warn)?;
-    let dev = session::device(args.compute.device, args.compute.threads)?;
+    let dev = session::device(args.compute.device, args.compute.threads, args.compute.gemm)?;
     match args.compute.dtype {
         Dtype::F32 => generate::<f32>(&dev, &args),
         Dtype::Bf16 => generate::<bf16>(&dev, &args),

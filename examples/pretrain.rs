@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use handgrad::data::tokenizer::Tokenizer;
-use handgrad::engine::ops::loss::Loss;
-use handgrad::engine::{Arena, Device, Element, bf16, cpu::ceiling, heap};
+use handgrad::engine::ops::loss::Sum;
+use handgrad::engine::{Arena, Device, Element, bf16, heap};
 use handgrad::model::cache::{Cache, Scratch};
 use handgrad::model::decode::Decoder;
 use handgrad::model::llama::{Batch, Llama};
@@ -14,7 +14,7 @@ use handgrad::model::sample::Sampler;
 use handgrad::model::weights::Weights;
 use handgrad::model::{Config, init};
 use handgrad::optim::adamw::Settings;
-use handgrad::optim::{AdamW, Schedule, clip};
+use handgrad::optim::{AdamW, GlobalNorm, Schedule};
 use handgrad::train::args::{PretrainArgs, parse};
 use handgrad::train::checkpoint::{self, Found, State};
 use handgrad::train::clock::Clock;
@@ -40,10 +40,11 @@ fn start() -> Result<Outcome> {
     let resolved = args.resolve()?;
     init_logging(resolved.config.run.log_level)?;
     resolved.warnings.iter().for_each(|warning| warn!("{warning}"));
-    let dev = session::device(resolved.config.run.device, resolved.config.run.threads)?;
+    let wanted = &resolved.config.run;
+    let dev = session::device(wanted.device, wanted.threads, wanted.gemm)?;
     info!("computing on {}", dev.describe());
     let dev = if args.profile { dev.recording() } else { dev };
-    match resolved.config.run.dtype {
+    match wanted.dtype {
         Dtype::F32 => run::<f32>(&dev, &args, &resolved.config),
         Dtype::Bf16 => run::<bf16>(&dev, &args, &resolved.config),
     }
@@ -74,8 +75,10 @@ fn run<E: Element<Acc = f32>>(
     heap::release_freed();
     let plan = report::plan::<E>(dev, &model_config, run, corpus.bytes);
     info!("{} parameters; memory:\n{plan}", model_config.parameters());
+    report::reserve(dev, &plan)?;
 
     let mut training = Training::<E>::new(dev, run, &model_config, &corpus);
+    dev.sync()?;
     if args.profile {
         return training.profile(&out, &signals);
     }
@@ -88,9 +91,8 @@ fn run<E: Element<Acc = f32>>(
         training.save(&out, 0)?;
     }
     let (steps, tokens_per_step) = (run.run.steps, run.tokens_per_step());
-    let Device::Cpu(cpu) = dev;
-    let ceiling = ceiling::product_flops::<E>(cpu);
-    info!("measured ceiling: {:.0} GFLOP/s in {}, which MFU is a share of", ceiling / 1e9, E::NAME);
+    let (ceiling, known) = dev.product_ceiling::<E>();
+    info!("{known} ceiling: {:.0} GFLOP/s in {}, which MFU is a share of", ceiling / 1e9, E::NAME);
     let flop_per_token = model_config.flop_per_token(run.run.seq_len) as f64;
     let mut clock = Clock::new(flop_per_token, Some(ceiling));
     let mut progress = Progress::new(steps, first);
@@ -118,7 +120,7 @@ fn run<E: Element<Acc = f32>>(
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         // Also when stopping: a resumed run could not make up for it.
         if due(run.run.eval_every) || step == steps {
-            if let Some(loss) = training.validation_loss() {
+            if let Some(loss) = training.validation_loss()? {
                 metrics.eval(step, loss)?;
                 progress.eval(step, loss);
                 val_loss = Some(loss);
@@ -164,6 +166,8 @@ struct Training<'a, E: Element> {
     adamw: AdamW<E>,
     schedule: Schedule,
     grads: Arena<f32>,
+    norm: GlobalNorm,
+    loss: Sum,
     cache: Cache<E>,
     scratch: Scratch<E>,
     decoder: Decoder<E>,
@@ -192,6 +196,8 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
                 steps: run.run.steps,
             },
             grads: Arena::zeros(dev, model.table()),
+            norm: GlobalNorm::new(dev),
+            loss: Sum::new(dev),
             cache: Cache::new(dev, &config.dims, N, report::mode(run.run.cache)),
             scratch: Scratch::new(dev, &config.dims, N),
             decoder: Decoder::new(dev, &model, T),
@@ -212,8 +218,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
             Some(dir) => session::read_weights(dir, table, weights)?,
             None => init::fill(self.dev, weights, table, self.run.run.seed),
         }
-        self.weights.refresh();
-        Ok(())
+        Ok(self.weights.refresh()?)
     }
 
     /// A run from its start. Returns the first step, 0.
@@ -239,20 +244,21 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         Ok(found.state().step)
     }
 
-    /// Step `s`, counted from 0: gradients, clipping, AdamW.
+    /// Step `s`, counted from 0: gradients, clipping, AdamW. The device is waited for at its end.
     fn step(&mut self, s: u64) -> Result<Taken> {
-        let loss = self.gradients(s);
-        let clip = self.run.optim.clip;
+        let (lr, clip) = (self.schedule.lr(s), self.run.optim.clip);
         let max_norm = if clip == 0.0 { f64::INFINITY } else { clip };
-        let (norm, factor) = clip::by_global_norm(self.dev, &self.grads, max_norm);
+        self.gradients(s);
+        self.norm.measure(self.dev, &self.grads);
+        let weights = self.weights.both_mut();
+        self.adamw.step(self.dev, weights, &self.grads, &self.norm, lr, max_norm);
+        let (loss, norm) = (self.loss.read()?.mean(), self.norm.read()?);
         if !loss.is_finite() || !norm.is_finite() {
             return Err(self.diverged(s + 1, loss, norm).into());
         }
         if s == 0 {
             session::check_first_gradients(self.model.table(), &self.grads)?;
         }
-        let lr = self.schedule.lr(s);
-        self.adamw.step(self.dev, self.weights.both_mut(), &self.grads, lr, factor);
         Ok(Taken { loss, norm, lr })
     }
 
@@ -282,11 +288,11 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         Ok(Outcome::Done)
     }
 
-    /// Forward and backward over the sequences of step `s`, counted from 0. Returns its loss.
-    fn gradients(&mut self, s: u64) -> f64 {
+    /// Forward and backward over the sequences of step `s`, counted from 0.
+    fn gradients(&mut self, s: u64) {
         let (B, T, accum) = (self.run.run.batch_size, self.run.run.seq_len, self.run.run.accum);
         let scale = 1.0 / (B * accum * T) as f64;
-        let mut loss = Loss::default();
+        self.loss.clear(self.dev);
         self.grads.fill_zero(self.dev);
         for k in 0..accum {
             let first = (s * accum as u64 + k as u64) * B as u64;
@@ -294,12 +300,12 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
             let batch = Batch { tokens_N: &self.tokens_N, targets_N: &self.targets_N, T };
             let (model, w) = (&self.model, self.weights.view());
             let (grads, cache, scratch) = (&mut self.grads, &mut self.cache, &mut self.scratch);
-            loss += self.dev.install(|| {
+            let loss = &mut self.loss;
+            self.dev.install(|| {
                 model.forward(self.dev, w, batch, cache, scratch);
-                model.backward(self.dev, grads, w, batch, cache, scratch, scale)
+                model.backward(self.dev, loss, grads, w, batch, cache, scratch, scale);
             });
         }
-        loss.mean()
     }
 
     /// Names the first place where the last batch meets a number that is not finite.
@@ -317,12 +323,12 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
     }
 
     /// Nats per token on the validation split, if there is one.
-    fn validation_loss(&mut self) -> Option<f64> {
-        let windows = self.corpus.validation.as_ref()?;
+    fn validation_loss(&mut self) -> Result<Option<f64>> {
+        let Some(windows) = &self.corpus.validation else { return Ok(None) };
         let (tokens, T) = (self.run.run.eval_tokens, self.run.run.seq_len);
         let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
         let (dev, model) = (self.dev, &self.model);
-        Some(report::validation_loss(dev, model, w, windows, tokens, T, cache, scratch))
+        Ok(Some(report::validation_loss(dev, model, w, windows, tokens, T, cache, scratch)?))
     }
 
     /// Text that the model writes now, if there is a tokenizer to read it with.

@@ -59,7 +59,7 @@ impl Bench {
     /// Measures the ceilings, and reads criterion's options from the command line.
     pub fn new() -> Self {
         let dev = Device::cpu(0).expect("the CPU is always there");
-        let Device::Cpu(cpu) = &dev;
+        let Device::Cpu(cpu) = &dev else { unreachable!("it is one") };
         let (flops, dots, bandwidth) = (fma_flops(cpu), dot_flops(cpu), memory_bandwidth(cpu));
         println!(
             "{}: FMA peak {:.1} GFLOP/s, {}memory {:.1} GB/s",

@@ -2,12 +2,13 @@
 //! those of the tables in the README: 4096 tokens a step, the head not tied.
 #![allow(dead_code)] // every bench uses a part of it
 
+use handgrad::engine::ops::loss::Sum;
 use handgrad::engine::{Arena, Device, Dims, Element};
 use handgrad::model::cache::{Cache, Mode, Scratch};
 use handgrad::model::config::{Config, hidden};
 use handgrad::model::llama::{Batch, Llama};
 use handgrad::model::{init, weights::Weights};
-use handgrad::optim::{AdamW, adamw::Settings, clip};
+use handgrad::optim::{AdamW, GlobalNorm, adamw::Settings};
 
 /// A model and its batch.
 #[derive(Clone, Copy)]
@@ -59,7 +60,7 @@ impl Size {
     pub fn weights<E: Element<Acc = f32>>(&self, dev: &Device, model: &Llama<E>) -> Weights<E> {
         let mut weights = Weights::zeros(dev, model.table());
         init::fill(dev, weights.master_mut(), model.table(), 1);
-        weights.refresh();
+        weights.refresh().expect("the device has just been opened");
         weights
     }
 }
@@ -72,6 +73,8 @@ pub struct Training<E: Element> {
     weights: Weights<E>,
     adamw: AdamW<E>,
     grads: Arena<f32>,
+    norm: GlobalNorm,
+    loss: Sum,
     cache: Cache<E>,
     scratch: Scratch<E>,
 }
@@ -87,6 +90,8 @@ impl<E: Element<Acc = f32>> Training<E> {
             weights: size.weights(dev, &model),
             adamw: AdamW::new(dev, model.table(), Settings::default()),
             grads: Arena::zeros(dev, model.table()),
+            norm: GlobalNorm::new(dev),
+            loss: Sum::new(dev),
             cache: Cache::new(dev, &config.dims, N, Mode::Linear),
             scratch: Scratch::new(dev, &config.dims, N),
             model,
@@ -98,15 +103,17 @@ impl<E: Element<Acc = f32>> Training<E> {
         let (dev, w) = (&self.dev, self.weights.view());
         let (cache, scratch, grads) = (&mut self.cache, &mut self.scratch, &mut self.grads);
         let batch = Batch { tokens_N, targets_N, T: self.T };
+        let loss = &mut self.loss;
+        loss.clear(dev);
         grads.fill_zero(dev);
-        let loss = dev.install(|| {
+        dev.install(|| {
             self.model.forward(dev, w, batch, cache, scratch);
             let scale = 1.0 / tokens_N.len() as f64;
-            self.model.backward(dev, grads, w, batch, cache, scratch, scale)
+            self.model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
         });
-        let (_, factor) = clip::by_global_norm(dev, grads, 1.0);
-        self.adamw.step(dev, self.weights.both_mut(), grads, 1e-3, factor);
-        loss.mean()
+        self.norm.measure(dev, grads);
+        self.adamw.step(dev, self.weights.both_mut(), grads, &self.norm, 1e-3, 1.0);
+        loss.read().expect("the device does not fail").mean()
     }
 }
 

@@ -11,7 +11,6 @@
 #[path = "../common/step.rs"]
 mod step;
 
-use engine::cpu::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::linear;
@@ -74,11 +73,11 @@ fn serve(
     ready: Value,
     mut answer: impl FnMut(&[&str]) -> Result<Value>,
 ) -> Result<()> {
-    let Device::Cpu(cpu) = dev;
     train::print(&format!("{ready}\n"))?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let peaks = json!({ "f32": product_flops::<f32>(cpu), "bf16": product_flops::<bf16>(cpu) });
+        let peaks =
+            json!({ "f32": dev.product_flops::<f32>(), "bf16": dev.product_flops::<bf16>() });
         let mut answer = answer(&line.split_whitespace().collect::<Vec<_>>())?;
         answer["peak_flops"] = peaks;
         train::print(&format!("{answer}\n"))?;
@@ -132,7 +131,7 @@ fn product_of<E: Element>(
     product: &str,
     [N, I, O, calls]: [usize; 4],
 ) -> Result<Value> {
-    let Device::Cpu(cpu) = dev;
+    let Device::Cpu(cpu) = dev else { return Err(USAGE.into()) };
     let (mut x, mut y, w) = (numbers::<E>(N * I), numbers::<E>(N * O), numbers::<E>(O * I));
     match product {
         "fwd" => timed(calls, || {

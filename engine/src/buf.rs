@@ -1,9 +1,12 @@
 //! Typed allocations and borrowed ranges of them. A view says nothing of shape: names do.
 
+use crate::cuda::{Allocation, Cuda, Rows};
 use crate::device::Device;
 use crate::element::Element;
+use crate::error::Error;
 use memmap2::MmapMut;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -75,17 +78,32 @@ impl Memory {
 
 /// One typed allocation on one device.
 pub struct Buf<E> {
-    memory: Memory,
+    place: Place,
     len: usize,
     element: PhantomData<E>,
+}
+
+/// Where a buffer lives.
+enum Place {
+    Host(Memory),
+    Gpu(Allocation),
 }
 
 impl<E: Element> Buf<E> {
     /// `len` zeros on `dev`.
     pub fn zeros(dev: &Device, len: usize) -> Self {
-        match dev {
-            Device::Cpu(_) => Buf { memory: Memory::zeroed::<E>(len), len, element: PhantomData },
-        }
+        let place = match dev {
+            Device::Cpu(_) => Place::Host(Memory::zeroed::<E>(len)),
+            Device::Cuda(cuda) => Place::Gpu(cuda.zeroed(len * size_of::<E>())),
+        };
+        Buf { place, len, element: PhantomData }
+    }
+
+    /// A copy of `values` on `dev`.
+    pub fn of(dev: &Device, values: &[E]) -> Self {
+        let mut buf = Buf::zeros(dev, values.len());
+        buf.view_mut().write(values);
+        buf
     }
 
     /// Elements.
@@ -105,20 +123,29 @@ impl<E: Element> Buf<E> {
 
     /// All of it.
     pub fn view(&self) -> View<'_, E> {
-        View { data: self.memory.elements(self.len) }
+        let at = match &self.place {
+            Place::Host(memory) => At::Host(memory.elements(self.len)),
+            Place::Gpu(a) => At::Gpu(GpuRange { cuda: &a.cuda, ptr: a.ptr, len: self.len }),
+        };
+        View { at }
     }
 
     /// All of it, to write.
     pub fn view_mut(&mut self) -> ViewMut<'_, E> {
-        ViewMut { data: self.memory.elements_mut(self.len) }
+        let at = match &mut self.place {
+            Place::Host(memory) => AtMut::Host(memory.elements_mut(self.len)),
+            Place::Gpu(a) => AtMut::Gpu(GpuRange { cuda: &a.cuda, ptr: a.ptr, len: self.len }),
+        };
+        ViewMut { at }
     }
 
     /// Sets every element to zero.
     pub fn fill_zero(&mut self, dev: &Device) {
-        match dev {
-            Device::Cpu(cpu) => cpu.install(|| {
-                self.memory.bytes_mut().par_chunks_mut(LARGE).for_each(|part| part.fill(0))
-            }),
+        match (dev, &mut self.place) {
+            (Device::Cpu(cpu), Place::Host(memory)) => cpu
+                .install(|| memory.bytes_mut().par_chunks_mut(LARGE).for_each(|part| part.fill(0))),
+            (Device::Cuda(cuda), Place::Gpu(at)) => cuda.zero(at.ptr, self.len * size_of::<E>()),
+            _ => panic!("buf: {} does not hold this buffer", dev.describe()),
         }
     }
 
@@ -135,79 +162,215 @@ impl<E: Element> Buf<E> {
     /// # Panics
     /// If `range` leaves the buffer: a caller bug.
     pub fn range_mut(&mut self, range: Range<usize>) -> ViewMut<'_, E> {
-        ViewMut { data: &mut self.view_mut().data[range] }
+        let at = match self.view_mut().at {
+            AtMut::Host(data) => AtMut::Host(&mut data[range]),
+            AtMut::Gpu(at) => AtMut::Gpu(at.range::<E>(range)),
+        };
+        ViewMut { at }
     }
+}
+
+/// Elements on a GPU.
+#[derive(Clone, Copy)]
+struct GpuRange<'a> {
+    cuda: &'a Cuda,
+    ptr: u64,
+    len: usize,
+}
+
+impl<'a> GpuRange<'a> {
+    fn range<E>(self, range: Range<usize>) -> Self {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "buf: {range:?} of {}",
+            self.len
+        );
+        let ptr = self.ptr + (range.start * size_of::<E>()) as u64;
+        GpuRange { cuda: self.cuda, ptr, len: range.len() }
+    }
+}
+
+/// What a view of another device says to an op or a caller that asks for the CPU's memory, and
+/// the other way round.
+#[cold]
+fn elsewhere(wanted: &str) -> ! {
+    panic!("buf: this range is not in {wanted}'s memory")
 }
 
 /// A borrowed range of a [`Buf`].
 #[derive(Clone, Copy)]
 pub struct View<'a, E> {
-    data: &'a [E],
+    at: At<'a, E>,
+}
+
+#[derive(Clone, Copy)]
+enum At<'a, E> {
+    Host(&'a [E]),
+    Gpu(GpuRange<'a>),
 }
 
 impl<'a, E: Element> View<'a, E> {
     /// Elements.
     pub fn len(&self) -> usize {
-        self.data.len()
+        match self.at {
+            At::Host(data) => data.len(),
+            At::Gpu(at) => at.len,
+        }
     }
 
     /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of its elements.
     pub fn bytes(&self) -> u64 {
-        size_of_val(self.data) as u64
+        (self.len() * size_of::<E>()) as u64
     }
 
     /// A part of this range.
+    ///
+    /// # Panics
+    /// If `range` leaves it: a caller bug.
     pub fn range(self, range: Range<usize>) -> View<'a, E> {
-        View { data: &self.data[range] }
+        let at = match self.at {
+            At::Host(data) => At::Host(&data[range]),
+            At::Gpu(at) => At::Gpu(at.range::<E>(range)),
+        };
+        View { at }
     }
 
     /// The elements, in the CPU's memory.
+    ///
+    /// # Panics
+    /// If they are elsewhere: a caller bug.
     pub fn host(self) -> &'a [E] {
-        self.data
+        match self.at {
+            At::Host(data) => data,
+            At::Gpu(_) => elsewhere("the CPU"),
+        }
+    }
+
+    /// The elements, wherever they are; on a GPU, after all that was queued before.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on the device, here or before.
+    pub fn read(self) -> Result<Cow<'a, [E]>, Error> {
+        match self.at {
+            At::Host(data) => Ok(Cow::Borrowed(data)),
+            At::Gpu(at) => {
+                let mut values = vec![E::default(); at.len];
+                at.cuda.download(&mut values, at.ptr)?;
+                Ok(Cow::Owned(values))
+            }
+        }
+    }
+
+    /// Their address on the GPU.
+    pub(crate) fn gpu(self) -> u64 {
+        match self.at {
+            At::Host(_) => elsewhere("the GPU"),
+            At::Gpu(at) => at.ptr,
+        }
+    }
+
+    /// The same elements as `F`, which must be the same type.
+    ///
+    /// # Panics
+    /// If it is another: a caller bug.
+    pub fn same<F: Element>(self) -> View<'a, F> {
+        assert_eq!(E::NAME, F::NAME, "buf: another type");
+        let at = match self.at {
+            At::Host(data) => At::Host(bytemuck::cast_slice(data)),
+            At::Gpu(at) => At::Gpu(at),
+        };
+        View { at }
     }
 }
 
 impl<'a, E> From<&'a [E]> for View<'a, E> {
     fn from(data: &'a [E]) -> Self {
-        View { data }
+        View { at: At::Host(data) }
     }
 }
 
 /// A mutably borrowed range of a [`Buf`].
 pub struct ViewMut<'a, E> {
-    data: &'a mut [E],
+    at: AtMut<'a, E>,
+}
+
+enum AtMut<'a, E> {
+    Host(&'a mut [E]),
+    Gpu(GpuRange<'a>),
 }
 
 impl<'a, E: Element> ViewMut<'a, E> {
     /// Elements.
     pub fn len(&self) -> usize {
-        self.data.len()
+        match &self.at {
+            AtMut::Host(data) => data.len(),
+            AtMut::Gpu(at) => at.len,
+        }
     }
 
     /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of its elements.
     pub fn bytes(&self) -> u64 {
-        size_of_val(self.data) as u64
+        (self.len() * size_of::<E>()) as u64
     }
 
     /// The elements, in the CPU's memory.
+    ///
+    /// # Panics
+    /// If they are elsewhere: a caller bug.
     pub fn host(self) -> &'a mut [E] {
-        self.data
+        match self.at {
+            AtMut::Host(data) => data,
+            AtMut::Gpu(_) => elsewhere("the CPU"),
+        }
+    }
+
+    /// Their address on the GPU.
+    pub(crate) fn gpu(self) -> u64 {
+        match self.at {
+            AtMut::Host(_) => elsewhere("the GPU"),
+            AtMut::Gpu(at) => at.ptr,
+        }
+    }
+
+    /// Copies `values` here, wherever that is.
+    ///
+    /// # Panics
+    /// If they are not as many: a caller bug.
+    pub fn write(self, values: &[E]) {
+        assert_eq!(self.len(), values.len(), "buf: write");
+        match self.at {
+            AtMut::Host(data) => data.copy_from_slice(values),
+            AtMut::Gpu(at) => at.cuda.upload(at.ptr, values),
+        }
+    }
+
+    /// Lets `write` set every element, wherever they are. What it finds there has no meaning.
+    pub fn fill_with<R>(self, write: impl FnOnce(&mut [E]) -> R) -> R {
+        match self.at {
+            AtMut::Host(data) => write(data),
+            AtMut::Gpu(at) => {
+                let mut values = vec![E::default(); at.len];
+                let result = write(&mut values);
+                at.cuda.upload(at.ptr, &values);
+                result
+            }
+        }
     }
 }
 
 impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
     fn from(data: &'a mut [E]) -> Self {
-        ViewMut { data }
+        ViewMut { at: AtMut::Host(data) }
     }
 }
 
@@ -228,6 +391,12 @@ pub fn copy_columns<E: Element>(
         Device::Cpu(_) => {
             let rows = dst.host().chunks_exact_mut(width).zip(src.host().chunks_exact(stride));
             rows.for_each(|(dst, src)| dst.copy_from_slice(&src[first..first + width]));
+        }
+        Device::Cuda(cuda) => {
+            let (rows, [dst_stride, src_stride, first]) =
+                (dst.len() / width, [width, stride, first].map(|len| len * size_of::<E>()));
+            let (dst, src) = (dst.gpu(), src.gpu() + first as u64);
+            cuda.copy_rows(Rows { dst, dst_stride, src, src_stride, width: dst_stride, rows });
         }
     }
 }

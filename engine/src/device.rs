@@ -1,6 +1,8 @@
 //! The closed set of devices. Ops match on it, so a device that an op lacks does not compile.
 
-use crate::cpu::Cpu;
+use crate::cpu::{self, Cpu};
+use crate::cuda::{self, Cuda};
+use crate::element::Element;
 use crate::error::Error;
 use crate::profile::{Call, Running};
 use std::fmt;
@@ -10,6 +12,8 @@ use std::fmt;
 pub enum Device {
     /// The machine's processor.
     Cpu(Cpu),
+    /// A GPU, or its emulator.
+    Cuda(Cuda),
 }
 
 impl Device {
@@ -21,10 +25,38 @@ impl Device {
         Ok(Device::Cpu(Cpu::new(threads)?))
     }
 
+    /// GPU number `ordinal`, counted from 0.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn cuda(ordinal: usize) -> Result<Self, Error> {
+        Ok(Device::Cuda(Cuda::new(ordinal)?))
+    }
+
+    /// A GPU that the CPU emulates: every kernel, slowly and strictly.
+    ///
+    /// # Errors
+    /// As [`Cuda::emulated`].
+    pub fn cuda_emulated() -> Result<Self, Error> {
+        Ok(Device::Cuda(Cuda::emulated(80)?))
+    }
+
+    /// Waits until everything that ops have queued is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU since it was opened.
+    pub fn sync(&self) -> Result<(), Error> {
+        match self {
+            Device::Cpu(_) => Ok(()),
+            Device::Cuda(cuda) => cuda.check(),
+        }
+    }
+
     /// Runs `work` where the device's threads are, so that the ops inside need no hand-over.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match self {
             Device::Cpu(cpu) => cpu.install(work),
+            Device::Cuda(_) => work(),
         }
     }
 
@@ -32,13 +64,17 @@ impl Device {
     pub fn recording(&self) -> Device {
         match self {
             Device::Cpu(cpu) => Device::Cpu(cpu.recording()),
+            Device::Cuda(cuda) => Device::Cuda(cuda.recording()),
         }
     }
 
     /// The calls of ops since the last time; none unless the device is recording.
     pub fn take_calls(&self) -> Vec<Call> {
         match self {
-            Device::Cpu(cpu) => cpu.recorder.as_ref().map_or_else(Vec::new, |r| r.take()),
+            Device::Cpu(cpu) => cpu.recorder.as_ref().map_or_else(Vec::new, |r| r.take(None)),
+            Device::Cuda(cuda) => {
+                cuda.recorder.as_ref().map_or_else(Vec::new, |r| r.take(Some(cuda)))
+            }
         }
     }
 
@@ -52,7 +88,40 @@ impl Device {
         bytes: u64,
     ) -> Option<Running<'_>> {
         match self {
-            Device::Cpu(cpu) => Some(cpu.recorder.as_ref()?.begin(op, shape, flop, bytes)),
+            Device::Cpu(cpu) => Some(cpu.recorder.as_ref()?.begin(op, shape, flop, bytes, None)),
+            Device::Cuda(cuda) => {
+                cuda.begin(op);
+                Some(cuda.recorder.as_ref()?.begin(op, shape, flop, bytes, Some(cuda)))
+            }
+        }
+    }
+
+    /// FLOP/s that matrix products in storage type `E` could reach at most, and where that is known
+    /// from: "measured", or "stated" by a GPU's maker.
+    pub fn product_ceiling<E: Element>(&self) -> (f64, &'static str) {
+        match self {
+            Device::Cpu(_) => (self.product_flops::<E>(), "measured"),
+            Device::Cuda(cuda) => match cuda::ceiling::stated_flops::<E>(cuda) {
+                Some(flops) => (flops, "stated"),
+                None => (self.product_flops::<E>(), "measured"),
+            },
+        }
+    }
+
+    /// FLOP/s of matrix products in storage type `E`, measured: on the CPU of multiply-adds in
+    /// registers, on a GPU of a large product.
+    pub fn product_flops<E: Element>(&self) -> f64 {
+        match self {
+            Device::Cpu(cpu) => cpu::ceiling::product_flops::<E>(cpu),
+            Device::Cuda(cuda) => cuda::ceiling::product_flops::<E>(cuda),
+        }
+    }
+
+    /// Bytes/s to and from memory, measured.
+    pub fn memory_bandwidth(&self) -> f64 {
+        match self {
+            Device::Cpu(cpu) => cpu::ceiling::memory_bandwidth(cpu),
+            Device::Cuda(cuda) => cuda::ceiling::memory_bandwidth(cuda),
         }
     }
 
@@ -60,6 +129,7 @@ impl Device {
     pub fn describe(&self) -> String {
         match self {
             Device::Cpu(cpu) => format!("cpu, {} threads, {}", cpu.threads(), cpu.isa().name()),
+            Device::Cuda(cuda) => cuda.describe(),
         }
     }
 }

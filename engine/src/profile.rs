@@ -1,9 +1,10 @@
 //! What each call of an op took, and the least that it had to do. Only a device made by
 //! [`crate::Device::recording`] keeps this; for any other it costs one branch a call.
 
+use crate::cuda::{Cuda, Event};
 use std::fmt;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One call of an op.
 #[derive(Clone, Debug)]
@@ -27,35 +28,67 @@ pub struct Call {
 
 /// The calls of one device, in the order in which they ended.
 #[derive(Default)]
-pub(crate) struct Recorder(Mutex<Vec<Call>>);
+pub(crate) struct Recorder(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    /// Of a GPU, beside each call: its begin and end there, not read yet.
+    moments: Vec<[Event; 2]>,
+}
 
 impl Recorder {
-    pub(crate) fn begin(
-        &self,
+    /// `cuda` is the GPU that the op runs on, if it is one.
+    pub(crate) fn begin<'a>(
+        &'a self,
         op: &'static str,
         shape: fmt::Arguments,
         flop: usize,
         bytes: u64,
-    ) -> Running<'_> {
+        cuda: Option<&'a Cuda>,
+    ) -> Running<'a> {
+        let moment = cuda.and_then(|cuda| Some((cuda, cuda.attempt(|driver| driver.record())?)));
         let (shape, flop, begin) = (shape.to_string(), flop as u64, Instant::now());
-        Running { recorder: self, call: Call { op, shape, begin, end: begin, flop, bytes } }
+        Running { recorder: self, moment, call: Call { op, shape, begin, end: begin, flop, bytes } }
     }
 
-    pub(crate) fn take(&self) -> Vec<Call> {
-        std::mem::take(&mut self.0.lock().unwrap())
+    /// What was recorded. A GPU's clock is set to the host's at the first call's begin.
+    pub(crate) fn take(&self, cuda: Option<&Cuda>) -> Vec<Call> {
+        let State { mut calls, moments } = std::mem::take(&mut *self.0.lock().unwrap());
+        let (Some(cuda), Some([first, _])) = (cuda, moments.first()) else { return calls };
+        let start = calls[0].begin;
+        cuda.attempt(|driver| {
+            driver.sync()?;
+            for (call, [begin, end]) in calls.iter_mut().zip(&moments) {
+                let at = |event: &Event| {
+                    let ms = f64::from(driver.elapsed_ms(*first, *event)?);
+                    Ok::<_, String>(start + Duration::from_secs_f64(ms * 1e-3))
+                };
+                (call.begin, call.end) = (at(begin)?, at(end)?);
+            }
+            Ok(())
+        });
+        calls
     }
 }
 
 /// A call that goes on until this is dropped.
 pub(crate) struct Running<'a> {
     recorder: &'a Recorder,
+    /// On a GPU, when it began there.
+    moment: Option<(&'a Cuda, Event)>,
     call: Call,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let (end, shape) = (Instant::now(), std::mem::take(&mut self.call.shape));
-        let call = Call { shape, end, ..self.call };
-        self.recorder.0.lock().unwrap().push(call);
+        let end = self.moment.and_then(|(cuda, begin)| {
+            cuda.attempt(|driver| driver.record()).map(|end| [begin, end])
+        });
+        let shape = std::mem::take(&mut self.call.shape);
+        let call = Call { shape, end: Instant::now(), ..self.call };
+        let state = &mut *self.recorder.0.lock().unwrap();
+        state.calls.push(call);
+        state.moments.extend(end);
     }
 }

@@ -148,11 +148,11 @@ impl<E: Element> Scratch<E> {
         if cfg!(debug_assertions) {
             let nan = E::Acc::from_f64(f64::NAN);
             for buf in [&mut self.norm_NC, &mut self.act_NF] {
-                buf.view_mut().host().fill(E::from_acc(nan));
+                buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
             }
             let g = &mut self.grads;
             for buf in [&mut g.dnorm_NC, &mut g.dact_NF, &mut g.dqkv, &mut g.d_o] {
-                buf.view_mut().host().fill(E::from_acc(nan));
+                buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
             }
         }
     }

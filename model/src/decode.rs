@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::llama::Llama;
 use engine::ops::attention::{self, Heads};
 use engine::ops::{embedding, linear, rmsnorm, rope, swiglu};
-use engine::{Buf, Device, Element, Slot, View};
+use engine::{Buf, Device, Element, Error, Slot, View};
+use std::borrow::Cow;
 
 /// Tokens of a prompt that are taken in at a time.
 const CHUNK: usize = 128;
@@ -78,6 +79,9 @@ impl<E: Element> Decoder<E> {
 
     /// Takes in `tokens` and returns the logits that follow the last of them.
     ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    ///
     /// # Panics
     /// If there are no tokens, or no room for them: a caller bug.
     pub fn feed(
@@ -86,7 +90,7 @@ impl<E: Element> Decoder<E> {
         model: &Llama<E>,
         weights: View<E>,
         tokens: &[u32],
-    ) -> &[E::Acc] {
+    ) -> Result<Cow<'_, [E::Acc]>, Error> {
         assert!(!tokens.is_empty() && tokens.len() <= self.room(), "decode: {}", tokens.len());
         for chunk in tokens.chunks(CHUNK) {
             self.take_in(dev, model, weights, chunk);
@@ -100,7 +104,7 @@ impl<E: Element> Decoder<E> {
         rmsnorm::forward(dev, norm_C, self.r_N.range_mut(0..1), x_C, w(model.slots().norm), eps);
         let (logits_V, norm_C) = (self.logits_V.view_mut(), self.norm_NC.range(0..d.C));
         linear::forward_wide(dev, logits_V, norm_C, w(model.slots().head), d.C);
-        self.logits_V.view().host()
+        self.logits_V.view().read()
     }
 
     /// Runs the blocks over one chunk.

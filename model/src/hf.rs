@@ -97,10 +97,11 @@ pub fn read_weights(dir: &Path, table: &Table, weights: &mut Arena<f32>) -> Resu
     let mut shards = paths.into_iter().map(Shard::open).collect::<Result<Vec<_>, _>>()?;
     let places = match_tensors(&listing, &shards, table)?;
     for (row, shard) in table.rows().iter().zip(&places.rows) {
-        let out = weights.get_mut(row.slot).host();
-        shards[*shard].values(&row.name, |first, values| {
-            out[first..first + values.len()].copy_from_slice(values);
-            Ok(())
+        weights.get_mut(row.slot).fill_with(|out| {
+            shards[*shard].values(&row.name, |first, values| {
+                out[first..first + values.len()].copy_from_slice(values);
+                Ok(())
+            })
         })?;
     }
     match places.tied_head {
@@ -179,7 +180,7 @@ fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Plac
 
 fn compare_tied_head(shard: &mut Shard, table: &Table, weights: &Arena<f32>) -> Result<(), Error> {
     let row = table.rows().iter().find(|row| row.name == EMBED);
-    let embed = weights.get(row.expect("every model has an embedding").slot).host();
+    let embed = weights.get(row.expect("every model has an embedding").slot).read()?;
     let path = shard.path.clone();
     shard.values(HEAD, |first, values| {
         if values == &embed[first..first + values.len()] {
@@ -387,7 +388,7 @@ fn check_finite(
     dtype: Dtype,
 ) -> Result<(), Error> {
     for row in table.rows() {
-        let values = weights.get(row.slot).host();
+        let values = weights.get(row.slot).read()?;
         if let Some(i) = values.iter().position(|&x| !dtype.is_finite(x)) {
             let (dir, name, x, to) = (dir.display(), &row.name, values[i], dtype.torch_name());
             return Err(Error::NonFinite(format!(
@@ -439,7 +440,8 @@ fn write_shard(
     out.write_all(&header)?;
     let mut bytes = vec![0; CHUNK];
     for row in rows {
-        for values in weights.get(row.slot).host().chunks(CHUNK / dtype.bytes()) {
+        let tensor = weights.get(row.slot).read().map_err(io::Error::other)?;
+        for values in tensor.chunks(CHUNK / dtype.bytes()) {
             let bytes = &mut bytes[..values.len() * dtype.bytes()];
             encode(bytes, values, dtype);
             out.write_all(bytes)?;

@@ -15,11 +15,10 @@ const CHUNK: usize = 1 << 16;
 pub fn fill(dev: &Device, weights: &mut Arena<f32>, table: &Table, seed: u64) {
     dev.install(|| {
         for row in table.rows() {
-            let out = weights.get_mut(row.slot).host();
-            match row.init {
+            weights.get_mut(row.slot).fill_with(|out| match row.init {
                 Init::Ones => out.fill(1.0),
                 Init::Normal(std) => fill_normal(out, key(seed, &row.name), std.into()),
-            }
+            });
         }
     });
 }

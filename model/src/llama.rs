@@ -6,7 +6,7 @@ use crate::block::Block;
 use crate::cache::{Cache, Mode, Scratch};
 use crate::config::Config;
 use crate::params::{self, Slots};
-use engine::ops::loss::{self, Loss};
+use engine::ops::loss::{self, Sum};
 use engine::ops::{embedding, linear, rmsnorm, rope};
 use engine::{Arena, Buf, Device, Element, Real, Slot, Table, View};
 
@@ -94,19 +94,20 @@ impl<E: Element> Llama<E> {
         }
     }
 
-    /// Loss of the batch that [`Llama::forward`] has run.
+    /// Adds to `sum` the loss of the batch that [`Llama::forward`] has run.
     pub fn loss(
         &self,
         dev: &Device,
+        sum: &mut Sum,
         weights: View<E>,
         batch: Batch,
         cache: &Cache<E>,
         scratch: &mut Scratch<E>,
-    ) -> Loss {
+    ) {
         self.last_norm(dev, weights, cache, scratch);
         let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
         let logits = scratch.logits.view_mut();
-        loss::forward(dev, logits, norm_NC, head_VC, batch.targets_N, self.config.dims.C)
+        loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, self.config.dims.C);
     }
 
     /// Writes the logits of every token of the batch that [`Llama::forward`] has run: N rows of V.
@@ -128,24 +129,26 @@ impl<E: Element> Llama<E> {
         linear::forward_wide(dev, logits_NV.view_mut(), norm_NC, head_VC, C);
     }
 
-    /// Loss of the batch that [`Llama::forward`] has run; adds the gradients of `scale` times the
-    /// summed loss to `grads`. Uses up the cache.
+    /// Adds to `sum` the loss of the batch that [`Llama::forward`] has run, and to `grads` the
+    /// gradients of `scale` times it. Uses up the cache.
     pub fn backward(
         &self,
         dev: &Device,
+        sum: &mut Sum,
         grads: &mut Arena<E::Acc>,
         weights: View<E>,
         batch: Batch,
         cache: &mut Cache<E>,
         scratch: &mut Scratch<E>,
         scale: f64,
-    ) -> Loss {
+    ) {
         let (C, L) = (self.config.dims.C, self.config.dims.L);
         let w = |slot: Slot| weights.range(slot.range());
         self.last_norm(dev, weights, cache, scratch);
         let s = &mut scratch.grads;
-        let loss = loss::forward_backward(
+        loss::forward_backward(
             dev,
+            sum,
             s.dnorm_NC.view_mut(),
             grads.get_mut(self.slots.head),
             scratch.logits.view_mut(),
@@ -177,7 +180,6 @@ impl<E: Element> Llama<E> {
         }
         let dx_NC = scratch.grads.dx_NC.view();
         embedding::backward(dev, grads.get_mut(self.slots.embed), dx_NC, batch.tokens_N, C);
-        loss
     }
 
     fn last_norm(
@@ -238,5 +240,5 @@ impl<E: Element> Llama<E> {
 }
 
 fn all_finite<E: Element>(view: View<E>) -> bool {
-    view.host().iter().all(|x| x.to_acc().is_finite())
+    view.read().is_ok_and(|values| values.iter().all(|x| x.to_acc().is_finite()))
 }

@@ -3,11 +3,12 @@
 use engine::cpu::gemm;
 use engine::ops::attention::{self, Heads};
 use engine::ops::loss;
-use engine::{Device, Dims, Element};
+use engine::{Device, Dims, Element, Table, cuda};
 
 /// Bytes that ops need besides their arguments, for forward and backward over `N` tokens in
-/// sequences of `T`: packed factors, and one task's blocks for each thread.
-pub fn workspace<E: Element>(dev: &Device, d: &Dims, N: usize, T: usize) -> u64 {
+/// sequences of `T`: on the CPU packed factors, and one task's blocks for each thread; on a GPU the
+/// most that an op wants.
+pub fn workspace<E: Element>(dev: &Device, d: &Dims, table: &Table, N: usize, T: usize) -> u64 {
     let chunk = loss::chunk_rows(N, d.V);
     // (rows, inner dimension, columns) of every product of a step: forward, dx and dW of each
     // linear.
@@ -16,7 +17,12 @@ pub fn workspace<E: Element>(dev: &Device, d: &Dims, N: usize, T: usize) -> u64 
     let layers =
         inputs.into_iter().zip(outputs).flat_map(|(I, O)| [(N, I, O), (N, O, I), (O, N, I)]);
     let head = [(chunk, d.C, d.V), (chunk, d.V, d.C), (d.V, chunk, d.C)];
-    let Device::Cpu(cpu) = dev;
+    let cpu = match dev {
+        Device::Cpu(cpu) => cpu,
+        Device::Cuda(_) => {
+            return cuda::plan::workspace::<E>(d, N, table.len(), table.rows().len());
+        }
+    };
     let products = layers.chain(head);
     let heads = Heads { H: d.H, G: d.G, D: d.D };
     let packed = products.map(|(M, K, cols)| gemm::shared_len::<E>(cpu, M, K, cols)).max();

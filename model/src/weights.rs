@@ -1,6 +1,6 @@
 //! Master weights, and the narrower copy that forward and backward read where storage is bf16.
 
-use engine::{Arena, Device, Element, Table, View, ViewMut};
+use engine::{Arena, Device, Element, Error, Table, View, ViewMut};
 
 /// One model's weights.
 pub struct Weights<E: Element> {
@@ -26,20 +26,24 @@ impl<E: Element> Weights<E> {
     }
 
     /// Brings the copy up to date with the master weights.
-    pub fn refresh(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn refresh(&mut self) -> Result<(), Error> {
         if let Some(copy) = &mut self.copy {
-            let master = self.master.view().host();
-            for (c, &m) in copy.view_mut().host().iter_mut().zip(master) {
-                *c = E::from_acc(m);
-            }
+            let master = self.master.view().read()?;
+            copy.view_mut().fill_with(|copy| {
+                copy.iter_mut().zip(&*master).for_each(|(c, &m)| *c = E::from_acc(m));
+            });
         }
+        Ok(())
     }
 
     /// What forward and backward read.
     pub fn view(&self) -> View<'_, E> {
         match &self.copy {
             Some(copy) => copy.view(),
-            None => E::of_acc(self.master.view().host()).expect("no copy: same type").into(),
+            None => self.master.view().same(),
         }
     }
 

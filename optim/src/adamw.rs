@@ -1,5 +1,6 @@
 //! AdamW over flat arenas: moments beside the weights, decay on matrices only.
 
+use crate::clip::GlobalNorm;
 use engine::ops::adamw::{self, Step};
 use engine::{Arena, Device, Element, Slot, Table, ViewMut};
 
@@ -60,19 +61,22 @@ impl<E: Element> AdamW<E> {
         (&mut self.m, &mut self.v)
     }
 
-    /// One step on master weights and their copy, with gradients times `clip`.
+    /// One step on master weights and their copy, with gradients clipped to `max_norm` (infinite: as
+    /// they are). Changes nothing if their `norm` is not finite.
     pub fn step(
         &mut self,
         dev: &Device,
         weights: (ViewMut<E::Acc>, Option<ViewMut<E>>),
         grads: &Arena<E::Acc>,
+        norm: &GlobalNorm,
         lr: f64,
-        clip: f64,
+        max_norm: f64,
     ) {
         self.t += 1;
         let Settings { beta1, beta2, eps, .. } = self.settings;
-        let step = Step { lr, beta1, beta2, eps, clip, t: self.t };
+        let step = Step { lr, beta1, beta2, eps, max_norm, t: self.t };
         let (m, v) = (self.m.view_mut(), self.v.view_mut());
-        adamw::step(dev, weights.0, weights.1, m, v, grads.view(), &self.decays, step);
+        let (g, sum_1) = (grads.view(), norm.sum_of_squares());
+        adamw::step(dev, weights.0, weights.1, m, v, g, sum_1, &self.decays, step);
     }
 }

@@ -1,12 +1,34 @@
 //! Clipping by the global L2 norm. Gradients are not touched: AdamW multiplies by the factor in
-//! the pass that reads them anyway.
+//! the pass that reads them anyway, and takes the norm from where it was computed.
 
 use engine::ops::norm;
-use engine::{Arena, Device, Real};
+use engine::{Arena, Buf, Device, Error, Real, View};
 
-/// The global norm, and the factor min(1, max_norm / (norm + 1e-6)) that clips to `max_norm`; no
-/// clipping if that is infinite. The small term is PyTorch's, so that runs compare.
-pub fn by_global_norm<R: Real>(dev: &Device, grads: &Arena<R>, max_norm: f64) -> (f64, f64) {
-    let norm = norm::sum_of_squares(dev, grads.view()).sqrt();
-    (norm, if max_norm.is_finite() { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 })
+/// The norm of all gradients together.
+pub struct GlobalNorm {
+    sum_1: Buf<f64>,
+}
+
+impl GlobalNorm {
+    /// Of nothing yet.
+    pub fn new(dev: &Device) -> Self {
+        GlobalNorm { sum_1: Buf::zeros(dev, 1) }
+    }
+
+    /// Takes the norm of `grads`.
+    pub fn measure<R: Real>(&mut self, dev: &Device, grads: &Arena<R>) {
+        norm::sum_of_squares(dev, self.sum_1.view_mut(), grads.view());
+    }
+
+    /// The norm that was taken last.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn read(&self) -> Result<f64, Error> {
+        Ok(self.sum_1.view().read()?[0].sqrt())
+    }
+
+    pub(crate) fn sum_of_squares(&self) -> View<'_, f64> {
+        self.sum_1.view()
+    }
 }

@@ -7,4 +7,5 @@ pub mod clip;
 pub mod schedule;
 
 pub use adamw::AdamW;
+pub use clip::GlobalNorm;
 pub use schedule::Schedule;

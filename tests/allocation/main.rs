@@ -12,7 +12,7 @@ use common::{Bench, config};
 use engine::{Dims, Element, bf16};
 use handgrad::{engine, model, optim};
 use model::cache::Mode;
-use optim::AdamW;
+use optim::{AdamW, GlobalNorm};
 
 /// Allocations of this many bytes or more count; no buffer of the model below is smaller.
 const LARGE: usize = 2048;
@@ -43,11 +43,12 @@ fn large_allocations_of_a_step<E: Element<Acc = f32>>(mode: Mode) -> (usize, usi
     let before = COUNT.load(Relaxed);
     let mut bench = Bench::<E>::new(&config(dims, false), 2, 100, mode, 2);
     let mut adamw = AdamW::<E>::new(&bench.dev, bench.model.table(), Default::default());
+    let mut norm = GlobalNorm::new(&bench.dev);
     let mut step = || {
         bench.grads.fill_zero(&bench.dev);
         bench.step();
-        let (_, factor) = optim::clip::by_global_norm(&bench.dev, &bench.grads, 1.0);
-        adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, 1e-3, factor);
+        norm.measure(&bench.dev, &bench.grads);
+        adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, &norm, 1e-3, 1.0);
     };
     step();
     let ready = COUNT.load(Relaxed);

@@ -37,7 +37,12 @@ impl Dir {
     pub fn command(&self, program: &str, line: &str) -> Command {
         let mut command = Command::new(example(program));
         command.current_dir(self.0.path()).args(line.split_whitespace());
-        command.env_remove("RUST_LOG").env_remove("HANDGRAD_ISA").stdin(Stdio::null());
+        // A machine's GPU stays out of tests that do not ask for one.
+        command
+            .env("CUDA_VISIBLE_DEVICES", "")
+            .env_remove("RUST_LOG")
+            .env_remove("HANDGRAD_ISA")
+            .stdin(Stdio::null());
         command
     }
 

@@ -294,7 +294,11 @@ fn unknown_model() {
 #[test]
 fn device_that_is_not_there() {
     let line = format!("{TINY} --device cuda");
-    Dir::new().refused("pretrain", &line, 2, &["--device cuda", "--device cpu"]);
+    Dir::new().refused("pretrain", &line, 2, &["--device cuda: ", "CUDA", "--device cpu"]);
+    let line = format!("{TINY} --device cpu --gemm cublaslt");
+    Dir::new().refused("pretrain", &line, 2, &["--gemm cublaslt", "--gemm rust"]);
+    let line = format!("{TINY} --device cuda-emulated --gemm cublaslt");
+    Dir::new().refused("pretrain", &line, 2, &["--gemm cublaslt", "--gemm rust"]);
 }
 
 #[test]

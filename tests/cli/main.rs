@@ -3,6 +3,7 @@
 mod bits;
 mod common;
 mod crash;
+mod cuda;
 mod input;
 mod measure;
 mod memory;

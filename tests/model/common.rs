@@ -1,6 +1,6 @@
 //! A model of any storage type with everything that a step needs, filled from a formula.
 
-use engine::ops::loss::Loss;
+use engine::ops::loss::{Loss, Sum};
 use engine::{Arena, Cpu, Device, Dims, Element, Isa, Real};
 use model::cache::{Cache, Mode, Scratch};
 use model::config::Config;
@@ -53,13 +53,15 @@ impl<E: Element> Bench<E> {
         let model = Llama::new(&dev, config, T);
         let mut weights = Weights::zeros(&dev, model.table());
         for (r, row) in model.table().rows().iter().enumerate() {
-            for (i, w) in weights.master_mut().get_mut(row.slot).host().iter_mut().enumerate() {
-                let u = unit(r as u64 * 1_000_003 + i as u64);
-                let w64 = if row.shape.len() == 1 { 1.0 + 0.3 * u } else { 0.6 * u };
-                *w = E::Acc::from_f64(w64);
-            }
+            weights.master_mut().get_mut(row.slot).fill_with(|values| {
+                for (i, w) in values.iter_mut().enumerate() {
+                    let u = unit(r as u64 * 1_000_003 + i as u64);
+                    let w64 = if row.shape.len() == 1 { 1.0 + 0.3 * u } else { 0.6 * u };
+                    *w = E::Acc::from_f64(w64);
+                }
+            });
         }
-        weights.refresh();
+        weights.refresh().unwrap();
         let N = B * T;
         let V = config.dims.V as u64;
         let id = |i: usize| (hash(77 + i as u64) % V) as u32;
@@ -88,7 +90,10 @@ impl<E: Element> Bench<E> {
     pub fn loss(&mut self) -> Loss {
         self.forward();
         let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
-        self.model.loss(&self.dev, self.weights.view(), batch, &self.cache, &mut self.scratch)
+        let (weights, scratch) = (self.weights.view(), &mut self.scratch);
+        let mut sum = Sum::new(&self.dev);
+        self.model.loss(&self.dev, &mut sum, weights, batch, &self.cache, scratch);
+        sum.read().unwrap()
     }
 
     /// Loss, and the gradient of its mean added to `grads`.
@@ -96,15 +101,18 @@ impl<E: Element> Bench<E> {
         self.forward();
         let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
         let count = self.targets.iter().filter(|&&t| t >= 0).count();
+        let mut sum = Sum::new(&self.dev);
         self.model.backward(
             &self.dev,
+            &mut sum,
             &mut self.grads,
             self.weights.view(),
             batch,
             &mut self.cache,
             &mut self.scratch,
             1.0 / count as f64,
-        )
+        );
+        sum.read().unwrap()
     }
 }
 

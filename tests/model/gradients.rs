@@ -1,7 +1,8 @@
 //! Gradients of every parameter against central differences, in f64.
 
 use crate::common::{Bench, GQA, MHA, config, cpu};
-use engine::{Dims, Element, Isa};
+use crate::gpus::gpus;
+use engine::{Device, Dims, Element, Isa};
 use model::cache::Mode;
 
 /// Largest error of any parameter element, relative to the largest gradient of its tensor.
@@ -94,21 +95,30 @@ fn a_gradient_off_by_one_percent_is_caught() {
 fn storage_types_agree() {
     let mut exact = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
     let loss = exact.step().mean();
-    for isa in Isa::all_available() {
-        agrees::<f32>(&exact, loss, isa, 1e-5, 2e-5);
-        agrees::<engine::bf16>(&exact, loss, isa, 3e-2, 0.2);
+    let cpus = Isa::all_available().map(|isa| cpu(isa, 2));
+    for dev in cpus.chain(gpus()) {
+        agrees::<f32>(&exact, loss, &dev, 1e-5, 2e-5);
+        agrees::<engine::bf16>(&exact, loss, &dev, 3e-2, 0.2);
     }
 }
 
-/// Loss and gradients in storage type `E` on `isa`, against those of `exact`.
-fn agrees<E: Element<Acc = f32>>(exact: &Bench<f64>, loss: f64, isa: Isa, of_loss: f64, of: f64) {
-    let mut narrow = Bench::<E>::on(cpu(isa, 2), &config(GQA, false), 2, 9, Mode::Linear);
-    assert!((narrow.step().mean() - loss).abs() <= of_loss * loss, "{isa:?}, {}", E::NAME);
+/// Loss and gradients in storage type `E` on `dev`, against those of `exact`.
+fn agrees<E: Element<Acc = f32>>(
+    exact: &Bench<f64>,
+    loss: f64,
+    dev: &Device,
+    of_loss: f64,
+    of: f64,
+) {
+    let place = format!("{}, {}", dev.describe(), E::NAME);
+    let mut narrow = Bench::<E>::on(dev.clone(), &config(GQA, false), 2, 9, Mode::Linear);
+    assert!((narrow.step().mean() - loss).abs() <= of_loss * loss, "{place}");
     for row in exact.model.table().rows() {
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-        let (got, expected) = (narrow.grads.get(row.slot).host(), exact.grads.get(row.slot).host());
+        let got = narrow.grads.get(row.slot).read().unwrap();
+        let expected = exact.grads.get(row.slot).host();
         let apart = norm(&mut got.iter().zip(expected).map(|(a, b)| f64::from(*a) - b));
         let error = apart / norm(&mut expected.iter().copied());
-        assert!(error <= of, "{isa:?}, {}: {} {error:e}", row.name, E::NAME);
+        assert!(error <= of, "{place}: {} {error:e}", row.name);
     }
 }

@@ -3,6 +3,8 @@
 
 mod common;
 mod export;
+#[path = "../shared/gpus.rs"]
+mod gpus;
 mod gradients;
 mod parity;
 mod properties;

@@ -1,6 +1,7 @@
-use crate::check::{Gen, Output, agree, devices, narrow, notice, same_bits, wide};
+use crate::check::{Gen, Output, agree, agree_on_gpus, devices, narrow, notice, put, same_bits};
+use crate::check::{take, wide};
 use engine::ops::adamw::{Step, reference, step};
-use engine::{Device, Element, Init, Real, Slot, Table, bf16};
+use engine::{Device, Element, Init, Real, Slot, Table, ViewMut, bf16};
 
 /// Lengths of the parameters, and t. Parameters are aligned, so odd lengths leave gaps; the last
 /// parameter of each table is left out of the step.
@@ -19,9 +20,9 @@ fn decay_of(decays: &[(Slot, f64)], i: usize) -> Option<f64> {
 }
 
 /// The formula in R, one element.
-fn plain<R: Real>([w, m, v, g]: [R; 4], decay: f64, s: Step) -> [R; 3] {
+fn plain<R: Real>([w, m, v, g]: [R; 4], norm: f64, decay: f64, s: Step) -> [R; 3] {
     let c = R::from_f64;
-    let g = g * c(s.clip);
+    let g = g * c((s.max_norm / (norm + 1e-6)).min(1.0));
     let m = c(s.beta1) * m + c(1.0 - s.beta1) * g;
     let v = c(s.beta2) * v + c(1.0 - s.beta2) * g * g;
     let m_hat = m / c(1.0 - s.beta1.powf(s.t as f64));
@@ -37,23 +38,37 @@ fn case<E: Element>(dev: &Device, gen_: &mut Gen, (lengths, t): Shape) -> Vec<Ou
     let rows = &table.rows()[..lengths.len() - 1];
     let decays: Vec<(Slot, f64)> =
         rows.iter().enumerate().map(|(i, row)| (row.slot, 0.1 * i as f64)).collect();
-    let s = Step { lr: 0.02, beta1: 0.9, beta2: 0.95, eps: 1e-8, clip: 0.3, t };
+    let s = Step { lr: 0.02, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm: 3.0, t };
 
     let len = table.len();
-    let [w, m, g] = [1.0, 0.1, 0.5].map(|scale| gen_.normals::<E::Acc>(len, scale));
+    let [mut w, mut m, mut g] = [1.0, 0.1, 0.5].map(|scale| gen_.normals::<E::Acc>(len, scale));
     let mut v: Vec<E::Acc> = gen_.normals(len, 0.3);
     v.iter_mut().for_each(|v| *v = *v * *v);
-    let mut copy: Vec<E> = gen_.normals(len, 1.0);
-    let copy_before = copy.clone();
+    let mut copy_before: Vec<E> = gen_.normals(len, 1.0);
+    let end = decays.last().map_or(0, |(slot, _)| slot.range().end);
+    for i in (0..end).filter(|&i| decay_of(&decays, i).is_none()) {
+        (w[i], m[i], v[i], g[i]) = (E::Acc::ZERO, E::Acc::ZERO, E::Acc::ZERO, E::Acc::ZERO);
+        copy_before[i] = narrow(0.0);
+    }
+    let mut copy = put(dev, &copy_before);
 
-    let run = |copy: Option<&mut [E]>| {
-        let (mut w, mut m, mut v) = (w.clone(), m.clone(), v.clone());
-        let [w_to, m_to, v_to] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
-        step(dev, w_to, copy.map(Into::into), m_to, v_to, (&g[..]).into(), &decays, s);
-        [w, m, v]
+    // Of these gradients and others: clipped where there are many.
+    let norm = (len as f64).sqrt();
+    let run = |copy: Option<ViewMut<E>>, sum: f64| {
+        let [mut w, mut m, mut v, g] = [&w, &m, &v, &g].map(|values| put(dev, values));
+        let (w_to, m_to, v_to) = (w.view_mut(), m.view_mut(), v.view_mut());
+        step(dev, w_to, copy, m_to, v_to, g.view(), put(dev, &[sum]).view(), &decays, s);
+        [w, m, v].map(take)
     };
-    let got = run(Some(&mut copy));
-    assert_eq!(got, run(None), "the copy changes the step");
+    let unchanged = [w.clone(), m.clone(), v.clone()];
+    for bad in [f64::NAN, f64::INFINITY] {
+        let after = run(Some(copy.view_mut()), bad);
+        assert!(after == unchanged, "a norm of {bad} changes something");
+    }
+    assert!(copy.view().read().unwrap() == copy_before, "and the copy");
+    let got = run(Some(copy.view_mut()), norm * norm);
+    let copy = take(copy);
+    assert_eq!(got, run(None, norm * norm), "the copy changes the step");
 
     let (mut by_plain, mut exact) =
         ([w.clone(), m.clone(), v.clone()], [&w, &m, &v].map(|x| wide(x)));
@@ -62,8 +77,8 @@ fn case<E: Element>(dev: &Device, gen_: &mut Gen, (lengths, t): Shape) -> Vec<Ou
     for i in 0..len {
         let Some(decay) = decay_of(&decays, i) else { continue };
         let [w_i, m_i, v_i, g_i] = [w[i], m[i], v[i], g[i]].map(R64::to_f64);
-        let e = reference::step(w_i, m_i, v_i, g_i, decay, s);
-        let p = plain([w[i], m[i], v[i], g[i]], decay, s);
+        let e = reference::step(w_i, m_i, v_i, g_i, norm, decay, s);
+        let p = plain([w[i], m[i], v[i], g[i]], norm, decay, s);
         (exact[0][i], exact[1][i], exact[2][i], exact_copy[i]) = (e.0, e.1, e.2, e.0);
         (by_plain[0][i], by_plain[1][i], by_plain[2][i]) = (p[0], p[1], p[2]);
         copy_plain[i] = E::from_acc(p[0]);
@@ -81,13 +96,14 @@ use engine::Real as R64;
 /// AdamW has no backward pass. Its reference is held against two steps done by hand.
 #[test]
 fn reference_against_numbers_by_hand() {
-    let s = Step { lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.25, clip: 0.5, t: 1 };
-    // g' = 2: m = 1, v = 1; m/(1/2) = 2, v/(1/4) = 4; w = 3*(1 - 0.1*0.5) - 0.1 * 2/(2 + 0.25).
-    let (w, m, v) = reference::step(3.0, 0.0, 0.0, 4.0, 0.5, s);
+    const NORM: f64 = 4.0 - 1e-6;
+    let s = Step { lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.25, max_norm: 2.0, t: 1 };
+    // A norm of 4 - 1e-6 is clipped by half. g' = 2: m = 1, v = 1; m/(1/2) = 2, v/(1/4) = 4; w = 3*(1 - 0.1*0.5) - 0.1 * 2/(2 + 0.25).
+    let (w, m, v) = reference::step(3.0, 0.0, 0.0, 4.0, NORM, 0.5, s);
     assert_eq!((m, v), (1.0, 1.0));
     assert!((w - (2.85 - 0.2 / 2.25)).abs() < 1e-15);
     // g' = -2: m = -1/2, v = 3/4 + 1 = 7/4; m/(3/4) = -2/3, v/(7/16) = 4.
-    let (w, m, v) = reference::step(1.0, 1.0, 1.0, -4.0, 0.0, Step { t: 2, ..s });
+    let (w, m, v) = reference::step(1.0, 1.0, 1.0, -4.0, NORM, 0.0, Step { t: 2, ..s });
     assert_eq!((m, v), (-0.5, 1.75));
     assert!((w - (1.0 + 0.1 * (2.0 / 3.0) / 2.25)).abs() < 1e-15);
 }
@@ -97,6 +113,12 @@ fn cpu_against_reference() {
     agree(&SHAPES, case::<f64>);
     agree(&SHAPES, case::<f32>);
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    // With a copy in bf16, and without one.
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]
@@ -116,14 +138,14 @@ fn bits_do_not_depend_on_threads() {
 fn zero_stays_and_nan_stays() {
     let mut table = Table::default();
     let slot = table.push("p", &[3], Init::Ones);
-    let s = Step { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, clip: 1.0, t: 1 };
+    let s = Step { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm: f64::INFINITY, t: 1 };
     for dev in devices(1) {
         let (mut w, mut m, mut v) = ([1f32, 1.0, 1.0], [0f32; 3], [0f32; 3]);
         let mut copy = [narrow::<bf16>(0.0); 3];
         let [w_to, m_to, v_to] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
         let copy_to = Some((&mut copy[..]).into());
-        let g = (&[0.0, f32::NAN, 1.0][..]).into();
-        step::<bf16>(&dev, w_to, copy_to, m_to, v_to, g, &[(slot, 0.0)], s);
+        let (g, sum) = ((&[0.0, f32::NAN, 1.0][..]).into(), (&[1.0][..]).into());
+        step::<bf16>(&dev, w_to, copy_to, m_to, v_to, g, sum, &[(slot, 0.0)], s);
         assert!(w[0] == 1.0 && w[1].is_nan() && w[2] < 1.0, "{w:?}");
         assert!(wide(&copy)[1].is_nan());
     }

@@ -1,7 +1,7 @@
-use crate::check::{Gen, Output, agree, central_differences, devices, dot, narrow, notice};
-use crate::check::{same_bits, wide};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, narrow};
+use crate::check::{notice, put, same_bits, take, wide};
 use engine::ops::attention::{Heads, backward, decode, forward, reference};
-use engine::{Device, Element, Real, bf16};
+use engine::{Buf, Device, Element, Real, bf16};
 use ndarray::{Array3, ArrayView3, s};
 
 /// (B, T, H, G, D). T around one and two blocks of queries and keys, and long enough to be cut
@@ -103,10 +103,9 @@ fn plain_backward<E: Element>(
 /// o and lse by the engine.
 fn run<E: Element>(dev: &Device, qkv: &[E], heads: Heads, T: usize) -> (Vec<E>, Vec<E::Acc>) {
     let N = qkv.len() / heads.qkv();
-    let mut o = vec![E::default(); N * heads.out()];
-    let mut lse = vec![E::Acc::ZERO; N * heads.H];
-    forward(dev, (&mut o[..]).into(), (&mut lse[..]).into(), qkv.into(), heads, T);
-    (o, lse)
+    let (mut o, mut lse) = (Buf::zeros(dev, N * heads.out()), Buf::zeros(dev, N * heads.H));
+    forward(dev, o.view_mut(), lse.view_mut(), put(dev, qkv).view(), heads, T);
+    (take(o), take(lse))
 }
 
 fn run_backward<E: Element>(
@@ -117,10 +116,12 @@ fn run_backward<E: Element>(
     heads: Heads,
     T: usize,
 ) -> Vec<E> {
-    let mut dqkv = vec![E::default(); qkv.len()];
-    let to = (&mut dqkv[..]).into();
-    backward(dev, to, d_o.into(), qkv.into(), o.into(), lse.into(), heads, T);
-    dqkv
+    let mut dqkv = Buf::zeros(dev, qkv.len());
+    let [d_o, qkv, o] = [d_o, qkv, o].map(|values| put(dev, values));
+    let lse = put(dev, lse);
+    let to = dqkv.view_mut();
+    backward(dev, to, d_o.view(), qkv.view(), o.view(), lse.view(), heads, T);
+    take(dqkv)
 }
 
 fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
@@ -156,9 +157,10 @@ fn decode_case<E: Element>(dev: &Device, g: &mut Gen, (shape, new): (Shape, usiz
     let qkv = g.normals::<E>(T * S, 1.5);
     let mut kv: Vec<E> = qkv.chunks(S).flat_map(|row| row[H * D..].iter().copied()).collect();
     kv.resize(kv.len() + 5 * 2 * G * D, narrow(f64::NAN));
-    let mut o = vec![E::default(); new * H * D];
-    let q = &qkv[(T - new) * S..];
-    decode(dev, (&mut o[..]).into(), q.into(), (&kv[..]).into(), heads, S, T - new);
+    let mut o = Buf::zeros(dev, new * H * D);
+    let (q, kv) = (put(dev, &qkv[(T - new) * S..]), put(dev, &kv));
+    decode(dev, o.view_mut(), q.view(), kv.view(), heads, S, T - new);
+    let o = take(o);
     let (o_plain, _) = plain_forward(&qkv, shape);
     let (exact, _) = reference::forward(cube(&qkv, D, S).view(), heads, T);
     let plain = &o_plain[(T - new) * H * D..];
@@ -210,6 +212,14 @@ fn cpu_against_reference_f32() {
 fn cpu_against_reference_bf16() {
     agree(&SHAPES, case::<bf16>);
     agree(&DECODED, decode_case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
+    agree_on_gpus(&DECODED, decode_case::<f32>);
+    agree_on_gpus(&DECODED, decode_case::<bf16>);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What all op tests share: generated inputs, devices, and the error budget.
 
-use engine::{Cpu, Device, Element, Isa, Real};
+pub use crate::gpus::gpus;
+use engine::{Buf, Cpu, Device, Element, Isa, Real};
 use ndarray::{Array2, ArrayView2};
 
 /// SplitMix64: the same inputs in every run.
@@ -38,6 +39,16 @@ impl Gen {
 /// One device for each instruction set of this CPU.
 pub fn devices(threads: usize) -> impl Iterator<Item = Device> {
     Isa::all_available().map(move |isa| Device::Cpu(Cpu::with_isa(threads, isa).unwrap()))
+}
+
+/// A copy of `x` on the device.
+pub fn put<E: Element>(dev: &Device, x: &[E]) -> Buf<E> {
+    Buf::of(dev, x)
+}
+
+/// The elements of a buffer, wherever they are.
+pub fn take<E: Element>(buf: Buf<E>) -> Vec<E> {
+    buf.view().read().unwrap().into_owned()
 }
 
 /// Rounds to E.
@@ -127,7 +138,23 @@ pub fn agree<S: Copy + std::fmt::Debug>(
     shapes: &[S],
     case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>,
 ) {
-    for dev in devices(2) {
+    agree_on(devices(2), shapes, case);
+}
+
+/// The same on GPUs, emulated and real.
+pub fn agree_on_gpus<S: Copy + std::fmt::Debug>(
+    shapes: &[S],
+    case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>,
+) {
+    agree_on(gpus(), shapes, case);
+}
+
+fn agree_on<S: Copy + std::fmt::Debug>(
+    devices: impl IntoIterator<Item = Device>,
+    shapes: &[S],
+    case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>,
+) {
+    for dev in devices {
         for (seed, &shape) in shapes.iter().enumerate() {
             for output in case(&dev, &mut Gen::new(seed as u64), shape) {
                 let (got, plain, budget) = output.errors();

@@ -1,5 +1,5 @@
-use crate::check::{Gen, Output, agree, central_differences, dot, matrix, notice, same_bits};
-use crate::check::{rows_of, wide};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, dot, matrix, notice};
+use crate::check::{put, rows_of, same_bits, take, wide};
 use engine::ops::embedding::{backward, forward, reference};
 use engine::{Device, Element, bf16};
 
@@ -11,14 +11,16 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, V, C): (usize, usize, usize))
     let tokens: Vec<u32> = (0..N).map(|_| g.below(V) as u32).collect();
     let w: Vec<E> = g.normals(V * C, 1.0);
     let dx: Vec<E> = g.normals(N * C, 1.0);
-    let mut x = g.normals::<E>(N * C, 1.0);
-    forward(dev, (&mut x[..]).into(), &tokens, (&w[..]).into(), C);
+    let mut x = put(dev, &g.normals::<E>(N * C, 1.0));
+    forward(dev, x.view_mut(), &tokens, put(dev, &w).view(), C);
+    let x = take(x);
     let x_plain: Vec<E> =
         tokens.iter().flat_map(|&id| w[id as usize * C..][..C].iter().copied()).collect();
 
     let start: Vec<E::Acc> = g.normals(V * C, 1.0);
-    let (mut dw, mut dw_plain) = (start.clone(), start.clone());
-    backward(dev, (&mut dw[..]).into(), (&dx[..]).into(), &tokens, C);
+    let (mut dw, mut dw_plain) = (put(dev, &start), start.clone());
+    backward(dev, dw.view_mut(), put(dev, &dx).view(), &tokens, C);
+    let dw = take(dw);
     for n in 0..N {
         for c in 0..C {
             dw_plain[tokens[n] as usize * C + c] += dx[n * C + c].to_acc();
@@ -46,6 +48,12 @@ fn cpu_against_reference() {
     agree(&SHAPES, case::<f64>);
     agree(&SHAPES, case::<f32>);
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-use crate::check::{Gen, Output, agree, central_differences, devices, dot, matrix, notice};
-use crate::check::{rows_of, same_bits};
-use engine::ops::linear::{backward, forward, forward_residual, reference};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
+use crate::check::{notice, put, rows_of, same_bits, take};
+use engine::ops::linear::{backward, forward, forward_residual, forward_wide, reference};
 use engine::{Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
@@ -31,13 +31,16 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
     let (r, dy) = (g.normals::<E>(N * O, 1.0), g.normals::<E>(N * O, 1.0));
     let start = g.normals::<E::Acc>(O * I, 1.0);
 
-    let (mut y, mut y_r, mut dx) = (dy.clone(), dy.clone(), x.clone());
-    let mut dw = start.clone();
-    forward(dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
-    let (to, from) = ((&mut y_r[..]).into(), (&r[..]).into());
-    forward_residual(dev, to, from, (&x[..]).into(), (&w[..]).into(), I);
-    let (to, dw_to) = ((&mut dx[..]).into(), (&mut dw[..]).into());
-    backward(dev, to, dw_to, (&dy[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
+    let [x_at, w_at, r_at, dy_at] = [&x, &w, &r, &dy].map(|values| put(dev, values));
+    let [mut y, mut y_r, mut dx] = [&dy, &dy, &x].map(|values| put(dev, values));
+    let mut dw = put(dev, &start);
+    forward(dev, y.view_mut(), x_at.view(), w_at.view(), I);
+    forward_residual(dev, y_r.view_mut(), r_at.view(), x_at.view(), w_at.view(), I);
+    let (dx_to, dw_to) = (dx.view_mut(), dw.view_mut());
+    backward(dev, dx_to, dw_to, dy_at.view(), x_at.view(), w_at.view(), I);
+    let mut logits = put(dev, &vec![zero; N * O]);
+    forward_wide(dev, logits.view_mut(), x_at.view(), w_at.view(), I);
+    let ([y, y_r, dx], dw, logits) = ([y, y_r, dx].map(take), take(dw), take(logits));
 
     let product = |a: &[E], i: usize, b: &[E], j: usize| a[i].to_acc() * b[j].to_acc();
     let cells = |rows: usize, cols: usize| (0..rows * cols).map(move |i| (i / cols, i % cols));
@@ -55,10 +58,12 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
 
     let (x, w, dy) = (matrix(&x, I), matrix(&w, I), matrix(&dy, O));
     let exact_y = reference::forward(x.view(), w.view());
+    let exact_logits = exact_y.clone();
     let (exact_dx, exact_dw) = reference::backward(dy.view(), x.view(), w.view());
     vec![
         Output::new("linear y", &y, &y_plain, exact_y.iter().copied()),
         Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O)),
+        Output::new("linear y, wide", &logits, &sums, exact_logits),
         Output::new("linear dx", &dx, &dx_plain, exact_dx),
         Output::new("linear dw", &dw, &dw_plain, exact_dw + matrix(&start, I)),
     ]
@@ -88,6 +93,12 @@ fn cpu_against_reference_f32() {
 #[test]
 fn cpu_against_reference_bf16() {
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-use crate::check::{Gen, Output, agree, central_differences, devices, matrix, narrow, notice};
-use crate::check::{rows_of, same_bits};
-use engine::ops::loss::{IGNORE, Loss, chunk_rows, forward, forward_backward, reference};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, matrix};
+use crate::check::{narrow, notice, put, rows_of, same_bits, take};
+use engine::ops::loss::{IGNORE, Loss, Sum, chunk_rows, forward, forward_backward, reference};
 use engine::{Device, Element, Real, bf16};
 
 /// (N, C, V). The last has more rows than one chunk.
@@ -24,14 +24,22 @@ struct Plain<E: Element> {
     dw: Vec<E::Acc>,
 }
 
-fn plain<E: Element>(dw: &[E::Acc], x: &[E], w: &[E], targets: &[i32], C: usize) -> Plain<E> {
+/// `logits` is how a logit is stored.
+fn plain<E: Element>(
+    dw: &[E::Acc],
+    x: &[E],
+    w: &[E],
+    targets: &[i32],
+    C: usize,
+    logits: fn(E::Acc) -> E::Acc,
+) -> Plain<E> {
     let (V, scale) = (w.len() / C, E::Acc::from_f64(SCALE));
     let mut p = Plain { nats: 0.0, dx: vec![E::default(); x.len()], dw: dw.to_vec() };
     for (n, &target) in targets.iter().enumerate().filter(|&(_, &t)| t != IGNORE) {
         let x = &x[n * C..][..C];
         let mut l: Vec<E::Acc> = w
             .chunks(C)
-            .map(|w| w.iter().zip(x).map(|(w, x)| w.to_acc() * x.to_acc()).sum())
+            .map(|w| logits(w.iter().zip(x).map(|(w, x)| w.to_acc() * x.to_acc()).sum()))
             .collect();
         let max = l.iter().fold(E::Acc::NEG_INFINITY, |a, &b| if a > b { a } else { b });
         let at_target = l[target as usize];
@@ -62,23 +70,17 @@ fn run<E: Element>(
     targets: &[i32],
     C: usize,
 ) -> (Loss, Vec<E>, Vec<E::Acc>) {
-    let (mut dx, mut dw) = (x.to_vec(), dw.to_vec());
     let V = w.len() / C;
-    let mut logits = vec![E::Acc::from_f64(f64::NAN); chunk_rows(targets.len(), V) * V];
-    let loss = forward_backward(
-        dev,
-        (&mut dx[..]).into(),
-        (&mut dw[..]).into(),
-        (&mut logits[..]).into(),
-        x.into(),
-        w.into(),
-        targets,
-        SCALE,
-        C,
-    );
-    let alone = forward(dev, (&mut logits[..]).into(), x.into(), w.into(), targets, C);
+    let [mut dx, x, w] = [x, x, w].map(|values| put(dev, values));
+    let mut dw = put(dev, dw);
+    let mut logits = put(dev, &vec![E::Acc::from_f64(f64::NAN); chunk_rows(targets.len(), V) * V]);
+    let [mut loss, mut alone] = [(); 2].map(|()| Sum::new(dev));
+    let (dx_to, dw_to, room) = (dx.view_mut(), dw.view_mut(), logits.view_mut());
+    forward_backward(dev, &mut loss, dx_to, dw_to, room, x.view(), w.view(), targets, SCALE, C);
+    forward(dev, &mut alone, logits.view_mut(), x.view(), w.view(), targets, C);
+    let (loss, alone) = (loss.read().unwrap(), alone.read().unwrap());
     assert!(alone == loss || loss.nats.is_nan() && alone.nats.is_nan(), "forward differs");
-    (loss, dx, dw)
+    (loss, take(dx), take(dw))
 }
 
 fn case<E: Element>(dev: &Device, g: &mut Gen, (N, C, V): Shape) -> Vec<Output> {
@@ -90,7 +92,12 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, C, V): Shape) -> Vec<Output> 
     let (loss, dx, dw) = run(dev, &start, &x, &w, &targets, C);
     assert_eq!(loss.targets, N - N / 4);
 
-    let p = plain(&start, &x, &w, &targets, C);
+    // A GPU keeps logits as it keeps activations.
+    let logits: fn(E::Acc) -> E::Acc = match dev {
+        Device::Cpu(_) => |logit| logit,
+        Device::Cuda(_) => |logit| E::from_acc(logit).to_acc(),
+    };
+    let p = plain(&start, &x, &w, &targets, C, logits);
     let (exact, exact_dx, exact_dw) =
         reference::forward_backward(matrix(&x, C).view(), matrix(&w, C).view(), &targets, SCALE);
     let nats = [loss.nats, p.nats].map(|nats| [narrow::<E::Acc>(nats)]);
@@ -128,6 +135,12 @@ fn cpu_against_reference_f32() {
 #[test]
 fn cpu_against_reference_bf16() {
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]
@@ -170,13 +183,8 @@ fn one_bad_logit_spoils_the_loss() {
 fn a_logit_of_minus_infinity_has_no_weight() {
     for dev in devices(2) {
         let w = [0.0, f32::NEG_INFINITY, 0.0];
-        let mut logits = [0f32; 3];
-        let x = [1f32];
-        let at = |target| {
-            let logits = (&mut logits[..]).into();
-            forward(&dev, logits, (&x[..]).into(), (&w[..]).into(), &[target], 1).nats
-        };
-        let [hit, miss] = [0, 1].map(at);
+        let [hit, miss] =
+            [0, 1].map(|target| run(&dev, &[0.0; 3], &[1.0], &w, &[target], 1).0.nats);
         assert!((hit - 2f64.ln()).abs() < 1e-6 && miss == f64::INFINITY, "{hit} {miss}");
     }
 }

@@ -1,5 +1,5 @@
-use crate::check::{Gen, Output, agree, central_differences, dot, matrix, narrow, notice};
-use crate::check::{rows_of, same_bits, wide};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, dot, matrix, narrow};
+use crate::check::{notice, put, rows_of, same_bits, take, wide};
 use engine::ops::rmsnorm::{apply, backward, forward, reference};
 use engine::{Device, Element, Real, bf16};
 use ndarray::{Array1, ArrayView1};
@@ -43,22 +43,16 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, C): (usize, usize)) -> Vec<Ou
     let w: Vec<E> = (0..C).map(|_| narrow(1.0 + 0.5 * g.normal())).collect();
     let dw_start: Vec<E::Acc> = g.normals(C, 1.0);
 
-    let mut y = g.normals::<E>(N * C, 1.0);
-    let mut r = g.normals::<E::Acc>(N, 1.0);
-    forward(dev, (&mut y[..]).into(), (&mut r[..]).into(), (&x[..]).into(), (&w[..]).into(), EPS);
-    let mut again = g.normals::<E>(N * C, 1.0);
-    apply(dev, (&mut again[..]).into(), (&x[..]).into(), (&w[..]).into(), (&r[..]).into());
-    assert!(wide(&y) == wide(&again), "apply differs from forward");
-    let (mut dx, mut dw) = (dx_start.clone(), dw_start.clone());
-    backward(
-        dev,
-        (&mut dx[..]).into(),
-        (&mut dw[..]).into(),
-        (&dy[..]).into(),
-        (&x[..]).into(),
-        (&w[..]).into(),
-        (&r[..]).into(),
-    );
+    let [x_at, dy_at, w_at] = [&x, &dy, &w].map(|values| put(dev, values));
+    let [mut y, mut again] = [(); 2].map(|()| put(dev, &g.normals::<E>(N * C, 1.0)));
+    let mut r = put(dev, &g.normals::<E::Acc>(N, 1.0));
+    forward(dev, y.view_mut(), r.view_mut(), x_at.view(), w_at.view(), EPS);
+    apply(dev, again.view_mut(), x_at.view(), w_at.view(), r.view());
+    let (mut dx, mut dw) = (put(dev, &dx_start), put(dev, &dw_start));
+    let (dx_to, dw_to) = (dx.view_mut(), dw.view_mut());
+    backward(dev, dx_to, dw_to, dy_at.view(), x_at.view(), w_at.view(), r.view());
+    let (y, r, dx, dw) = (take(y), take(r), take(dx), take(dw));
+    assert!(wide(&y) == wide(&take(again)), "apply differs from forward");
 
     let p = plain(&dx_start, &dw_start, &dy, &x, &w);
     let (x, w) = (matrix(&x, C), Array1::from(wide(&w)));
@@ -92,6 +86,12 @@ fn cpu_against_reference() {
     agree(&SHAPES, case::<f64>);
     agree(&SHAPES, case::<f32>);
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]

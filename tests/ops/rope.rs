@@ -1,6 +1,5 @@
-use crate::check::{
-    Gen, Output, agree, central_differences, devices, dot, notice, same_bits, wide,
-};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, notice};
+use crate::check::{put, same_bits, take, wide};
 use engine::ops::rope::{backward_inplace, forward_inplace, reference, table};
 use engine::{Device, Element, Real, bf16};
 use ndarray::{Array2, Array3, ArrayView3, s};
@@ -59,12 +58,13 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
     let S = heads * D + more;
     let (x, dy) = (g.normals::<E>(B * T * S, 1.0), g.normals::<E>(B * T * S, 1.0));
     let table = table::<E::Acc>(dev, T, D, THETA);
-    let (mut y, mut dx) = (x.clone(), dy.clone());
-    forward_inplace(dev, (&mut y[..]).into(), table.view(), S, heads, D);
-    backward_inplace(dev, (&mut dx[..]).into(), table.view(), S, heads, D);
+    let (mut y, mut dx) = (put(dev, &x), put(dev, &dy));
+    forward_inplace(dev, y.view_mut(), table.view(), S, heads, D);
+    backward_inplace(dev, dx.view_mut(), table.view(), S, heads, D);
+    let (y, dx, table) = (take(y), take(dx), take(table));
     let (forwards, back) = (E::Acc::ONE, -E::Acc::ONE);
     let [y_plain, dx_plain] =
-        [(&x, forwards), (&dy, back)].map(|(x, sign)| plain(x, table.view().host(), shape, sign));
+        [(&x, forwards), (&dy, back)].map(|(x, sign)| plain(x, &table, shape, sign));
     vec![
         Output::new("rope y", &y, &y_plain, exact(&x, shape, reference::forward)),
         Output::new("rope dx", &dx, &dx_plain, exact(&dy, shape, reference::backward)),
@@ -88,6 +88,12 @@ fn cpu_against_reference() {
     agree(&SHAPES, case::<f64>);
     agree(&SHAPES, case::<f32>);
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]

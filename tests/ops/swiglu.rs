@@ -1,5 +1,5 @@
-use crate::check::{Gen, Output, agree, central_differences, devices, dot, matrix, notice};
-use crate::check::{rows_of, same_bits};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
+use crate::check::{notice, put, rows_of, same_bits, take};
 use engine::ops::swiglu::{backward_inplace, forward, reference};
 use engine::{Device, Element, Real, bf16};
 use ndarray::{Array2, s};
@@ -18,9 +18,10 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, F): (usize, usize)) -> Vec<Ou
     for (i, gate) in [100.0, -100.0, 30.0, -30.0, 0.0].into_iter().enumerate().take(F) {
         gu[i] = crate::check::narrow(gate);
     }
-    let (mut a, mut dgu) = (da.clone(), gu.clone());
-    forward(dev, (&mut a[..]).into(), (&gu[..]).into(), F);
-    backward_inplace(dev, (&mut dgu[..]).into(), (&da[..]).into(), F);
+    let (mut a, mut dgu) = (put(dev, &da), put(dev, &gu));
+    forward(dev, a.view_mut(), put(dev, &gu).view(), F);
+    backward_inplace(dev, dgu.view_mut(), put(dev, &da).view(), F);
+    let (a, dgu) = (take(a), take(dgu));
 
     let (mut a_plain, mut dgu_plain) = (da.clone(), gu.clone());
     for i in 0..N * F {
@@ -58,6 +59,12 @@ fn cpu_against_reference() {
     agree(&SHAPES, case::<f64>);
     agree(&SHAPES, case::<f32>);
     agree(&SHAPES, case::<bf16>);
+}
+
+#[test]
+fn gpu_against_reference() {
+    agree_on_gpus(&SHAPES, case::<f32>);
+    agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
-use crate::config::{self, Cache, Device, Dtype, Layer, LogLevel, Order, RunConfig, parse_count};
+use crate::config::{
+    self, Cache, Device, Dtype, Gemm, Layer, LogLevel, Order, RunConfig, parse_count,
+};
 use crate::error::Error;
 
 /// Trains a LLaMA.
@@ -97,6 +99,9 @@ pub struct PretrainArgs {
     /// Where to compute [default: auto]
     #[arg(long, value_name = "D", help_heading = "Run")]
     pub device: Option<Device>,
+    /// Matrix products of a GPU [default: rust]
+    #[arg(long, value_name = "G", help_heading = "Run")]
+    pub gemm: Option<Gemm>,
     /// CPU threads; the numbers do not depend on it [default: all cores]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub threads: Option<u64>,
@@ -280,6 +285,7 @@ impl PretrainArgs {
             ("model.name", self.model.clone()),
             ("run.dtype", self.dtype.map(name_of)),
             ("run.device", self.device.map(name_of)),
+            ("run.gemm", self.gemm.map(name_of)),
             ("run.order", self.order.map(name_of)),
             ("run.cache", self.cache.map(name_of)),
             ("run.log_level", self.log_level.map(name_of)),
@@ -410,6 +416,9 @@ pub struct ComputeArgs {
     /// Where to compute
     #[arg(long, value_name = "D", value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    /// Matrix products of a GPU
+    #[arg(long, value_name = "G", value_enum, default_value_t = Gemm::Rust)]
+    pub gemm: Gemm,
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_positive)]
     pub threads: Option<usize>,
@@ -504,7 +513,7 @@ mod tests {
         let line = "--data a.txt b --tokenizer bytes --vocab-size 300 --val-fraction 0.2 \
             --val-tokens 1k --model 15M --init-from hf --lr 0.5 --min-lr-ratio 0.2 --warmup 3 \
             --beta1 0.8 --beta2 0.7 --eps 1e-6 --weight-decay 0.3 --clip 2 --out o --steps 2k \
-            --batch-size 3 --seq-len 9 --accum 4 --dtype bf16 --device cuda-emulated --threads 2 \
+            --batch-size 3 --seq-len 9 --accum 4 --dtype bf16 --device cuda-emulated --gemm cublaslt --threads 2 \
             --seed 7 --order sequential --cache full --eval-every 11 --eval-tokens 12 \
             --save-every 13 --keep 14 --sample-prompt hi --sample-tokens 15 --log-level debug";
         let mut want = RunConfig::default();
@@ -532,6 +541,7 @@ mod tests {
             accum: 4,
             dtype: Dtype::Bf16,
             device: Device::CudaEmulated,
+            gemm: Gemm::Cublaslt,
             threads: Some(2),
             seed: 7,
             order: Order::Sequential,
@@ -557,7 +567,7 @@ mod tests {
         let line = "--tokenizer bpe --vocab-size 4096 --val-fraction 0.05 --model story --lr 3e-3 \
             --min-lr-ratio 0.1 --beta1 0.9 --beta2 0.95 --eps 1e-8 --weight-decay 0.1 --clip 1.0 \
             --out out --steps 450 --batch-size 8 --seq-len 256 --accum 1 --dtype f32 \
-            --device auto --seed 42 --order shuffled --cache linear --eval-every 100 \
+            --device auto --gemm rust --seed 42 --order shuffled --cache linear --eval-every 100 \
             --eval-tokens 65536 --save-every 100 --keep 2 --sample-tokens 64 --log-level info";
         assert_eq!(pretrain(line).unwrap().config, RunConfig::default());
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -14,6 +14,7 @@
 //!
 //! Tensors go from the caller's memory to the file and back without a copy in between.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -67,7 +68,7 @@ pub struct Tensor<'a> {
     /// Elements along each dimension.
     pub shape: Vec<usize>,
     /// Elements in row-major order, little-endian.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// `state.json`.
@@ -174,7 +175,7 @@ fn write_all(
 fn write_payload(dir: &Path, name: &str, header: &[u8], tensors: &[Tensor]) -> io::Result<FileSum> {
     let mut file = File::create_new(dir.join(name))?;
     let (mut hash, mut bytes) = (Xxh3::new(), 0);
-    for part in std::iter::once(header).chain(tensors.iter().map(|tensor| tensor.bytes)) {
+    for part in std::iter::once(header).chain(tensors.iter().map(|tensor| &*tensor.bytes)) {
         for chunk in part.chunks(CHUNK) {
             hash.update(chunk);
             file.write_all(chunk)?;

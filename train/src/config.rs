@@ -105,6 +105,8 @@ pub struct Run {
     pub dtype: Dtype,
     /// Where it runs.
     pub device: Device,
+    /// Matrix products of a GPU.
+    pub gemm: Gemm,
     /// CPU threads; all cores unless given.
     #[serde(deserialize_with = "count_some_usize", skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -178,6 +180,7 @@ impl Default for Run {
             accum: 1,
             dtype: Dtype::F32,
             device: Device::Auto,
+            gemm: Gemm::Rust,
             threads: None,
             seed: 42,
             order: Order::Shuffled,
@@ -247,6 +250,16 @@ pub enum Device {
     Cuda,
     /// The GPU kernels, executed on the CPU: slow, for checks.
     CudaEmulated,
+}
+
+/// What multiplies matrices on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Gemm {
+    /// Handgrad's kernels.
+    Rust,
+    /// NVIDIA's cuBLASLt, where its library is found: for comparison.
+    Cublaslt,
 }
 
 /// Order of the training sequences.
@@ -332,6 +345,7 @@ const KEYS: &[Key] = &[
     free("run.accum", "--accum"),
     pinned("run.dtype", "--dtype"),
     free("run.device", "--device"),
+    free("run.gemm", "--gemm"),
     free("run.threads", "--threads"),
     pinned("run.seed", "--seed"),
     pinned("run.order", "--order"),

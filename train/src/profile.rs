@@ -5,7 +5,6 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use engine::cpu::ceiling;
 use engine::profile::Call;
 use engine::{Device, Dims, Element};
 use model::Config;
@@ -56,10 +55,9 @@ pub struct Ceilings {
 impl Ceilings {
     /// Measures them, for products in `E`. Takes about 200 ms.
     pub fn measure<E: Element>(dev: &Device) -> Ceilings {
-        let Device::Cpu(cpu) = dev;
         Ceilings {
-            flop_per_second: ceiling::product_flops::<E>(cpu),
-            bytes_per_second: ceiling::memory_bandwidth(cpu),
+            flop_per_second: dev.product_flops::<E>(),
+            bytes_per_second: dev.memory_bandwidth(),
         }
     }
 

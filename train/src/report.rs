@@ -3,7 +3,7 @@
 use data::loader::EvalWindows;
 use data::rng::Rng;
 use data::tokenizer::Tokenizer;
-use engine::ops::loss::{IGNORE, Loss};
+use engine::ops::loss::{IGNORE, Sum};
 use engine::{Arena, Device, Element, Plan, View};
 use model::cache::{self, Cache, Mode, Scratch};
 use model::config::Config;
@@ -25,6 +25,9 @@ const PROGRAM: u64 = 28 << 20;
 
 /// Nats per token over the first windows of `windows` that hold `tokens` tokens, computed in
 /// batches that fill `cache`.
+///
+/// # Errors
+/// [`Error::Engine`] with what went wrong on a GPU.
 pub fn validation_loss<E: Element>(
     dev: &Device,
     model: &Llama<E>,
@@ -34,11 +37,11 @@ pub fn validation_loss<E: Element>(
     T: usize,
     cache: &mut Cache<E>,
     scratch: &mut Scratch<E>,
-) -> f64 {
+) -> Result<f64, Error> {
     let rows = cache.tokens() / T;
     let count = windows.count().min(tokens.div_ceil(T as u64));
     let (mut tokens_N, mut targets_N) = (vec![0; rows * T], vec![0; rows * T]);
-    let mut loss = Loss::default();
+    let mut loss = Sum::new(dev);
     for first in (0..count).step_by(rows) {
         let pairs = tokens_N.chunks_exact_mut(T).zip(targets_N.chunks_exact_mut(T));
         for (index, (tokens, targets)) in (first..).zip(pairs) {
@@ -48,12 +51,12 @@ pub fn validation_loss<E: Element>(
             }
         }
         let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
-        loss += dev.install(|| {
+        dev.install(|| {
             model.forward(dev, weights, batch, cache, scratch);
-            model.loss(dev, weights, batch, cache, scratch)
+            model.loss(dev, &mut loss, weights, batch, cache, scratch);
         });
     }
-    loss.mean()
+    Ok(loss.read()?.mean())
 }
 
 /// Continues `prompt` (token ids, at least one) by up to `count` tokens, each handed to `emit`
@@ -79,9 +82,9 @@ pub fn generate<E: Element<Acc = f32>>(
         if next.len() > decoder.room() {
             break;
         }
-        let logits_V = dev.install(|| decoder.feed(dev, model, weights, &next));
+        let logits_V = dev.install(|| decoder.feed(dev, model, weights, &next))?;
         let u = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let id = sampler.choose(logits_V, u);
+        let id = sampler.choose(&logits_V, u);
         if Some(id) == eos {
             break;
         }
@@ -105,7 +108,11 @@ pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Error
     Ok(ids)
 }
 
-/// Bytes of everything that a training run holds, by category. `tokens` are bytes of the corpus.
+/// A plan's row of what ops need while they run.
+const WORKSPACE: &str = "work space of ops";
+
+/// Bytes of everything that a training run holds on its device, by category. `tokens` are bytes of
+/// the corpus, which like the program count where the device is the CPU.
 pub fn plan<E: Element>(dev: &Device, model: &Config, run: &RunConfig, tokens: u64) -> Plan {
     let (table, _) = model::params::table(model);
     let (e, acc) = (size_of::<E>() as u64, size_of::<E::Acc>() as u64);
@@ -121,13 +128,23 @@ pub fn plan<E: Element>(dev: &Device, model: &Config, run: &RunConfig, tokens: u
     plan.add("AdamW's moments", 2 * elements * acc);
     cache::plan::<E>(&mut plan, model, N, mode);
     plan.add("decoder for samples", Decoder::<E>::bytes(model, run.run.seq_len));
-    plan.add(
-        "work space of ops",
-        model::plan::workspace::<E>(dev, &model.dims, N, run.run.seq_len),
-    );
-    plan.add("tokens", tokens);
-    plan.add("program", resident_bytes().max(PROGRAM));
+    let workspace = model::plan::workspace::<E>(dev, &model.dims, &table, N, run.run.seq_len);
+    plan.add(WORKSPACE, workspace);
+    if let Device::Cpu(_) = dev {
+        plan.add("tokens", tokens);
+        plan.add("program", resident_bytes().max(PROGRAM));
+    }
     plan
+}
+
+/// Allocates on a GPU what `plan` says, at once; the CPU's memory comes as it is written.
+///
+/// # Errors
+/// [`Error::Engine`] with what is needed and what there is.
+pub fn reserve(dev: &Device, plan: &Plan) -> Result<(), Error> {
+    let Device::Cuda(cuda) = dev else { return Ok(()) };
+    let workspace = plan.rows().iter().find(|(name, _)| name == WORKSPACE).map_or(0, |row| row.1);
+    Ok(cuda.reserve(plan.total() - workspace, workspace)?)
 }
 
 /// The mode that a configuration names.

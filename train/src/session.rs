@@ -1,5 +1,6 @@
 //! The state of a run that checkpoints hold: weights, moments, and where in the data it stands.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use data::text::find_files;
@@ -9,10 +10,11 @@ use model::weights::Weights;
 use model::{Config, hf};
 use optim::AdamW;
 use safetensors::Dtype;
+use tracing::info;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::checkpoint::{self, Found, State, Tensor};
-use crate::config::{Fingerprint, RunConfig};
+use crate::config::{self, Fingerprint, RunConfig};
 use crate::error::Error;
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -31,25 +33,31 @@ pub fn save<E: Element<Acc = f32>>(
     optimizer: &AdamW<E>,
 ) -> Result<PathBuf, Error> {
     for row in table.rows() {
-        let values = weights.master().get(row.slot).host();
+        let values = weights.master().get(row.slot).read()?;
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             let what = format!("{} is {} at element {i}", row.name, values[i]);
             return Err(Error::Diverged { step: state.step, what });
         }
     }
     let (m, v) = optimizer.moments();
-    let mut moments = tensors(table, m, "m.");
-    moments.extend(tensors(table, v, "v."));
-    let weights = tensors(table, weights.master(), "");
+    let mut moments = tensors(table, m, "m.")?;
+    moments.extend(tensors(table, v, "v.")?);
+    let weights = tensors(table, weights.master(), "")?;
     checkpoint::save(root, state, &[(WEIGHTS, weights), (MOMENTS, moments)])
 }
 
-fn tensors<'a>(table: &Table, arena: &'a Arena<f32>, prefix: &str) -> Vec<Tensor<'a>> {
-    let tensor = |row: &engine::arena::Row| Tensor {
-        name: format!("{prefix}{}", row.name),
-        dtype: Dtype::F32,
-        shape: row.shape.clone(),
-        bytes: bytemuck::cast_slice(arena.get(row.slot).host()),
+fn tensors<'a>(
+    table: &Table,
+    arena: &'a Arena<f32>,
+    prefix: &str,
+) -> Result<Vec<Tensor<'a>>, Error> {
+    let tensor = |row: &engine::arena::Row| {
+        let bytes = match arena.get(row.slot).read()? {
+            Cow::Borrowed(values) => Cow::Borrowed(bytemuck::cast_slice(values)),
+            Cow::Owned(values) => Cow::Owned(bytemuck::pod_collect_to_vec(&values)),
+        };
+        let (name, shape) = (format!("{prefix}{}", row.name), row.shape.clone());
+        Ok(Tensor { name, dtype: Dtype::F32, shape, bytes })
     };
     table.rows().iter().map(tensor).collect()
 }
@@ -65,7 +73,7 @@ pub fn restore<E: Element<Acc = f32>>(
     optimizer: &mut AdamW<E>,
 ) -> Result<(), Error> {
     read(found, WEIGHTS, "", table, weights.master_mut())?;
-    weights.refresh();
+    weights.refresh()?;
     let (m, v) = optimizer.restore(found.state().step);
     read(found, MOMENTS, "m.", table, m)?;
     read(found, MOMENTS, "v.", table, v)
@@ -79,8 +87,11 @@ fn read(
     arena: &mut Arena<f32>,
 ) -> Result<(), Error> {
     for row in table.rows() {
-        let bytes = bytemuck::cast_slice_mut(arena.get_mut(row.slot).host());
-        found.read(file, &format!("{prefix}{}", row.name), Dtype::F32, &row.shape, bytes)?;
+        let name = format!("{prefix}{}", row.name);
+        arena.get_mut(row.slot).fill_with(|values| {
+            let bytes = bytemuck::cast_slice_mut(values);
+            found.read(file, &name, Dtype::F32, &row.shape, bytes)
+        })?;
     }
     Ok(())
 }
@@ -115,7 +126,7 @@ pub fn weights<E: Element<Acc = f32>>(
 ) -> Result<Weights<E>, Error> {
     let mut weights = Weights::zeros(dev, table);
     read_weights(dir, table, weights.master_mut())?;
-    weights.refresh();
+    weights.refresh()?;
     Ok(weights)
 }
 
@@ -134,7 +145,7 @@ pub fn fingerprint(run: &RunConfig, model: &Config, data: &str) -> Fingerprint {
 /// [`Error::Diverged`] naming the parameter.
 pub fn check_first_gradients(table: &Table, grads: &Arena<f32>) -> Result<(), Error> {
     for row in table.rows() {
-        let gradient = grads.get(row.slot).host();
+        let gradient = grads.get(row.slot).read()?;
         let what = if gradient.iter().any(|g| !g.is_finite()) {
             "is not finite"
         } else if gradient.iter().all(|&g| g == 0.0) {
@@ -148,21 +159,44 @@ pub fn check_first_gradients(table: &Table, grads: &Arena<f32>) -> Result<(), Er
     Ok(())
 }
 
-/// The device that a run asked for.
+/// The device that a run asked for. `auto` takes the first GPU where there is one that can run the
+/// kernels, and says in the log why it does not.
 ///
 /// # Errors
-/// [`Error::Config`] for one that this build or machine lacks.
-pub fn device(wanted: crate::config::Device, threads: Option<usize>) -> Result<Device, Error> {
-    use crate::config::Device as Wanted;
-    match wanted {
-        Wanted::Auto | Wanted::Cpu => Ok(Device::cpu(threads.unwrap_or(0))?),
-        Wanted::Cuda | Wanted::CudaEmulated => {
-            let name = if wanted == Wanted::Cuda { "cuda" } else { "cuda-emulated" };
-            Err(Error::Config(format!(
-                "--device {name}: this version computes on the CPU only; use --device cpu"
-            )))
+/// For one that this machine lacks, or matrix products that it cannot have.
+pub fn device(
+    wanted: config::Device,
+    threads: Option<usize>,
+    gemm: config::Gemm,
+) -> Result<Device, Error> {
+    let cpu = || Device::cpu(threads.unwrap_or(0));
+    let dev = match wanted {
+        config::Device::Cpu => cpu()?,
+        config::Device::Cuda => named("--device cuda", Device::cuda(0))?,
+        config::Device::CudaEmulated => named("--device cuda-emulated", Device::cuda_emulated())?,
+        config::Device::Auto => match Device::cuda(0) {
+            Ok(gpu) => gpu,
+            Err(why) => {
+                info!("--device auto takes the CPU: {why}");
+                cpu()?
+            }
+        },
+    };
+    match (gemm, dev) {
+        (config::Gemm::Rust, dev) => Ok(dev),
+        (config::Gemm::Cublaslt, Device::Cuda(cuda)) => {
+            Ok(Device::Cuda(named("--gemm cublaslt", cuda.with_cublaslt())?))
         }
+        (config::Gemm::Cublaslt, Device::Cpu(_)) => Err(Error::Config(
+            "--gemm cublaslt multiplies on a GPU, and this run computes on the CPU; take --gemm rust"
+                .into(),
+        )),
     }
+}
+
+/// The same, with the flag in front of what went wrong.
+fn named<T>(flag: &str, result: Result<T, engine::Error>) -> Result<T, Error> {
+    result.map_err(|e| Error::Config(format!("{flag}: {e}")))
 }
 
 /// The model that a run trains. A named size takes the vocabulary of its tokenizer; a
@@ -213,9 +247,9 @@ pub fn model_config(
 /// Whatever is wrong with a tokenizer's file.
 pub fn planned_vocab(run: &RunConfig) -> Result<Option<usize>, Error> {
     Ok(match &run.data.tokenizer {
-        crate::config::Tokenizer::Bpe => Some(run.data.vocab_size),
-        crate::config::Tokenizer::Bytes => Some(Tokenizer::bytes().vocab_size()),
-        crate::config::Tokenizer::File(path) => Some(Tokenizer::load(path)?.vocab_size()),
+        config::Tokenizer::Bpe => Some(run.data.vocab_size),
+        config::Tokenizer::Bytes => Some(Tokenizer::bytes().vocab_size()),
+        config::Tokenizer::File(path) => Some(Tokenizer::load(path)?.vocab_size()),
     })
 }
 

@@ -28,21 +28,18 @@ fn bytes(step: u64, salt: u64, len: usize) -> Vec<u8> {
 
 fn save_sized(root: &Path, step: u64, floats: usize) -> Result<PathBuf, Error> {
     let (w, norm, m) = (bytes(step, 1, 4 * floats), bytes(step, 2, 6), bytes(step, 3, 4 * floats));
-    let tensor = |name: &str, dtype, shape: &[usize], bytes| Tensor {
+    let tensor = |name: &str, dtype, shape: &[usize], bytes: Vec<u8>| Tensor {
         name: name.to_string(),
         dtype,
         shape: shape.to_vec(),
-        bytes,
+        bytes: bytes.into(),
     };
     let files = [
         (
             "weights.safetensors",
-            vec![
-                tensor("w", Dtype::F32, &[floats], &w[..]),
-                tensor("norm", Dtype::BF16, &[3, 1], &norm),
-            ],
+            vec![tensor("w", Dtype::F32, &[floats], w), tensor("norm", Dtype::BF16, &[3, 1], norm)],
         ),
-        ("optimizer.safetensors", vec![tensor("m.w", Dtype::F32, &[floats / 2, 2], &m)]),
+        ("optimizer.safetensors", vec![tensor("m.w", Dtype::F32, &[floats / 2, 2], m)]),
     ];
     checkpoint::save(root, &state(step), &files)
 }

@@ -7,6 +7,7 @@
 //! Rows are tokens: a row of qkv holds H query heads, G key heads and G value heads of D.
 
 mod cpu;
+pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
@@ -60,6 +61,7 @@ pub fn forward<E: Element>(
     let _op = dev.op("attention forward", format_args!("N{N} T{T} {heads}"), flop, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), heads, T),
+        Device::Cuda(cuda) => cuda::forward(cuda, o_NHD, lse_NH, qkv, heads, T),
     }
 }
 
@@ -87,6 +89,7 @@ pub fn decode<E: Element>(
     let _op = dev.op("attention decode", shape, flop, 2 * o_NHD.bytes() + seen);
     match dev {
         Device::Cpu(cpu) => cpu::decode(cpu, o_NHD.host(), q_NS.host(), kv.host(), heads, S, past),
+        Device::Cuda(cuda) => cuda::decode(cuda, o_NHD, q_NS, kv, heads, S, past),
     }
 }
 
@@ -122,6 +125,7 @@ pub fn backward<E: Element>(
             heads,
             T,
         ),
+        Device::Cuda(cuda) => cuda::backward(cuda, dqkv, do_NHD, qkv, o_NHD, lse_NH, heads, T),
     }
 }
 

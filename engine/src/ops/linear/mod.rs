@@ -2,6 +2,7 @@
 //! Cached: nothing; the caller keeps or rebuilds x.
 
 mod cpu;
+pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
@@ -17,6 +18,7 @@ pub fn forward<E: Element>(dev: &Device, y_NO: ViewMut<E>, x_NI: View<E>, w_OI: 
     let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
+        Device::Cuda(cuda) => cuda::forward(cuda, y_NO, None, x_NI, w_OI, [N, I, O]),
     }
 }
 
@@ -35,9 +37,11 @@ pub fn forward_residual<E: Element>(
     let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
     let bytes = y_NO.bytes() + r_NO.bytes() + x_NI.bytes() + w_OI.bytes();
     let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
-    let r_NO = Some(r_NO.host());
     match dev {
-        Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), r_NO, x_NI.host(), w_OI.host(), I),
+        Device::Cpu(cpu) => {
+            cpu::forward(cpu, y_NO.host(), Some(r_NO.host()), x_NI.host(), w_OI.host(), I)
+        }
+        Device::Cuda(cuda) => cuda::forward(cuda, y_NO, Some(r_NO), x_NI, w_OI, [N, I, O]),
     }
 }
 
@@ -57,6 +61,7 @@ pub fn forward_wide<E: Element>(
     let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
+        Device::Cuda(cuda) => cuda::forward_wide(cuda, y_NO, x_NI, w_OI, [N, I, O]),
     }
 }
 
@@ -88,6 +93,7 @@ pub fn backward<E: Element>(
             w_OI.host(),
             I,
         ),
+        Device::Cuda(cuda) => cuda::backward(cuda, dx_NI, dw_acc_OI, dy_NO, x_NI, w_OI, [N, I, O]),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{IGNORE, Loss, chunk_rows};
+use super::{IGNORE, chunk_rows};
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
 use crate::cpu::simd::{Kernel, Vector, load, store};
@@ -15,16 +15,16 @@ pub fn forward<E: Element>(
     w_VC: &[E],
     targets_N: &[i32],
     C: usize,
-) -> Loss {
+) -> f64 {
     let w_VC = Mat::new(w_VC, C);
     let chunk = chunk_rows(targets_N.len(), w_VC.rows());
-    let mut loss = Loss::default();
+    let mut nats = 0.0;
     for (x, targets) in x_NC.chunks(chunk * C).zip(targets_N.chunks(chunk)) {
         let logits = &mut logits[..targets.len() * w_VC.rows()];
         gemm(cpu, logits, Mat::new(x, C), w_VC.t(), Onto::Zero);
-        loss += softmax::<E>(cpu, logits, targets, None);
+        nats += softmax::<E>(cpu, logits, targets, None);
     }
-    loss
+    nats
 }
 
 pub fn forward_backward<E: Element>(
@@ -37,43 +37,42 @@ pub fn forward_backward<E: Element>(
     targets_N: &[i32],
     scale: f64,
     C: usize,
-) -> Loss {
+) -> f64 {
     let w_VC = Mat::new(w_VC, C);
     let V = w_VC.rows();
     let chunk = chunk_rows(targets_N.len(), V);
-    let mut loss = Loss::default();
+    let mut nats = 0.0;
     let rows = dx_NC.chunks_mut(chunk * C).zip(x_NC.chunks(chunk * C));
     for ((dx, x), targets) in rows.zip(targets_N.chunks(chunk)) {
         let logits = &mut logits[..targets.len() * V];
         let x = Mat::new(x, C);
         gemm(cpu, logits, x, w_VC.t(), Onto::Zero);
-        loss += softmax::<E>(cpu, logits, targets, Some(E::Acc::from_f64(scale)));
+        nats += softmax::<E>(cpu, logits, targets, Some(E::Acc::from_f64(scale)));
         let dlogits: &[E] = bytemuck::cast_slice(logits);
         let dlogits = Mat::strided(dlogits, V, V * size_of::<E::Acc>() / size_of::<E>());
         gemm(cpu, dx, dlogits, w_VC, Onto::Zero);
         gemm(cpu, dw_acc_VC, dlogits.t(), x, Onto::Itself);
     }
-    loss
+    nats
 }
 
-/// Loss of each row; with a scale, the scaled gradient replaces the logits: where E is narrower,
+/// Nats of all rows; with a scale, the scaled gradient replaces the logits: where E is narrower,
 /// it takes the first part of its row.
 fn softmax<E: Element>(
     cpu: &Cpu,
     logits: &mut [E::Acc],
     targets: &[i32],
     scale: Option<E::Acc>,
-) -> Loss {
+) -> f64 {
     let V = logits.len() / targets.len();
-    cpu.with_shared(targets.len(), |nats: &mut [f64]| {
+    cpu.with_shared(targets.len(), |nats: &mut [f64]| -> f64 {
         cpu.install(|| {
             let tasks = logits.par_chunks_mut(ROWS * V).zip(targets.par_chunks(ROWS));
             tasks.zip(nats.par_chunks_mut(ROWS)).for_each(|((logits, targets), nats)| {
                 E::Acc::dispatch(cpu.isa(), Softmax::<E> { logits, targets, nats, V, scale })
             })
         });
-        let targets = targets.iter().filter(|&&t| t != IGNORE).count();
-        Loss { nats: nats.iter().sum(), targets }
+        nats.iter().sum()
     })
 }
 

@@ -4,10 +4,11 @@
 //! Cached: nothing.
 
 mod cpu;
+pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
-use crate::{Device, Element, View, ViewMut};
+use crate::{Buf, Device, Element, Error, View, ViewMut};
 
 /// A target that does not count: PyTorch's ignore index.
 pub const IGNORE: i32 = -100;
@@ -28,10 +29,35 @@ impl Loss {
     }
 }
 
-impl std::ops::AddAssign for Loss {
-    fn add_assign(&mut self, other: Loss) {
-        self.nats += other.nats;
-        self.targets += other.targets;
+/// A sum of losses that grows where the losses arise: on a GPU nobody waits for it until it is
+/// read.
+pub struct Sum {
+    nats: Buf<f64>,
+    targets: usize,
+}
+
+impl Sum {
+    /// Nothing yet.
+    pub fn new(dev: &Device) -> Self {
+        Sum { nats: Buf::zeros(dev, 1), targets: 0 }
+    }
+
+    /// Forgets what was added.
+    pub fn clear(&mut self, dev: &Device) {
+        self.nats.fill_zero(dev);
+        self.targets = 0;
+    }
+
+    /// What was added so far.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn read(&self) -> Result<Loss, Error> {
+        Ok(Loss { nats: self.nats.view().read()?[0], targets: self.targets })
+    }
+
+    fn count(&mut self, targets: &[i32]) {
+        self.targets += targets.iter().filter(|&&t| t != IGNORE).count();
     }
 }
 
@@ -41,34 +67,39 @@ pub fn chunk_rows(N: usize, V: usize) -> usize {
     ((1 << 23) / V).max(512).min(N)
 }
 
-/// The loss alone. `logits` lends room for [`chunk_rows`] rows of V.
+/// Adds the loss to `sum`. `logits` lends room for [`chunk_rows`] rows of V.
 ///
 /// # Panics
 /// If lengths disagree with C, or a target is neither a row of w_VC nor [`IGNORE`]: a caller bug.
 pub fn forward<E: Element>(
     dev: &Device,
+    sum: &mut Sum,
     logits: ViewMut<E::Acc>,
     x_NC: View<E>,
     w_VC: View<E>,
     targets_N: &[i32],
     C: usize,
-) -> Loss {
+) {
     let (N, V) = check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
     let bytes = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
     let _op = dev.op("loss forward", format_args!("N{N} C{C} V{V}"), 2 * N * C * V, bytes);
+    sum.count(targets_N);
     match dev {
         Device::Cpu(cpu) => {
-            cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
+            sum.nats.view_mut().host()[0] +=
+                cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
         }
+        Device::Cuda(cuda) => cuda::forward(cuda, sum, logits, x_NC, w_VC, targets_N, C),
     }
 }
 
-/// The loss, and the gradient of `scale` times it: writes dx_NC, adds to dw_acc_VC.
+/// Adds the loss to `sum`; writes dx_NC and adds to dw_acc_VC the gradient of `scale` times it.
 ///
 /// # Panics
 /// As [`forward`].
 pub fn forward_backward<E: Element>(
     dev: &Device,
+    sum: &mut Sum,
     dx_NC: ViewMut<E>,
     dw_acc_VC: ViewMut<E::Acc>,
     logits: ViewMut<E::Acc>,
@@ -77,24 +108,30 @@ pub fn forward_backward<E: Element>(
     targets_N: &[i32],
     scale: f64,
     C: usize,
-) -> Loss {
+) {
     let (N, V) = check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
     assert_eq!((dx_NC.len(), dw_acc_VC.len()), (x_NC.len(), w_VC.len()), "loss: gradients");
     let inputs = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
     let bytes = inputs + dx_NC.bytes() + 2 * dw_acc_VC.bytes();
     let shape = format_args!("N{N} C{C} V{V}");
     let _op = dev.op("loss forward and backward", shape, 6 * N * C * V, bytes);
+    sum.count(targets_N);
     match dev {
-        Device::Cpu(cpu) => cpu::forward_backward(
-            cpu,
-            dx_NC.host(),
-            dw_acc_VC.host(),
-            logits.host(),
-            x_NC.host(),
-            w_VC.host(),
-            targets_N,
-            scale,
-            C,
+        Device::Cpu(cpu) => {
+            sum.nats.view_mut().host()[0] += cpu::forward_backward(
+                cpu,
+                dx_NC.host(),
+                dw_acc_VC.host(),
+                logits.host(),
+                x_NC.host(),
+                w_VC.host(),
+                targets_N,
+                scale,
+                C,
+            )
+        }
+        Device::Cuda(cuda) => cuda::forward_backward(
+            cuda, sum, dx_NC, dw_acc_VC, logits, x_NC, w_VC, targets_N, scale, C,
         ),
     }
 }

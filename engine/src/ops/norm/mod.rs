@@ -1,14 +1,20 @@
 //! Sum of squares of a flat arena, for the global gradient norm. One pass over memory.
 
 mod cpu;
+pub(crate) mod cuda;
 pub mod reference;
 
-use crate::{Device, Real, View};
+use crate::{Device, Real, View, ViewMut};
 
-/// Sum of x^2 in f64. Not finite exactly if an element is not, or its square overflows.
-pub fn sum_of_squares<R: Real>(dev: &Device, x: View<R>) -> f64 {
+/// Writes the sum of x^2. Not finite exactly if an element is not, or its square overflows.
+///
+/// # Panics
+/// If `sum_1` is not one element: a caller bug.
+pub fn sum_of_squares<R: Real>(dev: &Device, sum_1: ViewMut<f64>, x: View<R>) {
+    assert_eq!(sum_1.len(), 1, "norm: one sum");
     let _op = dev.op("norm", format_args!("{} elements", x.len()), 2 * x.len(), x.bytes());
     match dev {
-        Device::Cpu(cpu) => cpu::sum_of_squares(cpu, x.host()),
+        Device::Cpu(cpu) => sum_1.host()[0] = cpu::sum_of_squares(cpu, x.host()),
+        Device::Cuda(cuda) => cuda::sum_of_squares(cuda, sum_1, x),
     }
 }

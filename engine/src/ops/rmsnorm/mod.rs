@@ -4,6 +4,7 @@
 //! needs it.
 
 mod cpu;
+pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
@@ -29,6 +30,7 @@ pub fn forward<E: Element>(
         Device::Cpu(cpu) => {
             cpu::forward(cpu, y_NC.host(), r_N.host(), x_NC.host(), w_C.host(), eps)
         }
+        Device::Cuda(cuda) => cuda::forward(cuda, y_NC, r_N, x_NC, w_C, eps),
     }
 }
 
@@ -49,6 +51,7 @@ pub fn apply<E: Element>(
     let _op = dev.op("rmsnorm apply", shape, 2 * x_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::apply(cpu, y_NC.host(), x_NC.host(), w_C.host(), r_N.host()),
+        Device::Cuda(cuda) => cuda::apply(cuda, y_NC, x_NC, w_C, r_N),
     }
 }
 
@@ -82,6 +85,7 @@ pub fn backward<E: Element>(
             w_C.host(),
             r_N.host(),
         ),
+        Device::Cuda(cuda) => cuda::backward(cuda, dx_acc_NC, dw_acc_C, dy_NC, x_NC, w_C, r_N),
     }
 }
 

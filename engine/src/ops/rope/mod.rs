@@ -4,6 +4,7 @@
 //! Cached: nothing; backward is the inverse rotation.
 
 mod cpu;
+mod cuda;
 pub mod reference;
 
 use super::rows;
@@ -12,13 +13,15 @@ use crate::{Buf, Device, Element, Real, View, ViewMut};
 /// Cosines and sines for positions 0..T: row t holds D/2 cosines, then D/2 sines.
 pub fn table<R: Real>(dev: &Device, T: usize, D: usize, theta: f64) -> Buf<R> {
     let mut table_TD = Buf::zeros(dev, T * D);
-    for (t, row) in table_TD.view_mut().host().chunks_exact_mut(D).enumerate() {
-        for i in 0..D / 2 {
-            let angle = t as f64 * theta.powf(-2.0 * i as f64 / D as f64);
-            row[i] = R::from_f64(angle.cos());
-            row[D / 2 + i] = R::from_f64(angle.sin());
+    table_TD.view_mut().fill_with(|table_TD| {
+        for (t, row) in table_TD.chunks_exact_mut(D).enumerate() {
+            for i in 0..D / 2 {
+                let angle = t as f64 * theta.powf(-2.0 * i as f64 / D as f64);
+                row[i] = R::from_f64(angle.cos());
+                row[D / 2 + i] = R::from_f64(angle.sin());
+            }
         }
-    }
+    });
     table_TD
 }
 
@@ -44,6 +47,7 @@ pub fn forward_inplace<E: Element>(
         Device::Cpu(cpu) => {
             cpu::rotate(cpu, x_NS.host(), table_TD.host(), S, heads, D, E::Acc::ONE)
         }
+        Device::Cuda(cuda) => cuda::rotate(cuda, x_NS, table_TD, S, heads, D, 1.0),
     }
 }
 
@@ -68,6 +72,7 @@ pub fn backward_inplace<E: Element>(
         Device::Cpu(cpu) => {
             cpu::rotate(cpu, dx_NS.host(), table_TD.host(), S, heads, D, -E::Acc::ONE)
         }
+        Device::Cuda(cuda) => cuda::rotate(cuda, dx_NS, table_TD, S, heads, D, -1.0),
     }
 }
 

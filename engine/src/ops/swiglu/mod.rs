@@ -3,6 +3,7 @@
 //! Cached: gate and up, the outputs of linear layers; a is rebuilt by [`forward`].
 
 mod cpu;
+mod cuda;
 pub mod reference;
 
 use super::rows;
@@ -18,6 +19,7 @@ pub fn forward<E: Element>(dev: &Device, a_NF: ViewMut<E>, gu_N2F: View<E>, F: u
     let _op = dev.op("swiglu forward", format_args!("N{N} F{F}"), 5 * a_NF.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::forward(cpu, a_NF.host(), gu_N2F.host(), F),
+        Device::Cuda(cuda) => cuda::forward(cuda, a_NF, gu_N2F, N, F),
     }
 }
 
@@ -32,6 +34,7 @@ pub fn backward_inplace<E: Element>(dev: &Device, gu_N2F: ViewMut<E>, da_NF: Vie
     let _op = dev.op("swiglu backward", format_args!("N{N} F{F}"), 12 * da_NF.len(), bytes);
     match dev {
         Device::Cpu(cpu) => cpu::backward_inplace(cpu, gu_N2F.host(), da_NF.host(), F),
+        Device::Cuda(cuda) => cuda::backward_inplace(cuda, gu_N2F, da_NF, N, F),
     }
 }
 

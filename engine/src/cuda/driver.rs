@@ -1,0 +1,65 @@
+//! What the CUDA device needs of a driver, and what it is given: NVIDIA's (`real.rs`) or an
+//! emulator (`emulated.rs`). Everything above this line is the same for both.
+//!
+//! Calls act in order, as on one stream. A failure is one line without the op's name, which the
+//! device adds.
+
+use kernels_ptx::launch::Launch;
+
+/// A kernel argument.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arg {
+    /// An address in device memory; 0 for none.
+    Ptr(u64),
+    U32(u32),
+    U64(u64),
+    F32(f32),
+}
+
+/// Rows to copy within device memory. All in bytes but `rows`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pub dst: u64,
+    pub dst_stride: usize,
+    pub src: u64,
+    pub src_stride: usize,
+    pub width: usize,
+    pub rows: usize,
+}
+
+/// A moment on the device; see [`Driver::record`].
+pub(crate) type Event = usize;
+
+pub(crate) type Result<T> = std::result::Result<T, String>;
+
+pub(crate) trait Driver: Send + Sync {
+    /// One line for people.
+    fn describe(&self) -> String;
+    /// Bytes that are free, and bytes there are.
+    fn memory(&self) -> Result<(u64, u64)>;
+    /// Room for `bytes`, more than 0, aligned to 256, with any content.
+    fn alloc(&self, bytes: usize) -> Result<u64>;
+    /// Gives back what [`Driver::alloc`] gave, once all work that was queued is done with it.
+    fn free(&self, ptr: u64);
+    /// Sets bytes to zero.
+    fn zero(&self, ptr: u64, bytes: usize) -> Result<()>;
+    /// Copies from the host. `src` may change once this returns. Small copies do not wait for work
+    /// that was queued before.
+    fn upload(&self, dst: u64, src: &[u8]) -> Result<()>;
+    /// Copies to the host, after all work that was queued before.
+    fn download(&self, dst: &mut [u8], src: u64) -> Result<()>;
+    /// Copies rows that do not overlap.
+    fn copy_rows(&self, rows: Rows) -> Result<()>;
+    /// Queues a kernel.
+    fn launch(&self, launch: &Launch, args: &[Arg]) -> Result<()>;
+    /// Waits for all work that was queued.
+    fn sync(&self) -> Result<()>;
+    /// Marks the moment at which all work that was queued before is done.
+    fn record(&self) -> Result<Event>;
+    /// Milliseconds between two moments, both past; they are used up.
+    fn elapsed_ms(&self, from: Event, to: Event) -> Result<f32>;
+    /// The stream's handle, for libraries that queue work of their own; none for an emulator.
+    fn stream(&self) -> Option<*mut std::ffi::c_void> {
+        None
+    }
+}

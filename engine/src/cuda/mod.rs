@@ -1,0 +1,343 @@
+//! The CUDA device: memory, work space, launches. Kernels are those of `kernels-ptx`; they run on
+//! a GPU through NVIDIA's driver, found at run time, or on an emulator.
+//!
+//! Ops only queue work. What goes wrong sticks: the first failure is kept with its op's name, what
+//! follows is left out, and whoever reads results or calls [`Cuda::check`] gets the error. So a
+//! step needs no wait of the host, and no op a `Result`.
+
+pub(crate) mod ceiling;
+mod cublaslt;
+mod driver;
+mod emulated;
+pub mod plan;
+pub(crate) mod product;
+mod real;
+
+use crate::element::Element;
+use crate::error::Error;
+use crate::profile::Recorder;
+use driver::Driver;
+pub(crate) use driver::{Arg, Event, Rows};
+use kernels_ptx::launch::Launch;
+pub use kernels_ptx::launch::Storage;
+use product::Products;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Alignment of allocations and of the parts of work space.
+const ALIGN: usize = 256;
+
+/// A GPU, or its emulator. Clones share it.
+#[derive(Clone)]
+pub struct Cuda {
+    inner: Arc<Inner>,
+    products: Arc<Products>,
+    pub(crate) recorder: Option<Arc<Recorder>>,
+}
+
+struct Inner {
+    driver: Box<dyn Driver>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The op that queues work now.
+    op: &'static str,
+    /// What went wrong first.
+    failed: Option<String>,
+    /// Work space of whichever op runs: work is queued in order, so all can share it.
+    workspace: Block,
+    /// Memory that buffers are cut from.
+    arena: Block,
+    /// Bytes of the arena that are taken.
+    taken: usize,
+}
+
+/// A range of device memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    ptr: u64,
+    bytes: usize,
+}
+
+/// The PTX for a compute capability.
+fn ptx_for(capability: i32) -> Option<&'static str> {
+    match capability {
+        90 => Some(kernels_ptx::SM_90A),
+        80.. => Some(kernels_ptx::SM_80),
+        _ => None,
+    }
+}
+
+impl Cuda {
+    /// GPU number `ordinal`, counted from 0.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no driver, no such GPU, or one of them is too old.
+    pub fn new(ordinal: usize) -> Result<Self, Error> {
+        Self::over(real::Real::new(ordinal, ptx_for).map(|real| Box::new(real) as Box<dyn Driver>))
+    }
+
+    /// An emulated GPU that runs the kernels for compute capability `capability` (80 or 90).
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there are no kernels for it.
+    pub fn emulated(capability: i32) -> Result<Self, Error> {
+        let ptx = ptx_for(capability).ok_or(format!("no kernels for capability {capability}"));
+        let driver = ptx.and_then(emulated::Emulated::new);
+        Self::over(driver.map(|emulated| Box::new(emulated) as Box<dyn Driver>))
+    }
+
+    fn over(driver: Result<Box<dyn Driver>, String>) -> Result<Self, Error> {
+        let state = State {
+            op: "start",
+            failed: None,
+            workspace: Block::default(),
+            arena: Block::default(),
+            taken: 0,
+        };
+        let driver = driver.map_err(Error::Device)?;
+        let inner = Arc::new(Inner { driver, state: Mutex::new(state) });
+        Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
+    }
+
+    /// The same device with matrix products by cuBLASLt.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if its library is not found, or this is the emulator.
+    pub fn with_cublaslt(&self) -> Result<Self, Error> {
+        let products = Products::cublaslt(&*self.inner.driver).map_err(Error::Device)?;
+        Ok(Cuda { products: Arc::new(products), ..self.clone() })
+    }
+
+    /// A clone that keeps the calls of ops.
+    pub(crate) fn recording(&self) -> Self {
+        Cuda { recorder: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// One line for people.
+    pub fn describe(&self) -> String {
+        format!("{}{}", self.inner.driver.describe(), self.products.describe())
+    }
+
+    /// Whether the CPU plays the GPU.
+    pub fn is_emulated(&self) -> bool {
+        self.inner.driver.stream().is_none()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().expect("no thread panics while it holds the device")
+    }
+
+    /// Says which op queues what follows.
+    pub(crate) fn begin(&self, op: &'static str) {
+        self.state().op = op;
+    }
+
+    /// Does `work` unless something has failed; keeps its failure.
+    pub(crate) fn attempt<T>(
+        &self,
+        work: impl FnOnce(&dyn Driver) -> Result<T, String>,
+    ) -> Option<T> {
+        let state = &mut *self.state();
+        if state.failed.is_some() {
+            return None;
+        }
+        match work(&*self.inner.driver) {
+            Ok(done) => Some(done),
+            Err(e) => {
+                state.failed = Some(format!("{}: {e}", state.op));
+                None
+            }
+        }
+    }
+
+    /// Waits for everything that was queued.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong first, here or before.
+    pub fn check(&self) -> Result<(), Error> {
+        self.attempt(|driver| driver.sync());
+        match &self.state().failed {
+            None => Ok(()),
+            Some(e) => Err(Error::Device(format!(
+                "the GPU failed at {e}; if that is a kernel, CUDA_LAUNCH_BLOCKING=1 names the op exactly"
+            ))),
+        }
+    }
+
+    /// Bytes of device memory that are free.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the driver does not say.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        self.inner.driver.memory().map(|(free, _)| free).map_err(Error::Device)
+    }
+
+    /// Allocates `bytes` at once, from which the buffers that follow are cut, and `workspace` bytes
+    /// of work space. What a run needs is then there before its first step, or this fails.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device has less.
+    pub fn reserve(&self, bytes: u64, workspace: u64) -> Result<(), Error> {
+        let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+        let needed = bytes + workspace;
+        let short = |why: String| {
+            let free = self.free_bytes().map_or(f64::NAN, mib);
+            Error::Device(format!(
+                "the run needs {:.1} MiB of device memory ({:.1} MiB of it work space), and {free:.1} MiB are free ({why}); \
+                 give a smaller --batch-size with a larger --accum, or --cache full",
+                mib(needed),
+                mib(workspace)
+            ))
+        };
+        if self.free_bytes()? < needed {
+            return Err(short("less than that".into()));
+        }
+        let alloc = |bytes: u64| {
+            let bytes = usize::try_from(bytes).expect("64-bit addresses").max(ALIGN);
+            let ptr = self.inner.driver.alloc(bytes).map_err(&short)?;
+            Ok::<_, Error>(Block { ptr, bytes })
+        };
+        let (arena, workspace) = (alloc(bytes)?, alloc(workspace)?);
+        let state = &mut *self.state();
+        for old in [std::mem::replace(&mut state.workspace, workspace), state.arena] {
+            assert!(old.bytes == 0, "cuda: memory is reserved once, before it is used");
+        }
+        state.arena = arena;
+        Ok(())
+    }
+
+    /// `bytes` of zeros.
+    pub(crate) fn zeroed(&self, bytes: usize) -> Allocation {
+        let (cuda, bytes) = (self.clone(), bytes.next_multiple_of(ALIGN).max(ALIGN));
+        let cut = {
+            let state = &mut *self.state();
+            let fits = state.taken + bytes <= state.arena.bytes;
+            fits.then(|| {
+                state.taken += bytes;
+                state.arena.ptr + (state.taken - bytes) as u64
+            })
+        };
+        let ptr = cut.or_else(|| self.attempt(|driver| driver.alloc(bytes))).unwrap_or(0);
+        let allocation = Allocation { cuda, ptr, owned: cut.is_none() && ptr != 0 };
+        self.attempt(|driver| driver.zero(ptr, bytes));
+        allocation
+    }
+
+    /// Addresses of parts of the work space, of so many bytes each, until the op ends.
+    pub(crate) fn workspace<const N: usize>(&self, parts: [usize; N]) -> [u64; N] {
+        let needed = workspace_bytes(&parts);
+        let held = self.state().workspace;
+        let block = if held.bytes >= needed {
+            held
+        } else {
+            self.grow_workspace(held, needed).unwrap_or_default()
+        };
+        let mut next = block.ptr;
+        parts.map(|bytes| {
+            let at = next;
+            next += bytes.next_multiple_of(ALIGN) as u64;
+            at
+        })
+    }
+
+    fn grow_workspace(&self, old: Block, bytes: usize) -> Option<Block> {
+        let ptr = self.attempt(|driver| {
+            if old.bytes > 0 {
+                driver.sync()?;
+                driver.free(old.ptr);
+            }
+            driver.alloc(bytes)
+        });
+        let block = ptr.map(|ptr| Block { ptr, bytes }).unwrap_or_default();
+        self.state().workspace = block;
+        ptr.map(|_| block)
+    }
+
+    /// Queues a kernel.
+    pub(crate) fn launch(&self, launch: Launch, args: &[Arg]) {
+        self.attempt(|driver| {
+            driver.launch(&launch, args).map_err(|e| format!("kernel {}: {e}", launch.kernel))
+        });
+    }
+
+    /// Copies `src` to `dst`.
+    pub(crate) fn upload<E: bytemuck::Pod>(&self, dst: u64, src: &[E]) {
+        if !src.is_empty() {
+            self.attempt(|driver| driver.upload(dst, bytemuck::cast_slice(src)));
+        }
+    }
+
+    /// Copies `src` to `dst` once everything before is done.
+    pub(crate) fn download<E: bytemuck::Pod>(&self, dst: &mut [E], src: u64) -> Result<(), Error> {
+        if !dst.is_empty() {
+            self.attempt(|driver| driver.download(bytemuck::cast_slice_mut(dst), src));
+        }
+        self.check()
+    }
+
+    /// Sets bytes to zero.
+    pub(crate) fn zero(&self, ptr: u64, bytes: usize) {
+        if bytes > 0 {
+            self.attempt(|driver| driver.zero(ptr, bytes));
+        }
+    }
+
+    /// Copies rows.
+    pub(crate) fn copy_rows(&self, rows: Rows) {
+        if rows.rows > 0 {
+            self.attempt(|driver| driver.copy_rows(rows));
+        }
+    }
+}
+
+/// Bytes of work space with these parts.
+pub(crate) fn workspace_bytes(parts: &[usize]) -> usize {
+    parts.iter().map(|bytes| bytes.next_multiple_of(ALIGN)).sum()
+}
+
+/// The kernels' name for E.
+///
+/// # Panics
+/// For f64, which exists to check gradients on the CPU: a caller bug.
+pub(crate) fn storage<E: Element>() -> Storage {
+    match E::NAME {
+        "f32" => Storage::F32,
+        "bf16" => Storage::Bf16,
+        other => panic!("cuda: no kernels for {other}"),
+    }
+}
+
+/// A length as kernels take it.
+///
+/// # Panics
+/// If it is beyond 32 bits, which no kernel counts in: the batch is too large for one device.
+pub(crate) fn int(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or_else(|_| panic!("cuda: a length of {len} is beyond 32 bits"))
+}
+
+/// Device memory that is given back when this is dropped.
+pub(crate) struct Allocation {
+    pub cuda: Cuda,
+    pub ptr: u64,
+    owned: bool,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.owned {
+            self.cuda.inner.driver.free(self.ptr);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().expect("no thread panics while it holds the device");
+        for block in [state.workspace, state.arena] {
+            if block.bytes > 0 {
+                self.driver.free(block.ptr);
+            }
+        }
+    }
+}
