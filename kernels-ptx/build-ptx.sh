@@ -48,7 +48,7 @@ TOML
 for target in ${TARGETS:-sm_80 sm_90a}; do
   # Without JumpThreading: it copies the code between two tests of one condition into both branches,
   # a barrier or shuffle that whole warps must reach together included. LLVM knows better, MIR does not.
-  export RUSTFLAGS="-Ctarget-cpu=$target -Cllvm-args=-unroll-threshold=4000 -Zmir-enable-passes=-JumpThreading"
+  export RUSTFLAGS="-Ctarget-cpu=$target -Cllvm-args=-unroll-threshold=4000 -Zmir-enable-passes=-JumpThreading --cfg $target"
   export CARGO_TARGET_DIR="${PTX_CACHE:-$work/target}"
   (cd "$work/crate" && "$cargo" rustc --quiet --release --target nvptx64-nvidia-cuda -Zbuild-std=core -- \
     --emit=asm="$work/$target.s" -A warnings)

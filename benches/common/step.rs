@@ -37,6 +37,13 @@ pub const SIZES: [Size; 4] = [
     Size { name: "Long", C: 512, L: 8, H: 8, V: 8192, T: 4096, B: 1 },
 ];
 
+/// For GPUs: 134 million and 1.1 billion parameters at the usual lengths, and one for an emulator.
+pub const GPU_SIZES: [Size; 3] = [
+    Size { name: "G110", C: 768, L: 12, H: 12, V: 32000, T: 1024, B: 32 },
+    Size { name: "G1B", C: 2048, L: 20, H: 32, V: 32000, T: 2048, B: 8 },
+    Size { name: "Tiny", C: 64, L: 2, H: 2, V: 256, T: 32, B: 2 },
+];
+
 impl Size {
     /// Tokens of a step.
     pub fn tokens(&self) -> usize {

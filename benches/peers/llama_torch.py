@@ -112,6 +112,7 @@ class Skewed:
 
     def batch(self, B, T):
         rows = torch.tensor([[self.id() for _ in range(T + 1)] for _ in range(B)])
+        rows = rows.to(worker.device())
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
@@ -124,6 +125,8 @@ class Training:
             config = json.load(file)
         model = Llama(config)
         model.load(os.path.join(directory, "model.safetensors"))
+        model.to(worker.device())
+        model.cos, model.sin = model.cos.to(worker.device()), model.sin.to(worker.device())
         self.weights = list(model.parameters())
         self.master = self.weights
         if mode == "master":
@@ -134,7 +137,7 @@ class Training:
         groups = [{"params": matrices, "weight_decay": 0.1}, {"params": gains, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
         self.loss = torch.compile(model) if compiled else model
-        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast")
+        self.autocast = torch.autocast(worker.device(), torch.bfloat16, enabled=mode == "autocast")
 
     def step(self, tokens_BT, targets_BT):
         with self.autocast:
@@ -171,6 +174,8 @@ def main():
 
     def answer(steps):
         worker.reset_peak()
+        if worker.device() == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         seconds, losses = [], []
         for _ in range(int(steps)):
             batch = tokens.batch(args.batch, T)
@@ -178,6 +183,8 @@ def main():
             losses.append(training.step(*batch))
             seconds.append(time.perf_counter() - start)
         peak = worker.resident("VmHWM") - base
+        if worker.device() == "cuda":
+            peak = torch.cuda.max_memory_reserved()
         return {"seconds": seconds, "losses": losses, "peak_bytes": peak}
 
     worker.serve({}, answer)

@@ -1,9 +1,13 @@
-"""PyTorch's side of `compare.py attention` and `compare.py gemm`: single ops.
+"""PyTorch's side of `compare.py attention`, `gemm` and `memory`: single ops, on PEER_DEVICE.
 
-Requests: "DTYPE T H D CALLS" (causal attention, forward and backward), or "DTYPE fwd|dx|dw N I O CALLS"
-(one product of a linear layer).
+usage: ops_torch.py attention|gemm|memory|ceilings [compile] [FLASH_ATTENTION|CUDNN_ATTENTION]
+
+Requests: "DTYPE T H D CALLS" (causal attention, forward and backward), "DTYPE fwd|dx|dw|bwd N I O CALLS"
+(one product of a linear layer, or both of its backward), "OP DTYPE N C CALLS" (one pass over memory), or
+"SIZE CALLS" (a square product of brain floats, and a copy of as many bytes).
 """
 
+import contextlib
 import sys
 
 import torch
@@ -14,14 +18,33 @@ import worker
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
+def rand(*shape, dtype="f32"):
+    return torch.randn(*shape, device=worker.device()).to(DTYPES[dtype])
+
+
+def backend():
+    """The kernels of attention that the command line names; PyTorch's choice otherwise."""
+    names = [word for word in sys.argv if word.endswith("_ATTENTION")]
+    if not names or worker.device() == "cpu":
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend[names[0]])
+
+
+def compiled(function):
+    return torch.compile(function) if "compile" in sys.argv else function
+
+
 def attention(dtype, *sizes):
     T, H, D, calls = map(int, sizes)
     # As in a model: rows are tokens, heads lie side by side in them.
-    q, k, v, d_o = (torch.rand(1, T, H, D).to(DTYPES[dtype]).transpose(1, 2) for _ in range(4))
+    q, k, v, d_o = (rand(1, T, H, D, dtype=dtype).transpose(1, 2) for _ in range(4))
     inputs = [x.requires_grad_() for x in (q, k, v)]
 
     def call():
-        o = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        with backend():
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         torch.autograd.grad(o, inputs, d_o)
 
     return worker.timed(calls, call)
@@ -30,7 +53,15 @@ def attention(dtype, *sizes):
 @torch.no_grad()
 def gemm(dtype, product, *sizes):
     N, I, O, calls = map(int, sizes)
-    x_NI, y_NO, w_OI = (torch.rand(shape).to(DTYPES[dtype]) for shape in ((N, I), (N, O), (O, I)))
+    x_NI, y_NO, w_OI = (rand(*shape, dtype=dtype) for shape in ((N, I), (N, O), (O, I)))
+    if product == "bwd":
+        dx, dw = torch.empty_like(x_NI), torch.empty_like(w_OI)
+
+        def both():
+            torch.mm(y_NO, w_OI, out=dx)
+            torch.mm(y_NO.t(), x_NI, out=dw)
+
+        return worker.timed(calls, both)
     a, b, out = {
         "fwd": (x_NI, w_OI.t(), y_NO),
         "dx": (y_NO, w_OI, x_NI),
@@ -39,6 +70,58 @@ def gemm(dtype, product, *sizes):
     return worker.timed(calls, lambda: torch.mm(a, b, out=out))
 
 
+def memory(op, dtype, *sizes):
+    N, C, calls = map(int, sizes)
+    x, y = rand(N, C, dtype=dtype), rand(N, C, dtype=dtype)
+    if op in ("rmsnorm_forward", "rmsnorm_backward"):
+        w = rand(C, dtype=dtype)
+        norm = compiled(lambda x, w: F.rms_norm(x, w.shape, w, 1e-5))
+        return forward_or_backward(op, norm, [x, w], y, calls)
+    if op in ("swiglu_forward", "swiglu_backward"):
+        product = compiled(lambda gu: F.silu(gu[:, :C]) * gu[:, C:])
+        return forward_or_backward(op, product, [rand(N, 2 * C, dtype=dtype)], y, calls)
+    if op == "rope":
+        cos, sin = (rand(N, 1, 32) for _ in range(2))
+
+        def turn(x):
+            a, b = x.view(N, C // 64, 64).chunk(2, dim=-1)
+            return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
+
+        turn = compiled(turn)
+        return worker.timed(calls, torch.no_grad()(lambda: turn(x)))
+    if op == "adamw":
+        w = torch.nn.Parameter(rand(N, C))
+        w.grad = rand(N, C)
+        step = torch.optim.AdamW([w], lr=1e-4, betas=(0.9, 0.95), fused=True).step
+
+        def update():
+            step()
+            y.copy_(w.detach())
+
+        return worker.timed(calls, update)
+    raise SystemExit(f"ops_torch.py: no pass {op}")
+
+
+def forward_or_backward(op, function, inputs, gradient, calls):
+    if op.endswith("forward"):
+        return worker.timed(calls, torch.no_grad()(lambda: function(*inputs)))
+    for x in inputs:
+        x.requires_grad_()
+    out = function(*inputs)
+    return worker.timed(calls, lambda: torch.autograd.grad(out, inputs, gradient, retain_graph=True))
+
+
+@torch.no_grad()
+def ceilings(size, calls):
+    n, calls = int(size), int(calls)
+    a, b, c = (rand(n, n, dtype="bf16") for _ in range(3))
+    product = min(worker.timed(calls, lambda: torch.mm(a, b, out=c))["seconds"])
+    copy = min(worker.timed(calls, lambda: c.copy_(a))["seconds"])
+    name = torch.cuda.get_device_name() if worker.device() == "cuda" else "cpu"
+    return {"flops": 2 * n**3 / product, "bandwidth": 2 * a.nbytes / copy, "device": name, "torch": torch.__version__}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(worker.threads())
-    worker.serve({}, {"attention": attention, "gemm": gemm}[sys.argv[1]])
+    serves = {"attention": attention, "gemm": gemm, "memory": memory, "ceilings": ceilings}
+    worker.serve({}, serves[sys.argv[1]])

@@ -1,12 +1,12 @@
-//! AdamW over flat arenas, one launch a step. Four elements a thread: 30 bytes an element with a bf16
-//! copy. Element i decays by decays[k], where k is the first with i < ends[k]; the last of `ends` is
-//! the length.
-//!
-//! `sum` is the sum of squares of all gradients, from `norm`: they are clipped to a norm of
-//! max_norm, and where it is not finite nothing is written. So nobody waits for the norm.
+//! AdamW over flat arenas, one launch a step: 30 bytes an element with a bf16 copy. A block updates
+//! SPAN elements, so that looking for its slot costs little. Element i decays by decays[k], where k
+//! is the first with i < ends[k]; the last of `ends` is the length. The factor that clips gradients
+//! to a global norm comes from their sum of squares in device memory, so that no step waits for the
+//! host; if that is not finite, nothing is written.
 
 use crate::math::Bf16;
 use crate::ptx::{self, block, thread, threads};
+use crate::tiles::adamw::SPAN;
 
 #[inline(always)]
 unsafe fn step<const COPY: bool>(
@@ -29,14 +29,13 @@ unsafe fn step<const COPY: bool>(
 ) {
     unsafe {
         let len = *ends.add(slots as usize - 1);
-        let first = block() as u64 * threads() as u64 * 4;
-        let i = first + thread() as u64 * 4;
+        let first = block() as u64 * SPAN as u64;
         let norm = ptx::sqrt64(*sum);
-        if i >= len || !norm.is_finite() {
+        if first + thread() as u64 * 4 >= len || !norm.is_finite() {
             return;
         }
-        let clip = (max_norm as f64 / (norm + 1e-6)) as f32;
-        let clip = if clip < 1.0 { clip } else { 1.0 };
+        let factor = max_norm / (norm as f32 + 1e-6);
+        let clip = if factor < 1.0 { factor } else { 1.0 };
         // The block's first slot by halving; the thread's own lies at most a few further on.
         let (mut low, mut high) = (0, slots - 1);
         while low < high {
@@ -48,42 +47,50 @@ unsafe fn step<const COPY: bool>(
             }
         }
         let mut slot = low as usize;
+        let (mut end, mut decay) = (*ends.add(slot), *decays.add(slot));
         let mut update = |i: u64, w: f32, m: f32, v: f32, g: f32| {
-            while *ends.add(slot) <= i {
+            while end <= i {
                 slot += 1;
+                (end, decay) = (*ends.add(slot), *decays.add(slot));
             }
             let g = g * clip;
             let m = ptx::fma(beta1, m, (1.0 - beta1) * g);
             let v = ptx::fma(beta2, v, (1.0 - beta2) * g * g);
-            let w = w * ptx::fma(-lr, *decays.add(slot), 1.0);
+            let w = w * ptx::fma(-lr, decay, 1.0);
             (w - rate * m / ptx::fma(ptx::sqrt(v), root, eps), m, v)
         };
-        let at = i as usize;
-        if i + 4 <= len {
-            let (mut w4, mut m4, mut v4) =
-                (ptx::load4(w.add(at)), ptx::load4(m.add(at)), ptx::load4(v.add(at)));
-            let g4 = ptx::load4(g.add(at));
-            for j in 0..4 {
-                (w4[j], m4[j], v4[j]) = update(i + j as u64, w4[j], m4[j], v4[j], g4[j]);
-            }
-            ptx::store16(w.add(at), w4.map(f32::to_bits));
-            ptx::store16(m.add(at), m4.map(f32::to_bits));
-            ptx::store16(v.add(at), v4.map(f32::to_bits));
-            if COPY {
-                ptx::store8(copy.add(at), [ptx::pack(w4[0], w4[1]), ptx::pack(w4[2], w4[3])]);
-            }
-        } else {
-            for at in at..len as usize {
-                let (w, m, v) = (w.add(at), m.add(at), v.add(at));
-                (*w, *m, *v) = update(at as u64, *w, *m, *v, *g.add(at));
+        let mut i = first + thread() as u64 * 4;
+        let stop = if first + (SPAN as u64) < len { first + SPAN as u64 } else { len };
+        while i < stop {
+            let at = i as usize;
+            if i + 4 <= len {
+                let (mut w4, mut m4, mut v4) =
+                    (ptx::load4(w.add(at)), ptx::load4(m.add(at)), ptx::load4(v.add(at)));
+                let g4 = ptx::load4(g.add(at));
+                for j in 0..4 {
+                    (w4[j], m4[j], v4[j]) = update(i + j as u64, w4[j], m4[j], v4[j], g4[j]);
+                }
+                ptx::store16(w.add(at), w4.map(f32::to_bits));
+                ptx::store16(m.add(at), m4.map(f32::to_bits));
+                ptx::store16(v.add(at), v4.map(f32::to_bits));
                 if COPY {
-                    *copy.add(at) = ptx::Element::of(*w);
+                    ptx::store8(copy.add(at), [ptx::pack(w4[0], w4[1]), ptx::pack(w4[2], w4[3])]);
+                }
+            } else {
+                for at in at..len as usize {
+                    let (w, m, v) = (w.add(at), m.add(at), v.add(at));
+                    (*w, *m, *v) = update(at as u64, *w, *m, *v, *g.add(at));
+                    if COPY {
+                        *copy.add(at) = ptx::Element::of(*w);
+                    }
                 }
             }
+            i += threads() as u64 * 4;
         }
     }
 }
 
+/// sum = the sum of squares of g; its root is clipped to max_norm, which may be infinite.
 /// rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t), for step t from 1.
 #[unsafe(no_mangle)]
 unsafe extern "ptx-kernel" fn adamw_f32(

@@ -80,10 +80,7 @@ unsafe fn copy_rows<const W: u32, const ROWS: u32, const THREADS: u32, const EXA
                 ptx::copy16(to, from, if valid { 16 } else { 0 });
             } else {
                 let inside = if valid { D.saturating_sub(col * 8) } else { 0 };
-                for j in 0..ptx::opaque(8) {
-                    let x = if j < inside { *from.add(j as usize) } else { Bf16(0) };
-                    ptx::store_shared(to + 2 * j, x);
-                }
+                ptx::gather16(to, from, inside);
             }
         }
         from = ptx::opaque_ptr(from.wrapping_add(step));
@@ -236,8 +233,8 @@ unsafe fn forward<
             let v = k.wrapping_add((s.G * s.D) as usize);
             copy_rows::<W, BC, 128, EXACT>(v_tile, v, ld, s.T - key, s.D);
             ptx::commit();
-            // A warp whose last row stands before the tile has nothing to see there.
-            let seen = key < own + 16 * MT as u32;
+            // A warp sees nothing behind its last row, and nothing at all if it has no row.
+            let seen = key < own + 16 * MT as u32 && own < s.T;
             let mut p: [[[f32; 4]; NB]; MT] = zeroed();
             if seen {
                 rows_by_rows::<W, ROW, MT, NB>(&mut p, q_place, k_place);
@@ -381,7 +378,8 @@ unsafe fn backward_queries<
             ptx::barrier();
             fill(1 - stage, key + BC);
             let at = stage * 2 * tile;
-            if key < own + 16 * MT as u32 {
+            // A warp sees nothing behind its last row, and nothing at all if it has no row.
+            if key < own + 16 * MT as u32 && own < s.T {
                 let (mut p, mut ds): ([[[f32; 4]; NB]; MT], [[[f32; 4]; NB]; MT]) =
                     (zeroed(), zeroed());
                 rows_by_rows::<W, ROW, MT, NB>(&mut p, q_place, along_kv + at);
@@ -452,7 +450,9 @@ unsafe fn backward_keys<
         // The first keys are seen by the most queries, and come first.
         let first = block_y() * BC;
         let warp = ptx::uniform_warp();
+        // No query is so far behind as to see a warp whose keys do not exist.
         let (own, ld) = (first + warp * 16, s.qkv());
+        let own = if own < s.T { own } else { 1 << 30 };
         let (k_tile, v_tile) = (ptx::shared(), ptx::shared() + BC * ROW);
         let (stages, tile) = (v_tile + BC * ROW, BR * ROW);
         // Behind the tiles: log-sum-exp and delta of each stage's queries.
@@ -632,7 +632,7 @@ macro_rules! kernels {
             D: u32,
             scale: f32,
         ) {
-            ptx::launch_bounds::<128, $blocks>();
+            ptx::launch_bounds::<128, { ptx::fitting($blocks, X.forward_bytes()) }>();
             const X: Tiles = $tiles;
             let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
             unsafe {
@@ -661,7 +661,7 @@ macro_rules! kernels {
             D: u32,
             scale: f32,
         ) {
-            ptx::launch_bounds::<128, $blocks>();
+            ptx::launch_bounds::<128, { ptx::fitting($blocks, X.queries_bytes()) }>();
             const X: Tiles = $tiles;
             let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
             unsafe {

@@ -77,10 +77,7 @@ impl Operand {
                 if WIDE {
                     ptx::copy16(to, from, inside * 2);
                 } else {
-                    for j in 0..ptx::opaque(8) {
-                        let x = if j < inside { *from.add(j as usize) } else { Bf16(0) };
-                        ptx::store_shared(to + 2 * j, x);
-                    }
+                    ptx::gather16(to, from, inside);
                 }
             }
             // One pointer that moves, where the compiler would keep one for each copy.
@@ -323,7 +320,7 @@ macro_rules! rounded {
             ldb: u32,
             ldc: u32,
         ) {
-            ptx::launch_bounds::<$THREADS, $BLOCKS>();
+            ptx::launch_bounds::<$THREADS, { ptx::fitting($BLOCKS, STAGES * (128 + $THREADS) * BK * 2) }>();
             unsafe {
                 let sums = tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, 0, K, lda, ldb);
                 store_rounded(sums, c, r, M, N, ldc)
@@ -347,7 +344,7 @@ macro_rules! wide {
             k_len: u32,
             add: u32,
         ) {
-            ptx::launch_bounds::<$THREADS, $BLOCKS>();
+            ptx::launch_bounds::<$THREADS, { ptx::fitting($BLOCKS, STAGES * (128 + $THREADS) * BK * 2) }>();
             unsafe {
                 let k = block_z() * k_len;
                 let end = if K - k < k_len { K } else { k + k_len };

@@ -96,7 +96,7 @@ pub mod rmsnorm {
     /// y_NC, x_NC, w_C, r_N, N, C.
     pub fn apply(storage: Storage, N: u32, C: u32) -> Launch {
         let kernel = storage.pick("rmsnorm_apply_f32", "rmsnorm_apply_bf16");
-        Launch::flat(kernel, u64::from(N) * u64::from(C / storage.lanes(C)))
+        Launch { kernel, shared_bytes: 0, ..forward(storage, N, C) }
     }
 
     /// dx_acc_NC, dw_part_PC (f32, written), dy_NC, x_NC, w_C, r_N, N, C; P is the number of blocks.
@@ -222,7 +222,8 @@ pub mod norm {
         Launch::new("norm_squares", [blocks, 1, 1], 256, EXCHANGE)
     }
 
-    /// sum (one f64), x (f64), len, add (1: sum += the sum of x, 0: sum = it).
+    /// sum (one f64), x (f64), len, add (1: sum += the sum of x, 0: sum = it): after [`squares`], and
+    /// after [`super::loss`], whose chunks add up on the device.
     pub fn sum() -> Launch {
         Launch::new("sum_f64", [1, 1, 1], 1024, EXCHANGE)
     }
@@ -232,11 +233,16 @@ pub mod norm {
 pub mod adamw {
     use super::*;
 
-    /// w, copy (only for [`Storage::Bf16`]), m, v, g, sum (one f64: sum of squares of all gradients),
-    /// ends (u64), decays, slots (their number), lr, beta1, beta2, eps, max_norm,
-    /// lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at `ends[k]`, the last at `len`.
+    /// w, copy (only for [`Storage::Bf16`]), m, v, g, sum (one f64: of the squares of all gradients, by
+    /// [`norm`]), ends (u64), decays, slots (their number), lr, beta1, beta2, eps, max_norm, lr / (1 -
+    /// beta1^t), 1 / sqrt(1 - beta2^t). Slot k ends at `ends[k]`, the last at `len`.
+    ///
+    /// Gradients are multiplied by min(1, max_norm / (sqrt(sum) + 1e-6)); max_norm may be infinite. If
+    /// sum is not finite the kernel writes nothing.
     pub fn step(copy: Storage, len: u64) -> Launch {
-        Launch::flat(copy.pick("adamw_f32", "adamw_bf16"), len.div_ceil(4))
+        let blocks = len.div_ceil(tiles::adamw::SPAN as u64).try_into();
+        let blocks = blocks.expect("adamw: more than 2^32 blocks");
+        Launch::new(copy.pick("adamw_f32", "adamw_bf16"), [blocks, 1, 1], 256, 0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Softmax cross-entropy over rows of logits, a block a row: nats = log-sum-exp - logit of the target,
 //! and with GRADIENT the scaled gradient over the logits. The row stays in registers between the two
-//! looks at it (32768 brain floats; what is beyond is read again).
+//! looks at it (32768 elements; what is beyond is read again).
 //! Source of the running maximum and sum: Milakov and Gimelshein 2018, arXiv:1805.02867.
 
 use crate::math::{Bf16, LN_2, LOG2_E};
@@ -9,8 +9,9 @@ use crate::ptx::{
     zeroed,
 };
 
-/// Accesses that a thread keeps.
-const KEPT: usize = 8;
+/// Accesses that a thread keeps of brain floats, and of floats.
+const KEPT_BF16: usize = 8;
+const KEPT_F32: usize = 16;
 
 /// Largest logit so far, and the sum of e^(logit - largest).
 #[derive(Clone, Copy)]
@@ -38,7 +39,7 @@ impl Running {
 }
 
 #[inline(always)]
-unsafe fn row<E: Element, W: Access<E>, const GRADIENT: bool>(
+unsafe fn row<E: Element, W: Access<E>, const KEPT: usize, const GRADIENT: bool>(
     nats_N: *mut f64,
     logits_NV: *mut E,
     targets_N: *const i32,
@@ -70,7 +71,7 @@ unsafe fn row<E: Element, W: Access<E>, const GRADIENT: bool>(
                 kept[k] = W::load(logits.add(at(i)));
             }
         }
-        let at_target = (*logits.add(target as usize)).get();
+        let at_target = if thread() == 0 { (*logits.add(target as usize)).get() } else { 0.0 };
         let mut own = Running { max: f32::NEG_INFINITY, sum: 0.0 };
         for k in 0..KEPT {
             if thread() + (k as u32) * stride < steps {
@@ -123,7 +124,7 @@ unsafe fn row<E: Element, W: Access<E>, const GRADIENT: bool>(
 }
 
 macro_rules! kernels {
-    ($E:ty, $forward:ident, $both:ident) => {
+    ($E:ty, $KEPT:expr, $forward:ident, $both:ident) => {
         #[unsafe(no_mangle)]
         unsafe extern "ptx-kernel" fn $forward(
             nats_N: *mut f64,
@@ -135,9 +136,9 @@ macro_rules! kernels {
             unsafe {
                 let logits_NV = logits_NV.cast_mut();
                 if ptx::wide::<$E>(V) {
-                    row::<$E, Wide, false>(nats_N, logits_NV, targets_N, 0.0, V)
+                    row::<$E, Wide, { $KEPT }, false>(nats_N, logits_NV, targets_N, 0.0, V)
                 } else {
-                    row::<$E, Single, false>(nats_N, logits_NV, targets_N, 0.0, V)
+                    row::<$E, Single, { $KEPT }, false>(nats_N, logits_NV, targets_N, 0.0, V)
                 }
             }
         }
@@ -152,13 +153,13 @@ macro_rules! kernels {
             ptx::launch_bounds::<512, 1>();
             unsafe {
                 if ptx::wide::<$E>(V) {
-                    row::<$E, Wide, true>(nats_N, dlogits_NV, targets_N, scale, V)
+                    row::<$E, Wide, { $KEPT }, true>(nats_N, dlogits_NV, targets_N, scale, V)
                 } else {
-                    row::<$E, Single, true>(nats_N, dlogits_NV, targets_N, scale, V)
+                    row::<$E, Single, { $KEPT }, true>(nats_N, dlogits_NV, targets_N, scale, V)
                 }
             }
         }
     };
 }
-kernels!(f32, loss_forward_f32, loss_forward_backward_f32);
-kernels!(Bf16, loss_forward_bf16, loss_forward_backward_bf16);
+kernels!(f32, KEPT_F32, loss_forward_f32, loss_forward_backward_f32);
+kernels!(Bf16, KEPT_BF16, loss_forward_bf16, loss_forward_backward_bf16);

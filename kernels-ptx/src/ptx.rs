@@ -93,6 +93,14 @@ pub fn barrier() {
     barrier_all(0);
 }
 
+/// How many of `blocks` blocks with `shared_bytes` of dynamic shared memory each (the device keeps
+/// one KiB a block) fit on a multiprocessor of the target: what [`launch_bounds`] should ask for.
+pub const fn fitting(blocks: u32, shared_bytes: u32) -> u32 {
+    const KIB: u32 = if cfg!(sm_80) { 164 } else { 228 };
+    let fit = KIB * 1024 / (shared_bytes + 1024);
+    if blocks < fit { blocks } else { fit }
+}
+
 /// Bounds for the register allocator: blocks of at most THREADS, of which BLOCKS shall fit on a
 /// multiprocessor. The build script moves them to the kernel's entry.
 #[inline(always)]
@@ -105,18 +113,6 @@ pub fn launch_bounds<const THREADS: u32, const BLOCKS: u32>() {
 }
 
 // ---- arithmetic
-
-/// Root, rounded to nearest.
-#[inline(always)]
-pub fn sqrt64(x: f64) -> f64 {
-    let y;
-    // SAFETY: arithmetic on registers.
-    unsafe {
-        asm!("sqrt.rn.f64 {}, {};", out(reg64) y, in(reg64) x,
-            options(pure, nomem, nostack, preserves_flags))
-    }
-    y
-}
 
 /// a * b + c, rounded once.
 #[inline(always)]
@@ -160,6 +156,18 @@ unary! {
     sqrt = "sqrt.rn.f32"
     /// 1/x, rounded to nearest.
     recip_exact = "rcp.rn.f32"
+}
+
+/// Root, rounded to nearest.
+#[inline(always)]
+pub fn sqrt64(x: f64) -> f64 {
+    let y;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!("sqrt.rn.f64 {}, {};", out(reg64) y, in(reg64) x,
+            options(pure, nomem, nostack, preserves_flags))
+    }
+    y
 }
 
 /// Two floats as brain floats, rounded to nearest even: `a` low, `b` high.
@@ -337,15 +345,26 @@ pub fn wait<const PENDING: u32>() {
     // SAFETY: waits.
     unsafe { asm!("cp.async.wait_group {};", const PENDING, options(nostack, preserves_flags)) }
 }
-/// Stores a brain float to shared memory.
+/// As [`copy16`], of `count` elements at any address, through registers and at once. One store of
+/// 16 bytes: eight of 2 would meet banks again.
 ///
 /// # Safety
-/// `to` lies in the block's shared memory; any lanes may call.
+/// `to` is aligned to 16; `count` elements at `from` are readable; any lanes may call.
 #[inline(always)]
-pub unsafe fn store_shared(to: u32, x: Bf16) {
+pub unsafe fn gather16(to: u32, from: *const Bf16, count: u32) {
+    let (mut a, mut b, mut c, mut d) = (0u32, 0u32, 0u32, 0u32);
+    // Not unrolled: eight loads under way would cost registers that nobody has. Each element comes
+    // in at the top, and the others move down.
+    for j in 0..opaque(8) {
+        // SAFETY: one of the `count` elements.
+        let x = if j < count { unsafe { (*from.add(j as usize)).0 } } else { 0 };
+        (a, b, c) = (a >> 16 | b << 16, b >> 16 | c << 16, c >> 16 | d << 16);
+        d = d >> 16 | (x as u32) << 16;
+    }
+    // SAFETY: `to` as the caller says.
     unsafe {
-        asm!("st.shared.b16 [{}], {};", in(reg32) to, in(reg16) x.0,
-            options(nostack, preserves_flags))
+        asm!("st.shared.v4.b32 [{}], {{{}, {}, {}, {}}};", in(reg32) to, in(reg32) a, in(reg32) b,
+            in(reg32) c, in(reg32) d, options(nostack, preserves_flags))
     }
 }
 /// Loads a float from shared memory.

@@ -4,8 +4,8 @@
 
 use crate::math::Bf16;
 use crate::ptx::{
-    self, Access, Element, Single, Wide, block, block_reduce, blocks, global_thread, thread,
-    threads, warp_sum, zeroed,
+    self, Access, Element, Single, Wide, block, block_reduce, blocks, thread, threads, warp_sum,
+    zeroed,
 };
 
 const KEPT: usize = 2;
@@ -25,13 +25,7 @@ unsafe fn forward<E: Element, W: Access<E>, const RESIDUAL: bool>(
     unsafe {
         let (steps, stride) = (C / W::LANES as u32, threads());
         let at = |i: u32| i as usize * W::LANES;
-        let mut w: [W::Packed; KEPT] = zeroed();
-        for k in 0..KEPT {
-            let i = thread() + k as u32 * stride;
-            if i < steps {
-                w[k] = W::load(w_C.add(at(i)));
-            }
-        }
+        let w = kept::<E, W>(w_C, steps);
         let mut n = block();
         while n < N {
             let row = n as usize * C as usize;
@@ -115,15 +109,43 @@ unsafe fn apply<E: Element, W: Access<E>>(
     C: u32,
 ) {
     unsafe {
-        let step = global_thread();
-        let at = step * W::LANES;
-        if at >= N as usize * C as usize {
-            return;
+        let (steps, stride) = (C / W::LANES as u32, threads());
+        let at = |i: u32| i as usize * W::LANES;
+        let w = kept::<E, W>(w_C, steps);
+        let mut n = block();
+        while n < N {
+            let row = n as usize * C as usize;
+            let r = *r_N.add(n as usize);
+            let x = kept::<E, W>(x_NC.add(row), steps);
+            for k in 0..KEPT {
+                let i = thread() + k as u32 * stride;
+                if i < steps {
+                    W::store(y_NC.add(row + at(i)), scaled::<E, W>(x[k], w[k], r));
+                }
+            }
+            let mut i = thread() + KEPT as u32 * stride;
+            while i < steps {
+                let (x, w) = (W::load(x_NC.add(row + at(i))), W::load(w_C.add(at(i))));
+                W::store(y_NC.add(row + at(i)), scaled::<E, W>(x, w, r));
+                i += stride;
+            }
+            n += blocks();
         }
-        let n = ptx::div(step as u32, C / W::LANES as u32) as usize;
-        let (x, w) = (W::load(x_NC.add(at)), W::load(w_C.add(at - n * C as usize)));
-        W::store(y_NC.add(at), scaled::<E, W>(x, w, *r_N.add(n)));
     }
+}
+
+/// The thread's first KEPT accesses of a row.
+#[inline(always)]
+unsafe fn kept<E: Element, W: Access<E>>(row: *const E, steps: u32) -> [W::Packed; KEPT] {
+    let mut kept: [W::Packed; KEPT] = zeroed();
+    for k in 0..KEPT {
+        let i = thread() + k as u32 * threads();
+        if i < steps {
+            // SAFETY: the row has `steps` accesses.
+            kept[k] = unsafe { W::load(row.add(i as usize * W::LANES)) };
+        }
+    }
+    kept
 }
 
 /// Adds to dx_acc_NC; writes this block's share of dw to its row of dw_part_PC. With s = sum w*dy*x:
@@ -146,20 +168,13 @@ unsafe fn backward<E: Element, W: Access<E>>(
         let sums: *mut f32 = ptx::shared_ptr::<f32>().add(32);
         let width = if W::LANES < 4 { W::LANES } else { 4 };
         let half = |i: u32, j: usize| (j / 4 * steps as usize + i as usize) * width + j % 4;
-        let mut i = thread();
-        while i < steps {
-            for j in 0..W::LANES {
-                *sums.add(half(i, j)) = 0.0;
-            }
-            i += stride;
+        let mut c = thread();
+        while c < C {
+            *sums.add(c as usize) = 0.0;
+            c += stride;
         }
-        let mut w: [W::Packed; KEPT] = zeroed();
-        for k in 0..KEPT {
-            let i = thread() + k as u32 * stride;
-            if i < steps {
-                w[k] = W::load(w_C.add(at(i)));
-            }
-        }
+        ptx::barrier();
+        let w = kept::<E, W>(w_C, steps);
         let mut n = block();
         while n < N {
             let row = n as usize * C as usize;
@@ -196,9 +211,22 @@ unsafe fn backward<E: Element, W: Access<E>>(
                 let (x, dy, w) = (W::unpack(x), W::unpack(dy), W::unpack(w));
                 for j in 0..W::LANES {
                     dx[j] = ptx::fma(r, w[j] * dy[j] - x[j] * along, dx[j]);
-                    *sums.add(half(i, j)) += dy[j] * x[j] * r;
                 }
                 W::store(to, dx);
+                if W::LANES == 1 {
+                    *sums.add(i as usize) += dy[0] * x[0] * r;
+                    return;
+                }
+                for first in [0, 4] {
+                    if first < W::LANES {
+                        let to = sums.add(half(i, first));
+                        let mut sum = ptx::load4(to);
+                        for j in 0..4 {
+                            sum[j] += dy[first + j] * x[first + j] * r;
+                        }
+                        ptx::store16(to, sum.map(f32::to_bits));
+                    }
+                }
             };
             for k in 0..KEPT {
                 let i = thread() + k as u32 * stride;

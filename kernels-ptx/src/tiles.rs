@@ -6,6 +6,12 @@ pub mod norm {
     pub const SPAN: usize = 1 << 16;
 }
 
+/// AdamW.
+pub mod adamw {
+    /// Elements that a block updates.
+    pub const SPAN: usize = 1 << 12;
+}
+
 /// Matrix products.
 pub mod gemm {
     /// Depth of a slice of a block's tile.

@@ -1,13 +1,11 @@
 use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr, rounded};
 use kernels_ptx::launch::{Storage, adamw};
+use ptx_emu::DevicePtr;
 
 const LR: f64 = 3e-2;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.95;
 const EPS: f64 = 1e-8;
-const MAX_NORM: f64 = 2.0;
-/// Of the gradients here and others.
-const SUM: f64 = 9.0;
 const STEP: i32 = 3;
 
 /// Ends of parameters, each with its decay.
@@ -18,16 +16,46 @@ const SLOTS: [&[(u64, f64)]; 4] = [
     &[(16, 0.0), (1040, 0.1), (1057, 0.0), (5000, 0.1), (5003, 0.3)],
 ];
 
-fn case(copy: Storage, slots: &[(u64, f64)]) {
+/// Norms to clip to, as shares of the gradient's norm: by half, not quite, not at all.
+const MAX_NORMS: [f64; 3] = [0.5, 1.001, f64::INFINITY];
+
+/// Launches a step of the arenas w, m, v, g.
+fn step(
+    d: &mut Device,
+    copy: Storage,
+    [w, m, v, g]: [DevicePtr; 4],
+    pcopy: DevicePtr,
+    slots: &[(u64, f64)],
+    sum: f64,
+    max_norm: f64,
+) {
+    let ends: Vec<u8> = slots.iter().flat_map(|(end, _)| end.to_le_bytes()).collect();
+    let decays: Vec<f64> = slots.iter().map(|&(_, decay)| decay).collect();
+    let (sum, ends, decays) = (d.bytes(&sum.to_le_bytes()), d.bytes(&ends), d.put(F32, &decays));
+    let arenas = match copy {
+        F32 => vec![w, m, v, g, sum, ends, decays],
+        Bf16 => vec![w, pcopy, m, v, g, sum, ends, decays],
+    };
+    let mut args: Vec<_> = arenas.into_iter().map(ptr).collect();
+    args.push(int(slots.len()));
+    let (rate, root) = (LR / (1.0 - BETA1.powi(STEP)), 1.0 / (1.0 - BETA2.powi(STEP)).sqrt());
+    args.extend([LR, BETA1, BETA2, EPS, max_norm, rate, root].map(float));
+    d.run(adamw::step(copy, slots.last().unwrap().0), &args);
+}
+
+fn case(copy: Storage, slots: &[(u64, f64)], max_norm: f64) {
     let len = slots.last().unwrap().0 as usize;
     let g = &mut Gen::new(len as u64);
     let [w, m, grad] = [1.0, 0.1, 1.0].map(|s| g.normals(F32, len, s));
     let v: Vec<f64> = g.normals(F32, len, 0.1).iter().map(|v| rounded(F32, v * v)).collect();
     let (mut ew, mut em, mut ev) = (vec![], vec![], vec![]);
+    let sum: f64 = grad.iter().map(|g| g * g).sum();
+    let max_norm = rounded(F32, max_norm * sum.sqrt());
+    let clip = (max_norm / (sum.sqrt() + 1e-6)).min(1.0);
     let decays: Vec<f64> = slots.iter().map(|&(_, decay)| rounded(F32, decay)).collect();
     for i in 0..len {
         let slot = slots.iter().position(|&(end, _)| (i as u64) < end).unwrap();
-        let g = grad[i] * (MAX_NORM / (SUM.sqrt() + 1e-6)).min(1.0);
+        let g = grad[i] * clip;
         let m = BETA1 * m[i] + (1.0 - BETA1) * g;
         let v = BETA2 * v[i] + (1.0 - BETA2) * g * g;
         let hats = (m / (1.0 - BETA1.powi(STEP)), v / (1.0 - BETA2.powi(STEP)));
@@ -35,32 +63,12 @@ fn case(copy: Storage, slots: &[(u64, f64)]) {
         em.push(m);
         ev.push(v);
     }
-    let context = format!("copy {copy:?}, {len} elements");
+    let context = format!("copy {copy:?}, {len} elements, max_norm {max_norm}");
     for mut d in devices() {
-        let [pw, pm, pv, pg] = [&w, &m, &v, &grad].map(|x| d.put(F32, x));
+        let arenas = [&w, &m, &v, &grad].map(|x| d.put(F32, x));
+        let [pw, pm, pv, _] = arenas;
         let pcopy = d.room(Bf16, len);
-        let ends: Vec<u8> = slots.iter().flat_map(|(end, _)| end.to_le_bytes()).collect();
-        let (pends, pdecays) = (d.bytes(&ends), d.put(F32, &decays));
-        let (rate, root) = (LR / (1.0 - BETA1.powi(STEP)), 1.0 / (1.0 - BETA2.powi(STEP)).sqrt());
-        let args = |sum: f64, d: &mut Device| {
-            let psum = d.bytes(&sum.to_le_bytes());
-            let arenas = match copy {
-                F32 => vec![pw, pm, pv, pg, psum, pends, pdecays],
-                Bf16 => vec![pw, pcopy, pm, pv, pg, psum, pends, pdecays],
-            };
-            let mut args: Vec<_> = arenas.into_iter().map(ptr).collect();
-            args.push(int(slots.len()));
-            args.extend([LR, BETA1, BETA2, EPS, MAX_NORM, rate, root].map(float));
-            args
-        };
-        for bad in [f64::NAN, f64::INFINITY] {
-            let args = args(bad, &mut d);
-            d.run(adamw::step(copy, len as u64), &args);
-            let after = [pw, pm, pv].map(|p| d.get(F32, p, len));
-            assert!(after == [&w, &m, &v].map(Clone::clone), "{context}: a norm of {bad} writes");
-        }
-        let args = args(SUM, &mut d);
-        d.run(adamw::step(copy, len as u64), &args);
+        step(&mut d, copy, arenas, pcopy, slots, sum, max_norm);
         let got = d.get(F32, pw, len);
         if copy == Bf16 {
             let exact = got.iter().map(|&w| rounded(Bf16, w)).collect::<Vec<_>>();
@@ -79,7 +87,42 @@ fn case(copy: Storage, slots: &[(u64, f64)]) {
 #[test]
 fn against_f64() {
     for slots in SLOTS {
-        case(F32, slots);
-        case(Bf16, slots);
+        for max_norm in MAX_NORMS {
+            case(F32, slots, max_norm);
+            case(Bf16, slots, max_norm);
+        }
+    }
+}
+
+/// A gradient of zeros clips nothing: weights decay, moments shrink.
+#[test]
+fn no_gradient() {
+    for mut d in devices() {
+        let arenas = [1.0, 0.5, 0.25, 0.0].map(|x| d.put(F32, &[x; 5]));
+        step(&mut d, F32, arenas, 0, &[(5, 0.0)], 0.0, 1.0);
+        Output::new("m", F32, d.get(F32, arenas[1], 5), vec![0.5 * BETA1; 5]).check("zeros");
+    }
+}
+
+/// A step whose gradient is no number, or too large for one, changes no bit.
+#[test]
+fn nothing_is_written_where_the_norm_is_not_finite() {
+    let slots = SLOTS[3];
+    let len = slots.last().unwrap().0 as usize;
+    for (copy, sum) in [F32, Bf16]
+        .into_iter()
+        .flat_map(|copy| [f64::NAN, f64::INFINITY, -1.0].map(|sum| (copy, sum)))
+    {
+        for mut d in devices() {
+            let before = [1.0, 2.0, 3.0, f64::NAN].map(|x| Gen::new(0).normals(F32, len, x));
+            let arenas = [0, 1, 2, 3].map(|i| d.put(F32, &before[i]));
+            let pcopy = d.put(Bf16, &before[0]);
+            step(&mut d, copy, arenas, pcopy, slots, sum, 1.0);
+            for i in 0..3 {
+                assert!(d.get(F32, arenas[i], len) == before[i], "{copy:?}, sum {sum}: {i}");
+            }
+            let rounded = before[0].iter().map(|&w| rounded(Bf16, w)).collect::<Vec<_>>();
+            assert!(d.get(Bf16, pcopy, len) == rounded, "{copy:?}, sum {sum}: copy");
+        }
     }
 }

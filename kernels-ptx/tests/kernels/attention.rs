@@ -1,4 +1,5 @@
 use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr, rounded};
+use crate::counted::causal_flop;
 use kernels_ptx::launch::{Storage, attention};
 use kernels_ptx::tiles::attention::{D64, D128, Tiles};
 use ptx_emu::{Arg, Class, DevicePtr};
@@ -150,18 +151,6 @@ fn against_f64() {
     }
 }
 
-/// Tiles of rows x cols that hold at least one pair of a query and a key it sees: what one product
-/// over them costs at width W.
-fn flop(T: u32, rows: u32, cols: u32, queries_are_rows: bool, W: u32) -> u64 {
-    let tiles = |r: u32| {
-        (0..T.div_ceil(cols)).filter(move |c| {
-            if queries_are_rows { c * cols < r + rows } else { c * cols + cols > r }
-        })
-    };
-    let count: usize = (0..T.div_ceil(rows)).map(|r| tiles(r * rows).count()).sum();
-    2 * count as u64 * u64::from(rows * cols * W)
-}
-
 /// No bank is met twice, and tiles that the mask hides cost no matrix instruction.
 #[test]
 fn no_bank_conflicts_and_no_masked_tiles() {
@@ -181,14 +170,14 @@ fn no_bank_conflicts_and_no_masked_tiles() {
                 assert_eq!(c.total.matrix_flop, 2 * products * expected, "D{D}: products");
             };
             forward(&mut d, Bf16, &b, s);
-            check(&d, 2, flop(T, 16 * groups, forward_keys, true, width));
+            check(&d, 2, causal_flop(T, 16 * groups, forward_keys, true, width));
             delta(&mut d, Bf16, &b, s);
             d.moved_at_most(2 * d_o.len() * 2 + s.T * 2 * 4);
             let args = backward_args(Bf16, &b, s);
             d.run(attention::backward_queries(Bf16, 1, T, 2, D as u32), &args);
-            check(&d, 3, flop(T, 16 * groups, backward_keys, true, width));
+            check(&d, 3, causal_flop(T, 16 * groups, backward_keys, true, width));
             d.run(attention::backward_keys(Bf16, 1, T, 1, D as u32), &args);
-            check(&d, 4, flop(T, 16, queries, false, width));
+            check(&d, 4, causal_flop(T, 16, queries, false, width));
         }
     }
 }

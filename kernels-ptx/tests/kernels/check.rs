@@ -3,7 +3,7 @@
 
 use kernels_ptx::launch::{Launch, Storage};
 use kernels_ptx::{SM_80, SM_90A};
-use ptx_emu::{Arg, Counts, DevicePtr, Gpu, Grid, Module};
+use ptx_emu::{Arg, Counts, DevicePtr, Error, Gpu, Grid, Module};
 use std::sync::LazyLock;
 
 pub use Storage::{Bf16, F32};
@@ -79,6 +79,17 @@ pub fn devices() -> impl Iterator<Item = Device> {
 }
 
 impl Device {
+    /// With another module, which is never freed.
+    pub fn of(text: &str) -> Device {
+        let module = Box::leak(Box::new(Module::parse(text).unwrap()));
+        Device { gpu: Gpu::new(), module, counts: Counts::default() }
+    }
+
+    /// Names of all kernels.
+    pub fn kernels(&self) -> &[String] {
+        self.module.kernels()
+    }
+
     /// Bytes of device memory, filled.
     pub fn bytes(&mut self, data: &[u8]) -> DevicePtr {
         let ptr = self.gpu.alloc(data.len()).unwrap();
@@ -135,13 +146,19 @@ impl Device {
     /// Runs a kernel. Out-of-bounds, misaligned or uninitialised access, races and divergence are
     /// errors of the emulator.
     pub fn run(&mut self, launch: Launch, args: &[Arg]) {
-        let kernel = self.module.kernel(launch.kernel).unwrap();
+        self.try_run(launch, args).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// As [`Device::run`], for faults that are meant.
+    pub fn try_run(&mut self, launch: Launch, args: &[Arg]) -> Result<(), Error> {
+        let kernel = self.module.kernel(launch.kernel)?;
         let grid = Grid {
             blocks: launch.blocks,
             threads: [launch.threads, 1, 1],
             shared_bytes: launch.shared_bytes as usize,
         };
-        self.counts = self.gpu.launch(&kernel, grid, args).unwrap_or_else(|e| panic!("{e}"));
+        self.counts = self.gpu.launch(&kernel, grid, args)?;
+        Ok(())
     }
 
     /// The last launch moved at most 5 % more bytes than it must, each request counted as often as

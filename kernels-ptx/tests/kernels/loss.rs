@@ -1,5 +1,5 @@
 use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
-use kernels_ptx::launch::{Storage, loss};
+use kernels_ptx::launch::{Storage, loss, norm};
 
 /// (N, V): the last two are wider than what registers keep.
 const SHAPES: [(usize, usize); 7] =
@@ -49,6 +49,25 @@ fn against_f64() {
     for shape in SHAPES {
         case(F32, shape);
         case(Bf16, shape);
+    }
+}
+
+/// A loss in chunks of rows adds up on the device, in f64.
+#[test]
+fn chunks_add_up_on_the_device() {
+    let (N, V, chunk) = (7, 50, 3);
+    let logits = Gen::new(1).normals(Bf16, N * V, 3.0);
+    let exact: f64 =
+        logits.chunks(V).map(|row| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[4]).sum();
+    for mut d in devices() {
+        let (targets, nats, sum) = (d.put_u32(&[4; 7]), d.room_f64(chunk), d.room_f64(1));
+        for (i, rows) in logits.chunks(chunk * V).enumerate() {
+            let n = rows.len() / V;
+            let args = [ptr(nats), ptr(d.put(Bf16, rows)), ptr(targets), int(V)];
+            d.run(loss::forward(Bf16, n as u32, V as u32), &args);
+            d.run(norm::sum(), &[ptr(sum), ptr(nats), int(n), int(usize::from(i > 0))]);
+        }
+        Output::new("sum", F32, d.get_f64(sum, 1), vec![exact]).check("in chunks");
     }
 }
 

@@ -3,7 +3,10 @@
 mod adamw;
 mod attention;
 mod check;
+mod counted;
+mod counts;
 mod embedding;
+mod faults;
 mod gemm;
 mod loss;
 mod norm;

@@ -15,12 +15,11 @@ fn against_f64() {
             if len >= 1000 {
                 d.moved_at_most(len * 4 + P * 32);
             }
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P), int(0)]);
-            let got = d.get_f64(sum, 1);
-            Output::new("sum", F32, got, vec![exact]).check(&format!("len {len}"));
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P), int(1)]);
-            let twice = d.get_f64(sum, 1);
-            Output::new("sum on top", F32, twice, vec![2.0 * exact]).check(&format!("len {len}"));
+            for add in [0, 1] {
+                d.run(norm::sum(), &[ptr(sum), ptr(part), int(P), int(add)]);
+                let (got, exact) = (d.get_f64(sum, 1), vec![exact * (1 + add) as f64]);
+                Output::new("sum", F32, got, exact).check(&format!("len {len}, add {add}"));
+            }
         }
     }
 }
