@@ -45,27 +45,19 @@ fn weights(out: &Path) -> BTreeMap<String, Vec<f64>> {
     file.names().into_iter().map(|name| (name.to_string(), values(name))).collect()
 }
 
-/// Largest over the tensors of |a - b| / |a|, for a norm that takes the terms' absolute values.
-fn apart(a: &Path, b: &Path, norm: fn(&mut dyn Iterator<Item = f64>) -> f64) -> f64 {
+/// Largest over the tensors of |a - b| / |a|, in the Euclidean norm.
+fn apart(a: &Path, b: &Path) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
     let of_tensor = |(a, b): (&Vec<f64>, &Vec<f64>)| {
-        let difference = norm(&mut a.iter().zip(b).map(|(a, b)| (a - b).abs()));
-        difference / norm(&mut a.iter().map(|a| a.abs()))
+        norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut a.iter().copied())
     };
     let (a, b) = (weights(a), weights(b));
     a.values().zip(b.values()).map(of_tensor).fold(0.0, f64::max)
 }
 
-fn largest(x: &mut dyn Iterator<Item = f64>) -> f64 {
-    x.fold(0.0, f64::max)
-}
-
-fn euclidean(x: &mut dyn Iterator<Item = f64>) -> f64 {
-    x.map(|x| x * x).sum::<f64>().sqrt()
-}
-
 /// Largest difference of two runs' losses.
 fn losses_apart(a: &Bits, b: &Bits) -> f64 {
-    largest(&mut a.losses().iter().zip(b.losses()).map(|(a, b)| (a - b).abs()))
+    a.losses().iter().zip(b.losses()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
 /// Buffers and work space are allocated before the first step, as the plan says.
@@ -90,9 +82,11 @@ fn training_agrees_with_the_cpu_in_f32() {
     let losses = cpu.losses();
     assert!(losses[4] < losses[0] - 0.01, "it learns: {losses:?}");
     let of_losses = losses_apart(&cpu, &cuda);
-    let of_weights = apart(&dir.path("cpu"), &dir.path("cuda"), largest);
+    let of_weights = apart(&dir.path("cpu"), &dir.path("cuda"));
     println!("losses {of_losses:.1e}, weights {of_weights:.1e} apart");
-    assert!(of_losses <= 1e-5 && of_weights <= 1e-5, "{of_losses:e}, {of_weights:e}");
+    // AdamW makes a step of a gradient that is nothing but rounding, so single elements move
+    // further than tensors do.
+    assert!(of_losses <= 1e-6 && of_weights <= 1e-5, "{of_losses:e}, {of_weights:e}");
 }
 
 /// Rounding to bf16 moves a run; on the GPU it may move it at most twice as far from the run in
@@ -104,7 +98,7 @@ fn training_agrees_with_the_cpu_in_bf16() {
     let (cpu, cuda) = (train(&dir, "cpu", "cpu", "bf16"), train(&dir, "cuda", EMULATED, "bf16"));
     cuda.assert_same(&train(&dir, "again", EMULATED, "bf16"), "twice the same run");
     let [cpu, cuda] = [("cpu", cpu), ("cuda", cuda)].map(|(out, run)| {
-        let weights = apart(&dir.path("exact"), &dir.path(out), euclidean);
+        let weights = apart(&dir.path("exact"), &dir.path(out));
         let losses = losses_apart(&exact, &run);
         println!("{out}: losses {losses:.1e}, weights {weights:.1e} from f32");
         (losses, weights)
