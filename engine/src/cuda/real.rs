@@ -85,18 +85,17 @@ impl Real {
         })?;
         let mut version = 0;
         // SAFETY: `version` outlives the call.
-        line(
-            "asking the driver's version",
-            unsafe { sys::cuDriverGetVersion(&mut version) }.result(),
-        )?;
+        let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
+        line("asking the driver's version", asked.result())?;
         let (cuda, needed) = (format!("{}.{}", version / 1000, version % 1000 / 10), "12.0");
         if version < 12_000 {
             return Err(format!(
                 "the CUDA driver is too old: it speaks CUDA {cuda}, the kernels need {needed}; update it, {INSTEAD}"
             ));
         }
-        // SAFETY: `device` came from the driver; the context stays current on this thread.
+        // SAFETY: `device` came from the driver.
         let context = line("opening a context", unsafe { result::primary_ctx::retain(device) })?;
+        // SAFETY: the context has just been opened, and never ends before the process.
         line("opening a context", unsafe { result::ctx::set_current(context) })?;
         let stream = line(
             "opening a stream",
