@@ -8,7 +8,7 @@ use engine::ops::{embedding, linear, rmsnorm, rope, swiglu};
 use engine::{Buf, Device, Element, Slot, View};
 
 /// Tokens of a prompt that are taken in at a time.
-const CHUNK: usize = 128;
+const CHUNK: usize = 512;
 
 /// One sequence's state.
 pub struct Decoder<E: Element> {
