@@ -88,8 +88,8 @@ const ROWS_MAX: usize = 48;
 /// Panels, and items of k, that are packed by one task: the source stays in L1.
 const PANELS: usize = 8;
 const CHUNK: usize = 32;
-/// Items of k between the one that is packed and the one that is asked of memory.
-const AHEAD: usize = 8;
+/// Rows between the one that is packed and the one that is asked of memory.
+const AHEAD: usize = 16;
 /// Widest NR of any instruction set, for sizes that must not depend on it.
 const NR_MAX: usize = 32;
 /// Added to rows of A that would otherwise lie a multiple of [`ALIAS`] apart.
@@ -345,7 +345,7 @@ impl<R: Real, B: Element, I: Item<R, B>> Kernel<R> for Pack<'_, '_, R, B, I> {
             let first = self.col + self.panels.row * V::NR;
             let width = (panels * V::NR).min(b.cols - first);
             for k in 0..ks {
-                ask(b, (k0 + k + AHEAD) * I::K, I::K, first, width);
+                ask(b, (k0 + k) * I::K + AHEAD, I::K, first, width);
                 for p in 0..panels {
                     let (col, cols) = columns(self.panels.row + p);
                     let dst = &mut self.panels.row_mut(p)[k * V::NR..][..V::NR];
@@ -487,7 +487,7 @@ fn rows_of<'a, R: Real, A: Element, I: Item<R, A>, V: Vector<Scalar = R>>(
     }
     let (across, stride) = (a.t(), rows.next_multiple_of(V::MR));
     for q in 0..ks {
-        ask(across, (k + q + AHEAD) * I::K, I::K, row, rows);
+        ask(across, (k + q) * I::K + AHEAD, I::K, row, rows);
         pack_across(&mut packed[q * stride..][..stride], across, k + q, row, rows);
     }
     Grouped { rows: Rows { data: packed, rows, row: 1, col: stride }, group: V::MR }
