@@ -172,9 +172,13 @@ fn decode_case<E: Element>(dev: &Device, g: &mut Gen, (shape, new): (Shape, usiz
     )]
 }
 
-const DECODED: [(Shape, usize); 6] = [
+/// One token alone, with its keys below, at and beyond whole tasks of 32; and several.
+const DECODED: [(Shape, usize); 9] = [
     ((1, 1, 2, 1, 10), 1),
     ((1, 100, 4, 2, 12), 1),
+    ((1, 32, 2, 2, 64), 1),
+    ((1, 33, 6, 2, 80), 1),
+    ((1, 200, 4, 4, 128), 1),
     ((1, 97, 2, 2, 48), 2),
     ((1, 150, 4, 1, 64), 50),
     ((1, 200, 2, 1, 2), 200),
@@ -236,6 +240,8 @@ fn bits_do_not_depend_on_threads() {
     same_bits((2, 192, 2, 1, 8), case::<bf16>);
     same_bits(((1, 150, 4, 1, 12), 50), decode_case::<f32>);
     same_bits(((1, 150, 4, 1, 12), 50), decode_case::<bf16>);
+    same_bits(((1, 150, 4, 2, 80), 1), decode_case::<f32>);
+    same_bits(((1, 150, 4, 2, 80), 1), decode_case::<bf16>);
 }
 
 /// Multiplies keys and values at positions from `from` on by `by`.

@@ -4,6 +4,7 @@
 
 use super::Cpu;
 use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector};
+use super::tiles::Tiles;
 use crate::buf::Buf;
 use crate::device::Device;
 use crate::element::{Element, Real};
@@ -140,6 +141,40 @@ impl Kernel<f32> for Update<'_> {
     }
 }
 
+/// Bytes/s that all threads read from one array beyond every cache: what decoding is bound by, which
+/// reads each weight once a token and writes next to nothing. Takes about 100 ms and 128 MiB, more
+/// where the cache is larger.
+pub fn read_bandwidth(cpu: &Cpu) -> f64 {
+    let len = (4 * last_level_cache() / size_of::<f32>()).max(1 << 25);
+    let mut data = Buf::<f32>::zeros(&Device::Cpu(cpu.clone()), len);
+    let data = data.view_mut().host();
+    cpu.install(|| data.par_chunks_mut(TASK).for_each(|data| data.fill(1.0)));
+    let mut round = || {
+        let start = Instant::now();
+        cpu.for_each_tile(Tiles::new(&mut *data, TASK, 1, TASK), |mut tile| {
+            black_box(f32::dispatch(cpu.isa(), Read(tile.row_mut(0))));
+        });
+        (len * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
+}
+
+struct Read<'a>(&'a [f32]);
+
+impl Kernel<f32> for Read<'_> {
+    type Out = f32;
+    #[inline(always)]
+    fn run<V: Vector<Scalar = f32>>(self) -> f32 {
+        let mut sums = [V::splat(0.0); CHAINS];
+        for data in self.0.chunks_exact(CHAINS * V::LANES) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = *sum + V::load(&data[i * V::LANES..]);
+            }
+        }
+        sums.into_iter().fold(V::splat(0.0), |sum, x| sum + x).sum()
+    }
+}
+
 /// Bytes of the last-level cache, as Linux tells; 32 MiB where nobody tells.
 fn last_level_cache() -> usize {
     let told = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size");
@@ -163,7 +198,9 @@ mod tests {
             assert_eq!(dots.is_some(), isa.dots(), "{isa:?}");
             assert!(dots.is_none_or(|dots| (1e8..1e12).contains(&dots)), "{isa:?}: {dots:?}");
         }
-        let bytes = memory_bandwidth(&Cpu::new(2).unwrap());
-        assert!((1e8..1e12).contains(&bytes), "{bytes:e} bytes/s");
+        let cpu = Cpu::new(2).unwrap();
+        for bytes in [memory_bandwidth(&cpu), read_bandwidth(&cpu)] {
+            assert!((1e8..1e12).contains(&bytes), "{bytes:e} bytes/s");
+        }
     }
 }

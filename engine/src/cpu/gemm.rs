@@ -88,7 +88,7 @@ const ROWS_MAX: usize = 48;
 /// Panels, and items of k, that are packed by one task: the source stays in L1.
 const PANELS: usize = 8;
 const CHUNK: usize = 32;
-/// Items of k between the one that is packed and the one that is asked of memory.
+/// Rows between the one that is packed and the one that is asked of memory.
 const AHEAD: usize = 16;
 /// Widest NR of any instruction set, for sizes that must not depend on it.
 const NR_MAX: usize = 32;
@@ -143,6 +143,13 @@ fn block_items(K: usize) -> usize {
     K.div_ceil(K.div_ceil(KC))
 }
 
+/// Items between panels of `ks` rows of NR: rows at the same place of several panels must not share
+/// a set of L1, for packing writes them together, nor panels those of L2.
+fn panel_stride<I>(ks: usize, NR: usize) -> usize {
+    let aliased = (ks * NR * size_of::<I>()).is_multiple_of(ALIAS);
+    if aliased { (ks + 1) * NR } else { ks * NR }
+}
+
 /// Columns of B packed at a time, for a block of `kc` items.
 fn pack_cols(kc: usize, N: usize) -> usize {
     (PACK / kc).next_multiple_of(NR_MAX).min(N.next_multiple_of(NR_MAX))
@@ -157,7 +164,7 @@ fn task_rows(M: usize) -> usize {
 fn lens<E: Element>(M: usize, K: usize, N: usize) -> [usize; 2] {
     let kc = block_items(K);
     let sums = if K <= kc || E::as_acc(&[]).is_some() { 0 } else { M * N };
-    [pack_cols(kc, N) * kc, sums]
+    [pack_cols(kc, N) * (kc + 1), sums]
 }
 
 /// Elements (of [`Element::Acc`]) that a product of matrices in storage `E` needs beside them, for
@@ -245,12 +252,16 @@ fn blocks<E, A, B, I>(
         let cols = NC.min(N - col);
         for k in (0..K).step_by(kc) {
             let ks = kc.min(K - k);
-            let panels = &mut packed[..cols.next_multiple_of(NR) * ks];
-            cpu.for_each_tile(Tiles::new(panels, ks * NR, PANELS, CHUNK * NR), |panels| {
+            let stride = panel_stride::<I>(ks, NR);
+            let panels = &mut packed[..cols.div_ceil(NR) * stride];
+            // Without what lies between panels.
+            let (panels, _) = Tiles::new(panels, stride, PANELS, CHUNK * NR)
+                .split_columns(ks * NR, [CHUNK * NR, 1]);
+            cpu.for_each_tile(panels, |panels| {
                 let task = Pack { panels, b, col, cols, k, sums: PhantomData::<E::Acc> };
                 E::Acc::dispatch(cpu.isa(), task);
             });
-            let panels = &packed[..cols.next_multiple_of(NR) * ks];
+            let panels = &packed[..cols.div_ceil(NR) * stride];
             let onto = if k == 0 { onto } else { Onto::Itself };
             // Whole rows as one band of tiles, then only this block of columns of them.
             let (_, band) =
@@ -298,6 +309,15 @@ fn pack_across<R: Real, A: Element, I: Item<R, A>>(
     dst[cols..].fill(I::zeroed());
 }
 
+/// Asks memory for `cols` columns from `col` on of `rows` rows from `row` on, as far as there are
+/// such: each row lends a short piece, and no hardware foresees the next.
+#[inline(always)]
+fn ask<A: Element>(a: Mat<A>, row: usize, rows: usize, col: usize, cols: usize) {
+    for row in row..(row + rows).min(a.rows) {
+        prefetch(&a.data[row * a.row + col..][..cols]);
+    }
+}
+
 /// Items of a square that is turned at once.
 const SQUARE: usize = 16;
 
@@ -322,7 +342,10 @@ impl<R: Real, B: Element, I: Item<R, B>> Kernel<R> for Pack<'_, '_, R, B, I> {
         let columns = |row: usize| (self.col + row * V::NR, V::NR.min(self.cols - row * V::NR));
         if b.col == 1 {
             // Along the rows of B, as memory has them.
+            let first = self.col + self.panels.row * V::NR;
+            let width = (panels * V::NR).min(b.cols - first);
             for k in 0..ks {
+                ask(b, (k0 + k) * I::K + AHEAD, I::K, first, width);
                 for p in 0..panels {
                     let (col, cols) = columns(self.panels.row + p);
                     let dst = &mut self.panels.row_mut(p)[k * V::NR..][..V::NR];
@@ -464,11 +487,7 @@ fn rows_of<'a, R: Real, A: Element, I: Item<R, A>, V: Vector<Scalar = R>>(
     }
     let (across, stride) = (a.t(), rows.next_multiple_of(V::MR));
     for q in 0..ks {
-        // Each row of A^T lends a short piece; no hardware foresees the next.
-        for ahead in 0..I::K {
-            let at = ((k + q + AHEAD) * I::K + ahead).min(across.rows - 1);
-            prefetch(&across.data[at * across.row + row..][..rows]);
-        }
+        ask(across, (k + q) * I::K + AHEAD, I::K, row, rows);
         pack_across(&mut packed[q * stride..][..stride], across, k + q, row, rows);
     }
     Grouped { rows: Rows { data: packed, rows, row: 1, col: stride }, group: V::MR }
@@ -480,7 +499,8 @@ impl<E: Element, A: Element, I: Item<E::Acc, A>> Task<'_, '_, E, A, I> {
         let (rows, cols) = (self.c.rows(), self.c.cols());
         let scratch = std::mem::take(&mut self.scratch);
         let a = rows_of::<_, _, _, V>(scratch, self.a, self.c.row, rows, self.k, self.ks);
-        for (p, panel) in self.panels.chunks_exact(self.ks * V::NR).enumerate() {
+        let stride = panel_stride::<I>(self.ks, V::NR);
+        for (p, panel) in self.panels.chunks_exact(stride).enumerate() {
             let j = p * V::NR;
             for i in (0..rows).step_by(V::MR) {
                 if i + V::MR <= rows && j + V::NR <= cols {

@@ -10,6 +10,8 @@
 //! from the diagonal on, so the sums for dK and dV stay close. Those for dQ are the task's own if
 //! it has all keys; else each task sums into memory of its own, and the sums are added in order.
 
+mod one;
+
 use super::Heads;
 use crate::cpu::Cpu;
 use crate::cpu::simd::{
@@ -176,6 +178,9 @@ pub fn decode<E: Element>(
     let Heads { H, G, D } = heads;
     let (group, K) = (H / G, values_of_item::<E>(cpu));
     let queries = (o_NHD.len() / (H * D)).min(CUT);
+    if queries == 1 {
+        return one::decode(cpu, o_NHD, q_NS, kv, heads, past + 1);
+    }
     cpu.reserve_task::<E::Acc>(forward_len(D, kv.len() / (2 * G * D), K));
     let o = Tiles::new(o_NHD, H * D, queries, group * D);
     let kv = Head { data: kv, stride: 2 * G * D };
@@ -807,7 +812,7 @@ impl<E: Element> Backward<'_, E> {
         for t in 0..rows {
             to.lse[t] = self.lse.row(t, h + 1)[h] * log2_e;
             o.ask(t + AHEAD, rows, D);
-            to.delta[t] = dot::<E, V>(o.row(t, D), d_o.row(t, D));
+            to.delta[t] = dot::<E, V, V>(o.row(t, D), d_o.row(t, D));
         }
     }
 
@@ -927,12 +932,18 @@ impl<E: Element> Backward<'_, E> {
     }
 }
 
-/// Sum of o * d_o over one row of a head.
+/// Sum of a * b over one row of a head.
 #[inline(always)]
-fn dot<E: Element, V: Vector<Scalar = E::Acc>>(o: &[E], d_o: &[E]) -> E::Acc {
+fn dot<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(a: &[E], b: &[E]) -> E::Acc {
     let mut sum = V::splat(E::Acc::ZERO);
-    for i in (0..o.len()).step_by(V::LANES) {
-        sum = load::<E, V>(&o[i..]).mul_add(load::<E, V>(&d_o[i..]), sum);
+    let (step, mut i) = (V::LANES * F::K, 0);
+    while i + step <= a.len() {
+        sum = F::of_row::<E>(&a[i..]).mul_add(F::of_row::<E>(&b[i..]), sum);
+        i += step;
+    }
+    while i < a.len() {
+        sum = load::<E, V>(&a[i..]).mul_add(load::<E, V>(&b[i..]), sum);
+        i += V::LANES;
     }
     sum.sum()
 }
