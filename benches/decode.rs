@@ -52,7 +52,8 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
     let mut decoder = Decoder::<E>::new(dev, &model, capacity);
     let feed = |decoder: &mut Decoder<E>, tokens: &[u32]| {
         let start = Instant::now();
-        dev.install(|| decoder.feed(dev, &model, weights.view(), tokens).map(|l| l[0])).expect("as above");
+        dev.install(|| decoder.feed(dev, &model, weights.view(), tokens).map(|l| l[0]))
+            .expect("as above");
         start.elapsed().as_secs_f64()
     };
     let Device::Cpu(cpu) = dev else { unreachable!("it is one") };

@@ -7,6 +7,8 @@ use kernels_ptx::launch::{Launch, attention, gemm, norm};
 use kernels_ptx::{SM_80, SM_90A};
 use ptx_emu::{Arg, Error, FaultKind};
 
+/// Lines that begin so, how each is changed once, and what kinds of fault that may be.
+type Plant<'a> = (&'a str, fn(&str) -> String, &'a [FaultKind]);
 /// Runs a kernel's usual launch on a device.
 type Run = fn(&mut Device) -> Result<(), Error>;
 
@@ -94,12 +96,7 @@ fn caught(text: &str, kernel: &str, what: &str, run: Run) -> FaultKind {
     }
 }
 
-fn planted(
-    module: &str,
-    kernel: &str,
-    run: Run,
-    plants: &[(&str, fn(&str) -> String, &[FaultKind])],
-) {
+fn planted(module: &str, kernel: &str, run: Run, plants: &[Plant]) {
     let text = alone(module, kernel);
     run(&mut Device::of(&text)).unwrap_or_else(|e| panic!("{kernel} itself: {e}"));
     for &(word, change, kinds) in plants {
@@ -122,7 +119,7 @@ use FaultKind::{Divergent, Misaligned, OutOfBounds, Pending, Race, Uninitialised
 #[test]
 fn a_missing_barrier_or_wait() {
     for module in [SM_80, SM_90A] {
-        let plants: [(&str, fn(&str) -> String, &[FaultKind]); 2] = [
+        let plants: [Plant; 2] = [
             ("bar.sync", dropped, &[Race, Pending]),
             ("cp.async.wait_group", dropped, &[Pending, Uninitialised]),
         ];
