@@ -50,6 +50,15 @@ impl Size {
         self.B * self.T
     }
 
+    /// Tokens that run forward and backward together: whole sequences, on the CPU about 1024 tokens.
+    /// Fewer at a time are the same step in less memory, and there no slower.
+    fn together(&self, dev: &Device) -> usize {
+        match dev {
+            Device::Cpu(_) => self.T * (1024 / self.T).clamp(1, self.B),
+            Device::Cuda(_) => self.tokens(),
+        }
+    }
+
     /// Its model: the hidden width is 8/3 of the width, rounded up to 32.
     pub fn config(&self) -> Config {
         let Size { C, L, H, V, T, .. } = *self;
@@ -89,7 +98,7 @@ pub struct Training<E: Element> {
 impl<E: Element<Acc = f32>> Training<E> {
     /// Before the first step.
     pub fn new(dev: &Device, size: &Size) -> Self {
-        let (config, N) = (size.config(), size.tokens());
+        let (config, N) = (size.config(), size.together(dev));
         let model = Llama::<E>::new(dev, &config, size.T);
         Training {
             dev: dev.clone(),
@@ -109,15 +118,16 @@ impl<E: Element<Acc = f32>> Training<E> {
     pub fn step(&mut self, (tokens_N, targets_N): &(Vec<u32>, Vec<i32>)) -> f64 {
         let (dev, w) = (&self.dev, self.weights.view());
         let (cache, scratch, grads) = (&mut self.cache, &mut self.scratch, &mut self.grads);
-        let batch = Batch { tokens_N, targets_N, T: self.T };
-        let loss = &mut self.loss;
+        let (loss, N, scale) = (&mut self.loss, cache.tokens(), 1.0 / tokens_N.len() as f64);
         loss.clear(dev);
         grads.fill_zero(dev);
-        dev.install(|| {
-            self.model.forward(dev, w, batch, cache, scratch);
-            let scale = 1.0 / tokens_N.len() as f64;
-            self.model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
-        });
+        for (tokens_N, targets_N) in tokens_N.chunks(N).zip(targets_N.chunks(N)) {
+            let batch = Batch { tokens_N, targets_N, T: self.T };
+            dev.install(|| {
+                self.model.forward(dev, w, batch, cache, scratch);
+                self.model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
+            });
+        }
         self.norm.measure(dev, grads);
         self.adamw.step(dev, self.weights.both_mut(), grads, &self.norm, 1e-3, 1.0);
         loss.read().expect("the device does not fail").mean()
