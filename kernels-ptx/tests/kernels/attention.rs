@@ -129,11 +129,15 @@ fn case(storage: Storage, s: Shape) {
     for mut d in devices() {
         let b = buffers(&mut d, storage, &qkv, &d_o, s);
         forward(&mut d, storage, &b, s);
-        let got = d.get(storage, b.o, e.o.len());
-        Output::new("o", storage, got, e.o.clone()).floor(out).check(&context);
+        let o = d.get(storage, b.o, e.o.len());
+        Output::new("o", storage, o.clone(), e.o.clone()).floor(out).check(&context);
         let got = d.get(F32, b.lse, e.lse.len());
         Output::new("lse", F32, got, e.lse.clone()).floor(1e-5).check(&context);
         delta(&mut d, storage, &b, s);
+        let row = |(o, d_o): (&[f64], &[f64])| o.iter().zip(d_o).map(|(o, d_o)| o * d_o).sum();
+        let of_o: Vec<f64> = o.chunks(D).zip(d_o.chunks(D)).map(row).collect();
+        let got = d.get(F32, b.delta, of_o.len());
+        Output::new("delta", F32, got, of_o).check(&context);
         let args = backward_args(storage, &b, s);
         let (B, T) = (B as u32, T as u32);
         d.run(attention::backward_queries(storage, B, T, H as u32, D as u32), &args);
