@@ -89,7 +89,7 @@ pub fn forward<E: Element>(
             sum.nats.view_mut().host()[0] +=
                 cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
         }
-        Device::Cuda(cuda) => cuda::forward(cuda, sum, logits, x_NC, w_VC, targets_N, C),
+        Device::Cuda(cuda) => cuda::run(cuda, sum, None, logits, x_NC, w_VC, targets_N, C),
     }
 }
 
@@ -130,9 +130,10 @@ pub fn forward_backward<E: Element>(
                 C,
             )
         }
-        Device::Cuda(cuda) => cuda::forward_backward(
-            cuda, sum, dx_NC, dw_acc_VC, logits, x_NC, w_VC, targets_N, scale, C,
-        ),
+        Device::Cuda(cuda) => {
+            let gradients = Some(cuda::Gradients { dx_NC, dw_acc_VC, scale });
+            cuda::run(cuda, sum, gradients, logits, x_NC, w_VC, targets_N, C)
+        }
     }
 }
 
