@@ -10,12 +10,12 @@
 
 use super::Cpu;
 use super::simd::{
-    DotKernel, Dots, Factors, Isa, Kernel, MAX_LANES, Pair, Rows, Vector, load, prefetch, store,
+    DotKernel, Dots, Factors, Kernel, MAX_LANES, Rows, Vector, dispatch_items, items_of_columns,
+    items_of_row, load, prefetch, store,
 };
 use super::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
-use half::bf16;
-use std::marker::PhantomData;
+use bytemuck::Zeroable;
 
 /// A strided read-only matrix: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
@@ -51,10 +51,17 @@ impl<'a, E: Element> Mat<'a, E> {
         Mat { rows: self.cols, cols: self.rows, row: self.col, col: self.row, ..self }
     }
 
-    /// The same matrix if its elements are bf16.
-    fn as_bf16(self) -> Option<Mat<'a, bf16>> {
-        let Mat { data, rows, cols, row, col } = self;
-        E::as_bf16(data).map(|data| Mat { data, rows, cols, row, col })
+    /// Row `i` of a matrix whose rows have their elements next to each other.
+    #[inline(always)]
+    fn along(&self, i: usize) -> &'a [E] {
+        &self.data[i * self.row..][..self.cols]
+    }
+
+    /// The rows that item `k` is made of, of the same matrix; the second is empty beyond the last.
+    #[inline(always)]
+    fn item(&self, k: usize, values: usize) -> [&'a [E]; 2] {
+        let (first, last) = (k * values, (k + 1) * values - 1);
+        [self.along(first), if last < self.rows { self.along(last) } else { &[] }]
     }
 
     /// Rows.
@@ -90,6 +97,8 @@ const PANELS: usize = 8;
 const CHUNK: usize = 32;
 /// Rows between the one that is packed and the one that is asked of memory.
 const AHEAD: usize = 16;
+/// The same in items of a column that is turned.
+const AHEAD_IN_COLUMN: usize = 2 * MAX_LANES;
 /// Widest NR of any instruction set, for sizes that must not depend on it.
 const NR_MAX: usize = 32;
 /// Added to rows of A that would otherwise lie a multiple of [`ALIAS`] apart.
@@ -98,46 +107,6 @@ const PAD: usize = 16;
 /// which cost a tenth of the speed.
 const ALIAS: usize = 4096;
 
-/// What panels hold, for sums in `R` of products of elements `A`: one k in an item, or two.
-trait Item<R: Real, A>: bytemuck::Pod + Send + Sync {
-    const K: usize;
-    /// One item: k and, where an item holds two, k + 1.
-    fn new(k: A, next: A) -> Self;
-    /// Rows of whole items, without a copy.
-    fn in_place(rows: &[A]) -> Option<&[Self]>;
-    fn run<E: Element<Acc = R>>(isa: Isa, task: Task<'_, '_, E, A, Self>);
-}
-
-impl<R: Real, A: Element<Acc = R>> Item<R, A> for R {
-    const K: usize = 1;
-    #[inline(always)]
-    fn new(k: A, _: A) -> R {
-        k.to_acc()
-    }
-    #[inline(always)]
-    fn in_place(rows: &[A]) -> Option<&[R]> {
-        A::as_acc(rows)
-    }
-    fn run<E: Element<Acc = R>>(isa: Isa, task: Task<'_, '_, E, A, R>) {
-        R::dispatch(isa, task)
-    }
-}
-
-impl<R: Real> Item<R, bf16> for Pair {
-    const K: usize = 2;
-    #[inline(always)]
-    fn new(k: bf16, next: bf16) -> Pair {
-        Pair::new(k, next)
-    }
-    #[inline(always)]
-    fn in_place(rows: &[bf16]) -> Option<&[Pair]> {
-        bytemuck::try_cast_slice(rows).ok()
-    }
-    fn run<E: Element<Acc = R>>(isa: Isa, task: Task<'_, '_, E, bf16, Pair>) {
-        R::dispatch_dots(isa, task)
-    }
-}
-
 /// Length of a block of k, of `K` items in all.
 fn block_items(K: usize) -> usize {
     K.div_ceil(K.div_ceil(KC))
@@ -145,8 +114,8 @@ fn block_items(K: usize) -> usize {
 
 /// Items between panels of `ks` rows of NR: rows at the same place of several panels must not share
 /// a set of L1, for packing writes them together, nor panels those of L2.
-fn panel_stride<I>(ks: usize, NR: usize) -> usize {
-    let aliased = (ks * NR * size_of::<I>()).is_multiple_of(ALIAS);
+fn panel_stride<R: Real>(ks: usize, NR: usize) -> usize {
+    let aliased = (ks * NR * size_of::<R>()).is_multiple_of(ALIAS);
     if aliased { (ks + 1) * NR } else { ks * NR }
 }
 
@@ -200,29 +169,17 @@ pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
     if let Onto::Addend(addend) = onto {
         assert_eq!(addend.len(), c_MN.len(), "gemm: addend");
     }
-    match (a.as_bf16(), b.as_bf16()) {
-        (Some(a), Some(b)) if cpu.isa().dots() => by_items::<E, _, _, Pair>(cpu, c_MN, a, b, onto),
-        _ => by_items::<E, _, _, E::Acc>(cpu, c_MN, a, b, onto),
-    }
-}
-
-fn by_items<E, A, B, I>(cpu: &Cpu, c_MN: &mut [E], a: Mat<A>, b: Mat<B>, onto: Onto<E>)
-where
-    E: Element,
-    A: Element,
-    B: Element,
-    I: Item<E::Acc, A> + Item<E::Acc, B>,
-{
-    let (M, K, N) = (a.rows, a.cols.div_ceil(<I as Item<E::Acc, A>>::K), b.cols);
+    let pairs = cpu.isa().dots() && A::as_bf16(&[]).is_some() && B::as_bf16(&[]).is_some();
+    let values = if pairs { 2 } else { 1 };
+    let (K, N) = (a.cols.div_ceil(values), b.cols);
     let [packed, sums] = lens::<E>(M, K, N);
     cpu.reserve_task::<E::Acc>(task_len());
     cpu.with_shared(packed + sums, |shared: &mut [E::Acc]| {
         let (packed, sums) = shared.split_at_mut(packed);
-        let packed: &mut [I] = bytemuck::cast_slice_mut(packed);
         if sums.is_empty() {
-            return blocks(cpu, c_MN, a, b, onto, packed);
+            return blocks(cpu, c_MN, a, b, onto, values, packed);
         }
-        blocks(cpu, sums, a, b, Onto::Zero, packed);
+        blocks(cpu, sums, a, b, Onto::Zero, values, packed);
         let sums = &*sums;
         cpu.for_each_tile(Tiles::new(c_MN, N, task_rows(M), N), |c| {
             E::Acc::dispatch(cpu.isa(), Round { c, sums, onto });
@@ -230,36 +187,32 @@ where
     });
 }
 
-/// The product block by block of B: pack it, then all rows of C take it in. Where k has several
-/// blocks, C holds the sums between them.
-fn blocks<E, A, B, I>(
+/// The product block by block of B, in items of `values` of k: pack it, then all rows of C take it
+/// in. Where k has several blocks, C holds the sums between them.
+fn blocks<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
     cpu: &Cpu,
     c_MN: &mut [E],
     a: Mat<A>,
     b: Mat<B>,
     onto: Onto<E>,
-    packed: &mut [I],
-) where
-    E: Element,
-    A: Element,
-    B: Element,
-    I: Item<E::Acc, A> + Item<E::Acc, B>,
-{
-    let (M, K, N) = (a.rows, a.cols.div_ceil(<I as Item<E::Acc, A>>::K), b.cols);
+    values: usize,
+    packed: &mut [E::Acc],
+) {
+    let (M, K, N) = (a.rows, a.cols.div_ceil(values), b.cols);
     let (kc, NR) = (block_items(K), E::Acc::panel_width(cpu.isa()));
     let NC = pack_cols(kc, N);
+    let (rows, chunk) = if b.col == 1 { (PANELS, CHUNK) } else { (1, kc) };
     for col in (0..N).step_by(NC) {
         let cols = NC.min(N - col);
         for k in (0..K).step_by(kc) {
             let ks = kc.min(K - k);
-            let stride = panel_stride::<I>(ks, NR);
+            let stride = panel_stride::<E::Acc>(ks, NR);
             let panels = &mut packed[..cols.div_ceil(NR) * stride];
             // Without what lies between panels.
-            let (panels, _) = Tiles::new(panels, stride, PANELS, CHUNK * NR)
-                .split_columns(ks * NR, [CHUNK * NR, 1]);
+            let (panels, _) = Tiles::new(panels, stride, rows, chunk * NR)
+                .split_columns(ks * NR, [chunk * NR, 1]);
             cpu.for_each_tile(panels, |panels| {
-                let task = Pack { panels, b, col, cols, k, sums: PhantomData::<E::Acc> };
-                E::Acc::dispatch(cpu.isa(), task);
+                dispatch_items(cpu.isa(), values, Pack { panels, b, col, k });
             });
             let panels = &packed[..cols.div_ceil(NR) * stride];
             let onto = if k == 0 { onto } else { Onto::Itself };
@@ -268,157 +221,130 @@ fn blocks<E, A, B, I>(
                 Tiles::new(&mut *c_MN, N, task_rows(M), N).split_columns(col, [1, cols]);
             let (band, _) = band.split_columns(cols, [cols, 1]);
             cpu.for_each_tile(band, |c| {
-                cpu.with_task(task_len(), |scratch: &mut [E::Acc]| {
-                    let scratch = bytemuck::cast_slice_mut(scratch);
+                cpu.with_task(task_len(), |scratch| {
                     let task = Task { c, a, panels, onto, N, col, k, ks, scratch };
-                    <I as Item<E::Acc, A>>::run(cpu.isa(), task);
+                    dispatch_items(cpu.isa(), values, task);
                 });
             });
         }
     }
 }
 
-/// Item `k` of a row whose elements are next to each other, filled up with zero.
+/// Asks memory for `cols` columns from `col` on of the rows of item `k`, as far as there are such:
+/// each row lends a short piece, and no hardware foresees the next.
 #[inline(always)]
-fn item<R: Real, A: Element, I: Item<R, A>>(row: &[A], k: usize) -> I {
-    let at = k * I::K;
-    I::new(row[at], if I::K == 2 && at + 1 < row.len() { row[at + 1] } else { A::default() })
-}
-
-/// dst[j] = item `k` of column `col + j` for j < cols, zero from there on, of a matrix whose rows
-/// have their elements next to each other.
-#[inline(always)]
-fn pack_across<R: Real, A: Element, I: Item<R, A>>(
-    dst: &mut [I],
-    src: Mat<A>,
-    k: usize,
-    col: usize,
-    cols: usize,
-) {
-    let at = k * I::K;
-    let row = &src.data[at * src.row + col..][..cols];
-    // Beyond the last row, the row itself stands in and counts as zero.
-    let paired = I::K == 2 && at + 1 < src.rows;
-    let next = if paired { &src.data[(at + 1) * src.row + col..][..cols] } else { row };
-    let pairs = dst[..cols].iter_mut().zip(row.iter().zip(next));
-    if paired || I::K == 1 {
-        pairs.for_each(|(dst, (&k, &next))| *dst = I::new(k, next));
-    } else {
-        pairs.for_each(|(dst, (&k, _))| *dst = I::new(k, A::default()));
-    }
-    dst[cols..].fill(I::zeroed());
-}
-
-/// Asks memory for `cols` columns from `col` on of `rows` rows from `row` on, as far as there are
-/// such: each row lends a short piece, and no hardware foresees the next.
-#[inline(always)]
-fn ask<A: Element>(a: Mat<A>, row: usize, rows: usize, col: usize, cols: usize) {
-    for row in row..(row + rows).min(a.rows) {
-        prefetch(&a.data[row * a.row + col..][..cols]);
+fn ask<A: Element>(a: Mat<A>, k: usize, values: usize, col: usize, cols: usize) {
+    for row in k * values..((k + 1) * values).min(a.rows) {
+        prefetch(&a.along(row)[col..][..cols]);
     }
 }
-
-/// Items of a square that is turned at once.
-const SQUARE: usize = 16;
 
 /// Some chunks of k of some panels of B. Panel p holds, for each item of k in turn, NR columns
 /// from `col + p * NR` on, zero beyond the last.
-struct Pack<'a, 't, R, B, I> {
-    panels: Tile<'t, I>,
+struct Pack<'a, 't, R, B> {
+    panels: Tile<'t, R>,
     b: Mat<'a, B>,
     col: usize,
-    cols: usize,
     k: usize,
-    sums: PhantomData<R>,
 }
 
-impl<R: Real, B: Element, I: Item<R, B>> Kernel<R> for Pack<'_, '_, R, B, I> {
+impl<R: Real, B: Element<Acc = R>> Kernel<R> for Pack<'_, '_, R, B> {
     type Out = ();
     #[inline(always)]
-    fn run<V: Vector<Scalar = R>>(mut self) {
-        let (b, k0) = (self.b, self.k + self.panels.col / V::NR);
-        let (panels, ks) = (self.panels.rows(), self.panels.cols() / V::NR);
-        // First column of a panel, and how many it has.
-        let columns = |row: usize| (self.col + row * V::NR, V::NR.min(self.cols - row * V::NR));
+    fn run<V: Vector<Scalar = R>>(self) {
+        self.walk::<V, V>()
+    }
+}
+
+impl<R: Real, B: Element<Acc = R>> DotKernel<R> for Pack<'_, '_, R, B> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Dots<Scalar = R>>(self) {
+        self.walk::<V, V::Pairs>()
+    }
+}
+
+impl<R: Real, B: Element<Acc = R>> Pack<'_, '_, R, B> {
+    #[inline(always)]
+    fn walk<V: Vector<Scalar = R>, F: Factors<V>>(mut self) {
+        let (b, panels) = (self.b, self.panels.rows());
+        let (k0, ks) = (self.k + self.panels.col / V::NR, self.panels.cols() / V::NR);
+        let first = self.col + self.panels.row * V::NR;
         if b.col == 1 {
             // Along the rows of B, as memory has them.
-            let first = self.col + self.panels.row * V::NR;
             let width = (panels * V::NR).min(b.cols - first);
             for k in 0..ks {
-                ask(b, (k0 + k) * I::K + AHEAD, I::K, first, width);
+                ask(b, k0 + k + AHEAD, F::K, first, width);
+                let rows = b.item(k0 + k, F::K);
                 for p in 0..panels {
-                    let (col, cols) = columns(self.panels.row + p);
-                    let dst = &mut self.panels.row_mut(p)[k * V::NR..][..V::NR];
-                    if cols == V::NR {
-                        // The usual case, with a length that the compiler knows.
-                        pack_across(dst, b, k0 + k, col, V::NR);
-                    } else {
-                        pack_across(dst, b, k0 + k, col, cols);
+                    let items: &mut [F::Item] = bytemuck::cast_slice_mut(self.panels.row_mut(p));
+                    let items = &mut items[k * V::NR..][..V::NR];
+                    for j in (0..V::NR).step_by(V::LANES) {
+                        items_of_columns::<B, V, F>(rows, first + p * V::NR + j)
+                            .store_items(&mut items[j..]);
                     }
                 }
             }
             return;
         }
         for p in 0..panels {
-            let (col, cols) = columns(self.panels.row + p);
-            let panel = self.panels.row_mut(p);
-            for j in (0..V::NR).step_by(SQUARE) {
-                turn(panel, V::NR, j, b, k0, col + j, cols.saturating_sub(j).min(SQUARE));
+            let items: &mut [F::Item] = bytemuck::cast_slice_mut(self.panels.row_mut(p));
+            for j in (0..V::NR).step_by(V::LANES) {
+                turn::<B, V, F>(items, j, b.t(), first + p * V::NR + j, k0);
             }
         }
     }
 }
 
-/// panel[k * NR + j + i] = item `k0 + k` of column `col + i` for i < cols, zero up to SQUARE, of a
-/// matrix whose columns have their elements next to each other.
+/// panel[k * NR + j + i] = item `k0 + k` of row `row + i` for i < LANES, zero where there is none.
 #[inline(always)]
-fn turn<R: Real, B: Element, I: Item<R, B>>(
-    panel: &mut [I],
-    NR: usize,
+fn turn<B: Element, V: Vector<Scalar = B::Acc>, F: Factors<V>>(
+    panel: &mut [F::Item],
     j: usize,
     b: Mat<B>,
+    row: usize,
     k0: usize,
-    col: usize,
-    cols: usize,
 ) {
-    let width = SQUARE.min(NR);
-    let ks = panel.len() / NR;
-    for k in (0..ks).step_by(SQUARE) {
-        let mut square = [[I::zeroed(); SQUARE]; SQUARE];
-        let whole = ks - k >= SQUARE && (k0 + k + SQUARE) * I::K <= b.rows;
-        for i in 0..cols {
-            let column = &b.data[(col + i) * b.col..][..b.rows];
-            if whole {
-                let column = &column[(k0 + k) * I::K..][..SQUARE * I::K];
-                for q in 0..SQUARE {
-                    square[q][i] = I::new(column[q * I::K], column[q * I::K + I::K - 1]);
-                }
+    let ks = panel.len() / V::NR;
+    let mut square = [F::Item::zeroed(); MAX_LANES * MAX_LANES];
+    let mut turned = square;
+    for k in (0..ks).step_by(V::LANES) {
+        for i in 0..V::LANES {
+            let square = &mut square[i * V::LANES..][..V::LANES];
+            if row + i < b.rows {
+                let row = b.along(row + i);
+                let ahead = ((k0 + k + AHEAD_IN_COLUMN) * F::K).min(row.len() - 1);
+                prefetch(&row[ahead..][..1]);
+                items_of_row::<B, V, F>(row, (k0 + k) * F::K).store_items(square);
             } else {
-                for q in 0..SQUARE.min(ks - k) {
-                    square[q][i] = item(column, k0 + k + q);
-                }
+                square.fill(F::Item::zeroed());
             }
         }
-        for (dst, square) in panel[k * NR..].chunks_exact_mut(NR).zip(&square) {
-            dst[j..j + width].copy_from_slice(&square[..width]);
+        if k + V::LANES <= ks {
+            F::transpose(&mut panel[k * V::NR + j..], V::NR, &square, V::LANES);
+        } else {
+            F::transpose(&mut turned, V::LANES, &square, V::LANES);
+            for (q, turned) in turned.chunks_exact(V::LANES).take(ks - k).enumerate() {
+                panel[(k + q) * V::NR + j..][..V::LANES].copy_from_slice(turned);
+            }
         }
     }
 }
 
 /// One task: rows of C take in one block of B.
-struct Task<'a, 't, E, A, I> {
+struct Task<'a, 't, E: Element, A> {
     c: Tile<'t, E>,
     a: Mat<'a, A>,
-    panels: &'a [I],
+    panels: &'a [E::Acc],
     onto: Onto<'a, E>,
     N: usize,
     col: usize,
     k: usize,
     ks: usize,
-    scratch: &'a mut [I],
+    scratch: &'a mut [E::Acc],
 }
 
-impl<E: Element, A: Element<Acc = E::Acc>> Kernel<E::Acc> for Task<'_, '_, E, A, E::Acc> {
+impl<E: Element, A: Element<Acc = E::Acc>> Kernel<E::Acc> for Task<'_, '_, E, A> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(self) {
@@ -426,7 +352,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Kernel<E::Acc> for Task<'_, '_, E, A,
     }
 }
 
-impl<E: Element> DotKernel<E::Acc> for Task<'_, '_, E, bf16, Pair> {
+impl<E: Element, A: Element<Acc = E::Acc>> DotKernel<E::Acc> for Task<'_, '_, E, A> {
     type Out = ();
     #[inline(always)]
     fn run<V: Dots<Scalar = E::Acc>>(self) {
@@ -450,36 +376,32 @@ impl<'a, I> Grouped<'a, I> {
 }
 
 /// Rows `row..row + rows` and items `k..k + ks` of `a`: in place if possible, else copied into
-/// `packed` (row by row where a row's elements are next to each other, k by k otherwise).
+/// `packed` (row by row where a row's elements are next to each other, item by item otherwise).
 #[inline(always)]
-fn rows_of<'a, R: Real, A: Element, I: Item<R, A>, V: Vector<Scalar = R>>(
-    packed: &'a mut [I],
+fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
+    packed: &'a mut [F::Item],
     a: Mat<'a, A>,
     row: usize,
     rows: usize,
     k: usize,
     ks: usize,
-) -> Grouped<'a, I> {
+) -> Grouped<'a, F::Item> {
     if a.col == 1 {
-        let whole = a.row.is_multiple_of(I::K) && (k + ks) * I::K <= a.cols;
+        let whole = a.row.is_multiple_of(F::K) && (k + ks) * F::K <= a.cols;
         if whole && !(a.row * size_of::<A>()).is_multiple_of(ALIAS) {
-            let data = &a.data[row * a.row + k * I::K..];
-            if let Some(data) = I::in_place(&data[..(rows - 1) * a.row + ks * I::K]) {
-                let row = a.row / I::K;
+            let data = &a.data[row * a.row + k * F::K..];
+            if let Some(data) = F::in_place(&data[..(rows - 1) * a.row + ks * F::K]) {
+                let row = a.row / F::K;
                 return Grouped { rows: Rows { data, rows, row, col: 1 }, group: V::MR * row };
             }
         }
         let stride = ks.next_multiple_of(PAD) + PAD;
-        let stride = stride + if (stride * size_of::<I>()).is_multiple_of(ALIAS) { PAD } else { 0 };
-        for i in 0..rows {
-            let src = &a.data[(row + i) * a.row..][..a.cols];
-            let dst = &mut packed[i * stride..][..ks];
-            if whole {
-                for (dst, src) in dst.iter_mut().zip(src[k * I::K..].chunks_exact(I::K)) {
-                    *dst = I::new(src[0], src[I::K - 1]);
-                }
-            } else {
-                (0..ks).for_each(|q| dst[q] = item(src, k + q));
+        let aliased = (stride * size_of::<F::Item>()).is_multiple_of(ALIAS);
+        let stride = stride + if aliased { PAD } else { 0 };
+        for (i, dst) in packed.chunks_exact_mut(stride).take(rows).enumerate() {
+            let src = a.along(row + i);
+            for q in (0..ks).step_by(V::LANES) {
+                items_of_row::<A, V, F>(src, (k + q) * F::K).store_items(&mut dst[q..]);
             }
         }
         let rows = Rows { data: packed, rows, row: stride, col: 1 };
@@ -487,21 +409,25 @@ fn rows_of<'a, R: Real, A: Element, I: Item<R, A>, V: Vector<Scalar = R>>(
     }
     let (across, stride) = (a.t(), rows.next_multiple_of(V::MR));
     for q in 0..ks {
-        ask(across, (k + q) * I::K + AHEAD, I::K, row, rows);
-        pack_across(&mut packed[q * stride..][..stride], across, k + q, row, rows);
+        ask(across, k + q + AHEAD, F::K, row, rows);
+        let item = across.item(k + q, F::K);
+        // What the last vector has too much, the next item takes back.
+        for i in (0..rows).step_by(V::LANES) {
+            items_of_columns::<A, V, F>(item, row + i).store_items(&mut packed[q * stride + i..]);
+        }
     }
     Grouped { rows: Rows { data: packed, rows, row: 1, col: stride }, group: V::MR }
 }
 
-impl<E: Element, A: Element, I: Item<E::Acc, A>> Task<'_, '_, E, A, I> {
+impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
     #[inline(always)]
-    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V, Item = I>>(mut self) {
+    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
         let (rows, cols) = (self.c.rows(), self.c.cols());
-        let scratch = std::mem::take(&mut self.scratch);
-        let a = rows_of::<_, _, _, V>(scratch, self.a, self.c.row, rows, self.k, self.ks);
-        let stride = panel_stride::<I>(self.ks, V::NR);
+        let scratch = bytemuck::cast_slice_mut(std::mem::take(&mut self.scratch));
+        let a = rows_of::<A, V, F>(scratch, self.a, self.c.row, rows, self.k, self.ks);
+        let stride = panel_stride::<E::Acc>(self.ks, V::NR);
         for (p, panel) in self.panels.chunks_exact(stride).enumerate() {
-            let j = p * V::NR;
+            let (j, panel) = (p * V::NR, bytemuck::cast_slice(panel));
             for i in (0..rows).step_by(V::MR) {
                 if i + V::MR <= rows && j + V::NR <= cols {
                     self.whole_tile::<V, F>(i, j, a.at(i, V::MR), panel);
@@ -515,15 +441,22 @@ impl<E: Element, A: Element, I: Item<E::Acc, A>> Task<'_, '_, E, A, I> {
     /// A tile that lies inside C. One copy of the loop for each base, so that the sums go from
     /// registers to C.
     #[inline(always)]
-    fn whole_tile<V: Vector<Scalar = E::Acc>, F: Factors<V, Item = I>>(
+    fn whole_tile<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
         &mut self,
         i: usize,
         j: usize,
-        a: Rows<'_, I>,
-        panel: &[I],
+        a: Rows<'_, F::Item>,
+        panel: &[F::Item],
     ) {
         let (c, N, ks) = (&mut self.c, self.N, self.ks);
         let start = (c.row + i) * N + self.col + j;
+        // What the sums go to comes while they are made.
+        for di in 0..V::MR {
+            prefetch(&c.row_mut(i + di)[j..][..V::NR]);
+            if let Onto::Addend(addend) = self.onto {
+                prefetch(&addend[start + di * N..][..V::NR]);
+            }
+        }
         match self.onto {
             Onto::Zero => V::tile::<F>(
                 a,
@@ -557,12 +490,12 @@ impl<E: Element, A: Element, I: Item<E::Acc, A>> Task<'_, '_, E, A, I> {
 
     /// A tile that reaches beyond C's last row or column.
     #[inline(always)]
-    fn cut_tile<V: Vector<Scalar = E::Acc>, F: Factors<V, Item = I>>(
+    fn cut_tile<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
         &mut self,
         i: usize,
         j: usize,
-        a: Rows<'_, I>,
-        panel: &[I],
+        a: Rows<'_, F::Item>,
+        panel: &[F::Item],
     ) {
         let (c, N, onto) = (&mut self.c, self.N, self.onto);
         let (rows, cols) = (c.rows() - i, c.cols() - j);

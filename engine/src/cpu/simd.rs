@@ -120,6 +120,8 @@ pub trait Factors<V: Vector>: Copy {
     fn splat(x: Self::Item) -> Self;
     fn load(src: &[Self::Item]) -> Self;
     fn store_items(self, dst: &mut [Self::Item]);
+    /// Rows of whole items, without a copy, where they can be read as such.
+    fn in_place<E: Element<Acc = V::Scalar>>(rows: &[E]) -> Option<&[Self::Item]>;
     /// The items of the first `LANES * K` values of a row.
     fn of_row<E: Element<Acc = V::Scalar>>(row: &[E]) -> Self;
     /// The items of `LANES` columns of K rows; an item of one value leaves `second` alone.
@@ -151,6 +153,10 @@ impl<V: Vector> Factors<V> for V {
     #[inline(always)]
     fn store_items(self, dst: &mut [V::Scalar]) {
         V::store(self, dst)
+    }
+    #[inline(always)]
+    fn in_place<E: Element<Acc = V::Scalar>>(rows: &[E]) -> Option<&[V::Scalar]> {
+        E::as_acc(rows)
     }
     #[inline(always)]
     fn of_row<E: Element<Acc = V::Scalar>>(row: &[E]) -> Self {
@@ -726,6 +732,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn in_place<E: Element<Acc = f32>>(rows: &[E]) -> Option<&[Pair]> {
+            bytemuck::try_cast_slice(E::as_bf16(rows)?).ok()
+        }
+        #[inline(always)]
         fn of_row<E: Element<Acc = f32>>(row: &[E]) -> Self {
             let row = E::as_bf16(row).expect("pairs are made of bf16");
             assert!(row.len() >= 32);
@@ -1101,6 +1111,15 @@ pub fn dispatch_f64<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Out {
     kernel.run::<Portable<f64, 4>>()
 }
 
+/// Runs `kernel` on items of `values` of k: on the dot products of `isa` if there are two in one,
+/// else on its vectors.
+pub fn dispatch_items<R: Real, K>(isa: Isa, values: usize, kernel: K)
+where
+    K: Kernel<R, Out = ()> + DotKernel<R, Out = ()>,
+{
+    if values == 2 { R::dispatch_dots(isa, kernel) } else { R::dispatch(isa, kernel) }
+}
+
 /// Loads `V::LANES` elements, or what is left of `src`, zeros behind it.
 #[inline(always)]
 pub fn load<E: Element, V: Vector<Scalar = E::Acc>>(src: &[E]) -> V {
@@ -1125,6 +1144,41 @@ pub fn store<E: Element, V: Vector<Scalar = E::Acc>>(v: V, dst: &mut [E]) {
     for i in 0..dst.len() {
         dst[i] = E::from_acc(lanes[i]);
     }
+}
+
+/// The items of a row's values from `d` on, zeros behind its end.
+#[inline(always)]
+pub fn items_of_row<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
+    row: &[E],
+    d: usize,
+) -> F {
+    if d + V::LANES * F::K <= row.len() { F::of_row(&row[d..]) } else { F::of_row(&padded(row, d)) }
+}
+
+/// The items of the columns from `d` on of the rows of an item, zeros behind their end; an empty
+/// row is all zeros.
+#[inline(always)]
+pub fn items_of_columns<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
+    [first, second]: [&[E]; 2],
+    d: usize,
+) -> F {
+    if d + V::LANES <= first.len() && d + V::LANES <= second.len() {
+        F::of_columns(&first[d..], &second[d..])
+    } else {
+        F::of_columns(&padded(first, d), &padded(second, d))
+    }
+}
+
+/// The values of a row from `d` on, zeros behind its end. Not inlined, for the usual case would clear
+/// the room for it as well.
+#[cold]
+#[inline(never)]
+fn padded<E: Element>(row: &[E], d: usize) -> [E; 2 * MAX_LANES] {
+    let mut values = [E::default(); 2 * MAX_LANES];
+    let row = &row[d.min(row.len())..];
+    let len = row.len().min(2 * MAX_LANES);
+    values[..len].copy_from_slice(&row[..len]);
+    values
 }
 
 /// Asks memory for the lines of `data`. Changes no result.
