@@ -23,6 +23,10 @@ pub trait Element:
     fn load<V: Vector<Scalar = Self::Acc>>(src: &[Self]) -> V;
     /// Stores into the first `V::LANES` of `dst`.
     fn store<V: Vector<Scalar = Self::Acc>>(v: V, dst: &mut [Self]);
+    /// Loads all of `src`, at most `V::LANES`, zeros behind it.
+    fn load_part<V: Vector<Scalar = Self::Acc>>(src: &[Self]) -> V;
+    /// Stores into all of `dst`, at most `V::LANES`.
+    fn store_part<V: Vector<Scalar = Self::Acc>>(v: V, dst: &mut [Self]);
     /// The slice itself where no conversion is needed to compute with it.
     fn as_acc(src: &[Self]) -> Option<&[Self::Acc]>;
     /// The slice itself where it needs no narrowing to be stored.
@@ -116,6 +120,14 @@ macro_rules! real {
                 v.store(dst)
             }
             #[inline(always)]
+            fn load_part<V: Vector<Scalar = $t>>(src: &[$t]) -> V {
+                V::load_part(src)
+            }
+            #[inline(always)]
+            fn store_part<V: Vector<Scalar = $t>>(v: V, dst: &mut [$t]) {
+                v.store_part(dst)
+            }
+            #[inline(always)]
             fn as_acc(src: &[$t]) -> Option<&[$t]> {
                 Some(src)
             }
@@ -187,6 +199,14 @@ impl Element for bf16 {
     #[inline(always)]
     fn store<V: Vector<Scalar = f32>>(v: V, dst: &mut [bf16]) {
         v.store_bf16(dst)
+    }
+    #[inline(always)]
+    fn load_part<V: Vector<Scalar = f32>>(src: &[bf16]) -> V {
+        V::load_part_bf16(src)
+    }
+    #[inline(always)]
+    fn store_part<V: Vector<Scalar = f32>>(v: V, dst: &mut [bf16]) {
+        v.store_part_bf16(dst)
     }
     #[inline(always)]
     fn as_acc(_: &[bf16]) -> Option<&[f32]> {

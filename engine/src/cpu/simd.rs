@@ -16,6 +16,7 @@ use half::bf16;
 pub enum Isa {
     /// AVX-512 with the dot product of bf16 pairs (VDPBF16PS).
     Avx512Bf16,
+    /// AVX-512 with its BW and VL parts: every CPU since Skylake-X.
     Avx512,
     Avx2,
     Neon,
@@ -29,15 +30,12 @@ impl Isa {
     pub fn available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => {
-                Isa::Avx512.available()
-                    && is_x86_feature_detected!("avx512bf16")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-            }
+            Isa::Avx512Bf16 => Isa::Avx512.available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
             }
@@ -216,6 +214,32 @@ pub trait Vector:
     fn store(self, dst: &mut [Self::Scalar]);
     fn load_bf16(src: &[bf16]) -> Self;
     fn store_bf16(self, dst: &mut [bf16]);
+    /// Loads what there is of `LANES` elements, zeros behind it.
+    #[inline(always)]
+    fn load_part(src: &[Self::Scalar]) -> Self {
+        let mut lanes = [Self::Scalar::ZERO; MAX_LANES];
+        lanes[..src.len()].copy_from_slice(src);
+        Self::load(&lanes)
+    }
+    #[inline(always)]
+    fn load_part_bf16(src: &[bf16]) -> Self {
+        let mut lanes = [bf16::ZERO; MAX_LANES];
+        lanes[..src.len()].copy_from_slice(src);
+        Self::load_bf16(&lanes)
+    }
+    /// Stores as many of `LANES` elements as fit.
+    #[inline(always)]
+    fn store_part(self, dst: &mut [Self::Scalar]) {
+        let mut lanes = [Self::Scalar::ZERO; MAX_LANES];
+        self.store(&mut lanes);
+        dst.copy_from_slice(&lanes[..dst.len()]);
+    }
+    #[inline(always)]
+    fn store_part_bf16(self, dst: &mut [bf16]) {
+        let mut lanes = [bf16::ZERO; MAX_LANES];
+        self.store_bf16(&mut lanes);
+        dst.copy_from_slice(&lanes[..dst.len()]);
+    }
     /// self * b + c; rounded once where the set has fused multiply-add.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// The larger of two; `other` where either is NaN.
@@ -530,6 +554,28 @@ mod x86 {
     operators!(Avx512, Add add _mm512_add_ps, Sub sub _mm512_sub_ps, Mul mul _mm512_mul_ps,
         Div div _mm512_div_ps);
 
+    /// The mask of the first `lanes` of sixteen.
+    #[inline(always)]
+    fn first(lanes: usize) -> u16 {
+        !(u32::MAX << lanes.min(16)) as u16
+    }
+
+    impl Avx512 {
+        /// As bf16, rounded to nearest even as the AVX2 path does.
+        #[inline(always)]
+        fn rounded(self) -> __m256i {
+            // SAFETY: AVX-512F was detected.
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                let all = _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x40_0000));
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(all))
+            }
+        }
+    }
+
     impl Vector for Avx512 {
         type Scalar = f32;
         const LANES: usize = 16;
@@ -565,17 +611,33 @@ mod x86 {
         #[inline(always)]
         fn store_bf16(self, dst: &mut [bf16]) {
             assert!(dst.len() >= 16);
-            // SAFETY: AVX-512F was detected; sixteen 2-byte elements are writable. Rounds to
-            // nearest even as the AVX2 path does.
+            // SAFETY: AVX-512F was detected; sixteen 2-byte elements are writable.
+            unsafe { _mm256_storeu_si256(dst.as_mut_ptr().cast(), self.rounded()) }
+        }
+        #[inline(always)]
+        fn load_part(src: &[f32]) -> Self {
+            // SAFETY: AVX-512F was detected; the mask admits no more than there are.
+            Self(unsafe { _mm512_maskz_loadu_ps(first(src.len()), src.as_ptr()) })
+        }
+        #[inline(always)]
+        fn load_part_bf16(src: &[bf16]) -> Self {
+            // SAFETY: AVX512BW and AVX512VL were detected; the mask admits no more than there are.
+            Self(unsafe {
+                let half = _mm256_maskz_loadu_epi16(first(src.len()), src.as_ptr().cast());
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+            })
+        }
+        #[inline(always)]
+        fn store_part(self, dst: &mut [f32]) {
+            // SAFETY: AVX-512F was detected; the mask admits no more than there are.
+            unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), first(dst.len()), self.0) }
+        }
+        #[inline(always)]
+        fn store_part_bf16(self, dst: &mut [bf16]) {
+            // SAFETY: AVX512BW and AVX512VL were detected; the mask admits no more than there are.
             unsafe {
-                let bits = _mm512_castps_si512(self.0);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
-                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
-                let all = _mm512_mask_mov_epi32(up, nan, quiet);
-                let packed = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(all));
-                _mm256_storeu_si256(dst.as_mut_ptr().cast(), packed);
+                let dst_ptr = dst.as_mut_ptr().cast();
+                _mm256_mask_storeu_epi16(dst_ptr, first(dst.len()), self.rounded());
             }
         }
         #[inline(always)]
@@ -809,7 +871,7 @@ mod x86 {
         kernel.run::<Avx2>()
     }
 
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
     pub fn run_avx512<K: Kernel<f32>>(kernel: K) -> K::Out {
         kernel.run::<Avx512>()
     }
@@ -1079,7 +1141,7 @@ pub fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Out {
     assert!(isa.available(), "{isa:?} is not available on this CPU");
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an Isa held by a Cpu is available: AVX-512F, AVX2 and FMA were detected.
+        // SAFETY: an Isa held by a Cpu is available: every feature was detected.
         Isa::Avx512Bf16 | Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an Isa held by a Cpu is available: AVX2 and FMA were detected.
@@ -1123,27 +1185,13 @@ where
 /// Loads `V::LANES` elements, or what is left of `src`, zeros behind it.
 #[inline(always)]
 pub fn load<E: Element, V: Vector<Scalar = E::Acc>>(src: &[E]) -> V {
-    if src.len() >= V::LANES {
-        return E::load(src);
-    }
-    let mut lanes = [E::Acc::ZERO; MAX_LANES];
-    for i in 0..src.len() {
-        lanes[i] = src[i].to_acc();
-    }
-    V::load(&lanes)
+    if src.len() >= V::LANES { E::load(src) } else { E::load_part(src) }
 }
 
 /// Stores `V::LANES` elements, or as many as fit into `dst`.
 #[inline(always)]
 pub fn store<E: Element, V: Vector<Scalar = E::Acc>>(v: V, dst: &mut [E]) {
-    if dst.len() >= V::LANES {
-        return E::store(v, dst);
-    }
-    let mut lanes = [E::Acc::ZERO; MAX_LANES];
-    v.store(&mut lanes);
-    for i in 0..dst.len() {
-        dst[i] = E::from_acc(lanes[i]);
-    }
+    if dst.len() >= V::LANES { E::store(v, dst) } else { E::store_part(v, dst) }
 }
 
 /// The items of a row's values from `d` on, zeros behind its end.

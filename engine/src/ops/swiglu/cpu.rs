@@ -24,7 +24,7 @@ pub fn backward_inplace<E: Element>(cpu: &Cpu, gu_N2F: &mut [E], da_NF: &[E], F:
 #[inline(always)]
 fn sigmoid<V: Vector>(g: V) -> V {
     let one = V::splat(V::Scalar::ONE);
-    one / (one + (V::splat(V::Scalar::ZERO) - g).exp())
+    one / (one + (g * V::splat(V::Scalar::from_f64(-std::f64::consts::LOG2_E))).exp2())
 }
 
 struct Forward<'a, E> {
