@@ -3,7 +3,7 @@
 //! disturb says nothing about the machine.
 
 use super::Cpu;
-use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector};
+use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector, prefetch_stream};
 use super::tiles::Tiles;
 use crate::buf::Buf;
 use crate::device::Device;
@@ -151,7 +151,7 @@ pub fn read_bandwidth(cpu: &Cpu) -> f64 {
     cpu.install(|| data.par_chunks_mut(TASK).for_each(|data| data.fill(1.0)));
     let mut round = || {
         let start = Instant::now();
-        cpu.for_each_tile(Tiles::new(&mut *data, TASK, 1, TASK), |mut tile| {
+        cpu.for_each_tile_in_stretches(Tiles::new(&mut *data, TASK, 1, TASK), |mut tile| {
             black_box(f32::dispatch(cpu.isa(), Read(tile.row_mut(0))));
         });
         (len * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
@@ -167,8 +167,9 @@ impl Kernel<f32> for Read<'_> {
     fn run<V: Vector<Scalar = f32>>(self) -> f32 {
         let mut sums = [V::splat(0.0); CHAINS];
         for data in self.0.chunks_exact(CHAINS * V::LANES) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = *sum + V::load(&data[i * V::LANES..]);
+            for (data, sum) in data.chunks_exact(V::LANES).zip(&mut sums) {
+                prefetch_stream(data);
+                *sum = *sum + V::load(data);
             }
         }
         sums.into_iter().fold(V::splat(0.0), |sum, x| sum + x).sum()

@@ -30,7 +30,7 @@ pub fn decode<E: Element>(cpu: &Cpu, o_HD: &mut [E], q: &[E], kv: &[E], heads: H
     // As much as the cache will ever need, so that nothing is allocated as it fills.
     cpu.with_shared(capacity.div_ceil(KEYS) * part, |parts: &mut [E::Acc]| {
         let parts = &mut parts[..keys.div_ceil(KEYS) * part];
-        cpu.for_each_tile(Tiles::new(&mut *parts, part, 1, part), |sums| {
+        cpu.for_each_tile_in_stretches(Tiles::new(&mut *parts, part, 1, part), |sums| {
             let t = sums.row * KEYS;
             let kv = Head { data: kv, stride: 2 * G * D }.at(t, 0);
             let keys = KEYS.min(keys - t);
