@@ -172,12 +172,13 @@ fn decode_case<E: Element>(dev: &Device, g: &mut Gen, (shape, new): (Shape, usiz
     )]
 }
 
-/// One token alone, with its keys below, at and beyond whole tasks of 32; and several.
-const DECODED: [(Shape, usize); 9] = [
+/// One token alone, with its keys below, at and beyond whole tasks of 64; and several.
+const DECODED: [(Shape, usize); 10] = [
     ((1, 1, 2, 1, 10), 1),
     ((1, 100, 4, 2, 12), 1),
-    ((1, 32, 2, 2, 64), 1),
-    ((1, 33, 6, 2, 80), 1),
+    ((1, 64, 2, 2, 64), 1),
+    ((1, 65, 6, 2, 80), 1),
+    ((1, 70, 20, 4, 48), 1),
     ((1, 200, 4, 4, 128), 1),
     ((1, 97, 2, 2, 48), 2),
     ((1, 150, 4, 1, 64), 50),

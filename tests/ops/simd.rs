@@ -159,6 +159,31 @@ fn sum_and_max_reach_every_lane() {
     }
 }
 
+/// The sum of each of as many rows as there are lanes.
+struct Sums<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel<f32> for Sums<'_> {
+    type Out = usize;
+    #[inline(always)]
+    fn run<V: Vector<Scalar = f32>>(self) -> usize {
+        V::sums(self.0).store(self.1);
+        V::LANES
+    }
+}
+
+#[test]
+fn sums_are_of_their_rows() {
+    for isa in Isa::all_available() {
+        // Whole numbers below 2^24: every order gives the same sum.
+        let x: [f32; 256] = std::array::from_fn(|i| ((i * i * 7919) % 10_007) as f32);
+        let mut sums = [0.0; 16];
+        let lanes = dispatch_f32(isa, Sums(&x, &mut sums));
+        for (row, sum) in x.chunks(lanes).zip(&sums[..lanes]) {
+            assert_eq!(*sum, row.iter().sum::<f32>(), "{isa:?}");
+        }
+    }
+}
+
 struct ToBf16<'a>(&'a [f32], &'a mut [bf16], &'a mut [f32]);
 
 impl Kernel<f32> for ToBf16<'_> {

@@ -3,7 +3,7 @@
 //! disturb says nothing about the machine.
 
 use super::Cpu;
-use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector};
+use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector, prefetch_stream};
 use super::tiles::Tiles;
 use crate::buf::Buf;
 use crate::device::Device;
@@ -13,15 +13,17 @@ use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Rounds of a measurement.
+/// Rounds of a measurement of memory.
 const ROUNDS: usize = 12;
-/// Multiply-adds in a chain per round: some milliseconds.
-const LINKS: usize = 1 << 20;
+/// Rounds of a measurement of arithmetic: a run waits for it before its first step.
+const SHORT_ROUNDS: usize = 32;
+/// Multiply-adds in a chain per round: half a millisecond.
+const LINKS: usize = 1 << 17;
 /// Elements in a task of the update.
 const TASK: usize = 1 << 16;
 
 /// FLOP/s of f32 multiply-adds on all threads, with every operand in a register. Takes about
-/// 50 ms.
+/// 15 ms.
 pub fn fma_flops(cpu: &Cpu) -> f64 {
     best_of_rounds(cpu, || f32::dispatch(cpu.isa(), Chains))
 }
@@ -47,7 +49,7 @@ fn best_of_rounds(cpu: &Cpu, work: impl Fn() -> f64 + Sync) -> f64 {
         let flops = cpu.pool.broadcast(|_| work());
         flops.iter().sum::<f64>() / start.elapsed().as_secs_f64()
     };
-    (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
+    (0..SHORT_ROUNDS).map(|_| round()).fold(0.0, f64::max)
 }
 
 /// Chains of multiply-adds: enough to hide their latency (two units, up to 5 cycles), few enough
@@ -82,18 +84,20 @@ impl DotKernel<f32> for DotChains {
     #[inline(always)]
     fn run<V: Dots<Scalar = f32>>(self) -> f64 {
         const N: usize = 24;
+        // A quarter, for it takes two cycles each, and there are twice as many chains.
+        let links = LINKS / 4;
         // x = x + 1/4 - 1/4 stays at 1.
         let half = bf16::from_f32(black_box(0.5));
         let (a, b) =
             (V::Pairs::splat(Pair::new(half, half)), V::Pairs::splat(Pair::new(half, -half)));
         let mut x = [V::splat(black_box(1.0)); N];
-        for _ in 0..LINKS {
+        for _ in 0..links {
             for i in 0..N {
                 x[i] = a.mul_add(b, x[i]);
             }
         }
         black_box(x.map(V::sum));
-        (4 * N * V::LANES * LINKS) as f64
+        (4 * N * V::LANES * links) as f64
     }
 }
 
@@ -151,7 +155,7 @@ pub fn read_bandwidth(cpu: &Cpu) -> f64 {
     cpu.install(|| data.par_chunks_mut(TASK).for_each(|data| data.fill(1.0)));
     let mut round = || {
         let start = Instant::now();
-        cpu.for_each_tile(Tiles::new(&mut *data, TASK, 1, TASK), |mut tile| {
+        cpu.for_each_tile_in_stretches(Tiles::new(&mut *data, TASK, 1, TASK), |mut tile| {
             black_box(f32::dispatch(cpu.isa(), Read(tile.row_mut(0))));
         });
         (len * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
@@ -167,8 +171,9 @@ impl Kernel<f32> for Read<'_> {
     fn run<V: Vector<Scalar = f32>>(self) -> f32 {
         let mut sums = [V::splat(0.0); CHAINS];
         for data in self.0.chunks_exact(CHAINS * V::LANES) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = *sum + V::load(&data[i * V::LANES..]);
+            for (data, sum) in data.chunks_exact(V::LANES).zip(&mut sums) {
+                prefetch_stream(data);
+                *sum = *sum + V::load(data);
             }
         }
         sums.into_iter().fold(V::splat(0.0), |sum, x| sum + x).sum()

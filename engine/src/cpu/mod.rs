@@ -74,9 +74,9 @@ impl Cpu {
         self.pool.install(work)
     }
 
-    /// Runs `work` on every thread of the pool, once each.
-    pub(crate) fn broadcast(&self, work: impl Fn() + Sync) {
-        self.pool.broadcast(|_| work());
+    /// Runs `work` on every thread of the pool, once each, with its number.
+    pub(crate) fn broadcast(&self, work: impl Fn(usize) + Sync) {
+        self.pool.broadcast(|thread| work(thread.index()));
     }
 
     /// Lends `len` elements for the duration of an op. Their content is left over.

@@ -259,6 +259,15 @@ pub trait Vector:
     fn exp2(self) -> Self;
     /// Sum of the lanes, in an order that the set fixes.
     fn sum(self) -> Self::Scalar;
+    /// In lane i the sum of row i, of `LANES` rows of `LANES`.
+    #[inline(always)]
+    fn sums(rows: &[Self::Scalar]) -> Self {
+        let mut sums = [Self::Scalar::ZERO; MAX_LANES];
+        for i in 0..Self::LANES {
+            sums[i] = Self::load(&rows[i * Self::LANES..]).sum();
+        }
+        Self::load(&sums)
+    }
     fn max_lane(self) -> Self::Scalar;
     /// One tile of a matrix product, the sum over k of a times b: `put(row, column, sums)`.
     /// `k` counts items.
@@ -701,6 +710,36 @@ mod x86 {
         fn sum(self) -> f32 {
             // SAFETY: AVX-512F was detected.
             unsafe { _mm512_reduce_add_ps(self.0) }
+        }
+        #[inline(always)]
+        fn sums(rows: &[f32]) -> Self {
+            let mut a = [<Self as Vector>::splat(0.0).0; 16];
+            for i in 0..16 {
+                a[i] = <Self as Vector>::load(&rows[i * 16..]).0;
+            }
+            // SAFETY: AVX-512F was detected. Each of the four steps adds the halves of two rows, so
+            // that one register is left of both: neighbours in a quarter first, then quarters.
+            unsafe {
+                for i in 0..8 {
+                    let low = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+                    let high = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+                    a[i] = _mm512_add_ps(low, high);
+                }
+                for i in 0..4 {
+                    let [x, y] = [a[2 * i], a[2 * i + 1]].map(|a| _mm512_castps_pd(a));
+                    let low = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                    let high = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+                    a[i] = _mm512_add_ps(low, high);
+                }
+                for n in [2, 1] {
+                    for i in 0..n {
+                        let low = _mm512_shuffle_f32x4::<0x88>(a[2 * i], a[2 * i + 1]);
+                        let high = _mm512_shuffle_f32x4::<0xdd>(a[2 * i], a[2 * i + 1]);
+                        a[i] = _mm512_add_ps(low, high);
+                    }
+                }
+                Self(a[0])
+            }
         }
         #[inline(always)]
         fn max_lane(self) -> f32 {
@@ -1237,6 +1276,24 @@ pub fn prefetch<T>(data: &[T]) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().cast::<i8>().wrapping_add(byte)) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
+/// Asks memory for the lines that lie as far behind those of `data` as pays where one stream is
+/// read, into the second level of the cache. Changes no result.
+///
+/// Hardware that runs ahead of a stream stops at a page. On Zen 4 two to four KiB are best, from
+/// five on it is worse than nothing, and so is the first level.
+#[inline(always)]
+pub fn prefetch_stream<T>(data: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in (0..size_of_val(data)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let ahead = data.as_ptr().cast::<i8>().wrapping_add(byte + 3072);
+        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = data;

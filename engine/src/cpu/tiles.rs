@@ -4,7 +4,8 @@
 
 use super::Cpu;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A matrix, or a band of its columns, cut into tiles of equal size (smaller at the far edges).
 pub struct Tiles<'a, T> {
@@ -157,12 +158,36 @@ impl<A: TileSet, B: TileSet> TileSet for (A, B) {
     }
 }
 
+/// A range of tiles that threads take from: its owner from the front, others from the back.
+struct Stretch(AtomicU64);
+
+impl Stretch {
+    /// At most this many, whatever the number of threads: they live on the stack.
+    const MOST: usize = 64;
+
+    fn new(tiles: Range<usize>) -> Self {
+        assert!(tiles.end <= u32::MAX as usize, "tiles: too many");
+        Stretch(AtomicU64::new((tiles.start as u64) << 32 | tiles.end as u64))
+    }
+
+    /// A tile that nobody else gets, the first or the last; `None` once all are taken.
+    fn take(&self, first: bool) -> Option<usize> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tiles| {
+            let (start, end) = (tiles >> 32, tiles & u64::from(u32::MAX));
+            let rest = if first { (start + 1) << 32 | end } else { start << 32 | (end - 1) };
+            (start < end).then_some(rest)
+        });
+        let tiles = taken.ok()?;
+        Some(if first { (tiles >> 32) as usize } else { tiles as u32 as usize - 1 })
+    }
+}
+
 impl Cpu {
     /// Calls `f` with every tile, on all threads: each takes the next one as it gets free, so that
     /// neighbours in time are neighbours in memory.
     pub fn for_each_tile<S: TileSet>(&self, tiles: S, f: impl Fn(S::Item) + Sync) {
         let (count, next) = (tiles.count(), AtomicUsize::new(0));
-        self.broadcast(|| {
+        self.broadcast(|_| {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 if i >= count {
@@ -172,5 +197,44 @@ impl Cpu {
                 f(unsafe { tiles.take(i) })
             }
         });
+    }
+
+    /// The same for tiles that come from memory: each thread has a stretch of its own and walks
+    /// along it, so that hardware runs ahead from tile to tile, and at its end helps the others.
+    pub fn for_each_tile_in_stretches<S: TileSet>(&self, tiles: S, f: impl Fn(S::Item) + Sync) {
+        let (count, n) = (tiles.count(), self.threads().min(Stretch::MOST));
+        let stretches: [Stretch; Stretch::MOST] = std::array::from_fn(|i| {
+            let i = i.min(n);
+            Stretch::new(i * count / n..(i + 1).min(n) * count / n)
+        });
+        self.broadcast(|thread| {
+            for other in 0..n {
+                let stretch = &stretches[(thread + other) % n];
+                while let Some(i) = stretch.take(other == 0) {
+                    // SAFETY: the stretches are apart and yield each i < count once, and `tiles` is
+                    // owned here.
+                    f(unsafe { tiles.take(i) })
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tile_is_taken_once() {
+        for threads in [1, 2, 5] {
+            let cpu = Cpu::new(threads).unwrap();
+            for tiles in [0, 1, 3, 4, 5, 1000] {
+                let mut taken = vec![0; tiles];
+                cpu.for_each_tile(Tiles::new(&mut taken, 1, 1, 1), |mut t| t.row_mut(0)[0] += 1);
+                let again = Tiles::new(&mut taken, 1, 1, 1);
+                cpu.for_each_tile_in_stretches(again, |mut t| t.row_mut(0)[0] += 10);
+                assert!(taken.iter().all(|&n| n == 11), "{threads} threads: {taken:?}");
+            }
+        }
     }
 }

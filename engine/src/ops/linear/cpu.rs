@@ -1,6 +1,6 @@
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
-use crate::cpu::simd::{DotKernel, Dots, Factors, Kernel, Vector, load};
+use crate::cpu::simd::{DotKernel, Dots, Factors, Kernel, Vector, load, prefetch_stream};
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 
@@ -27,7 +27,7 @@ pub fn forward<Y: Element<Acc = E::Acc>, E: Element>(
         return gemm(cpu, y_NO, Mat::new(x_NI, I), Mat::new(w_OI, I).t(), onto);
     }
     let (O, outputs) = (w_OI.len() / I, outputs(I * size_of::<E>()));
-    cpu.for_each_tile(Tiles::new(y_NO, O, N.max(1), outputs), |y| {
+    cpu.for_each_tile_in_stretches(Tiles::new(y_NO, O, N.max(1), outputs), |y| {
         let task = FewRows { y, r_NO, x_NI, w_OI, I };
         if cpu.isa().dots() && E::as_bf16(&[]).is_some() {
             E::Acc::dispatch_dots(cpu.isa(), task)
@@ -89,10 +89,12 @@ fn dot<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(a: &[E], b: &[E]) 
     let rest = (a_blocks.remainder(), b_blocks.remainder());
     for (a, b) in a_blocks.zip(b_blocks) {
         for (c, sum) in sums.iter_mut().enumerate() {
+            prefetch_stream(&a[c * step..][..step]);
             *sum = F::of_row::<E>(&a[c * step..]).mul_add(F::of_row::<E>(&b[c * step..]), *sum);
         }
     }
     for (a, b) in rest.0.chunks(V::LANES).zip(rest.1.chunks(V::LANES)) {
+        prefetch_stream(a);
         sums[0] = load::<E, V>(a).mul_add(load::<E, V>(b), sums[0]);
     }
     ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()

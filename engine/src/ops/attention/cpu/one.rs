@@ -1,38 +1,42 @@
 //! One query of every head, against a cache that comes from memory: nothing is packed, and each row
-//! of keys and values is read once, whole, in the order in which it lies. A task is some keys of all
-//! heads, with sums of its own; at the end they are added, scaled to the largest score.
+//! of keys and values is read once, whole, in the order in which it lies: hardware runs ahead of one
+//! stream, and of no other as far. A task is some keys of all heads, with sums of its own, scaled to
+//! the largest score so far; at the end they are added, scaled to the largest of all.
 
-use super::{Head, dot, narrow, run, scale};
+use super::{Head, narrow, run, scale};
 use crate::cpu::Cpu;
-use crate::cpu::simd::{
-    DotKernel, Dots, Factors, Kernel, MAX_LANES, Vector, load, prefetch, store,
-};
+use crate::cpu::simd::{DotKernel, Dots, Factors, Kernel, MAX_LANES, Vector, load, store};
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 use crate::ops::attention::Heads;
 
 /// Keys of a task: a stretch of memory, and still enough tasks to balance.
-const KEYS: usize = 32;
-/// Rows of the cache that memory is asked for ahead of their use.
-const AHEAD: usize = 2;
+const KEYS: usize = 64;
 
 /// Elements of a head's sums: values times weights, then the largest score and the sum of weights.
 fn head_len(D: usize) -> usize {
     (D + 2).next_multiple_of(MAX_LANES)
 }
 
+/// Elements that a task needs: for each head a vector of products, and four numbers.
+fn task_len(H: usize) -> usize {
+    H.next_multiple_of(MAX_LANES) * (MAX_LANES + 4)
+}
+
 pub fn decode<E: Element>(cpu: &Cpu, o_HD: &mut [E], q: &[E], kv: &[E], heads: Heads, keys: usize) {
     let Heads { H, G, D } = heads;
     let (part, capacity) = (H * head_len(D), kv.len() / (2 * G * D));
-    cpu.reserve_task::<E::Acc>(H * KEYS);
+    cpu.reserve_task::<E::Acc>(task_len(H));
     // As much as the cache will ever need, so that nothing is allocated as it fills.
     cpu.with_shared(capacity.div_ceil(KEYS) * part, |parts: &mut [E::Acc]| {
         let parts = &mut parts[..keys.div_ceil(KEYS) * part];
-        cpu.for_each_tile(Tiles::new(&mut *parts, part, 1, part), |sums| {
+        cpu.for_each_tile_in_stretches(Tiles::new(&mut *parts, part, 1, part), |sums| {
             let t = sums.row * KEYS;
             let kv = Head { data: kv, stride: 2 * G * D }.at(t, 0);
             let keys = KEYS.min(keys - t);
-            cpu.with_task(H * KEYS, |p| run::<E, _>(cpu, Part { sums, q, kv, heads, keys, p }));
+            cpu.with_task(task_len(H), |scratch| {
+                run::<E, _>(cpu, Part { sums, q, kv, heads, keys, scratch })
+            });
         });
         E::Acc::dispatch(cpu.isa(), AddParts { o_HD, parts, D });
     });
@@ -45,15 +49,14 @@ struct Part<'a, 't, E: Element> {
     kv: Head<'a, E>,
     heads: Heads,
     keys: usize,
-    /// Room for the weights.
-    p: &'a mut [E::Acc],
+    scratch: &'a mut [E::Acc],
 }
 
 impl<E: Element> Kernel<E::Acc> for Part<'_, '_, E> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(self) {
-        self.walk::<V, V>()
+        self.walk_width::<V, V>()
     }
 }
 
@@ -61,57 +64,106 @@ impl<E: Element> DotKernel<E::Acc> for Part<'_, '_, E> {
     type Out = ();
     #[inline(always)]
     fn run<V: Dots<Scalar = E::Acc>>(self) {
-        self.walk::<V, V::Pairs>()
+        self.walk_width::<V, V::Pairs>()
     }
 }
 
 impl<E: Element> Part<'_, '_, E> {
+    /// The usual widths are known to the compiler: loops over a head are none.
     #[inline(always)]
-    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
-        let Heads { H, G, D } = self.heads;
-        let (kv, keys, group, row) = (self.kv, self.keys, H / G, 2 * G * D);
-        for t in 0..keys {
-            if t + AHEAD < keys {
-                prefetch(kv.row(t + AHEAD, row));
+    fn walk_width<V: Vector<Scalar = E::Acc>, F: Factors<V>>(self) {
+        match self.heads.D {
+            48 => self.walk::<V, F>(48),
+            64 => self.walk::<V, F>(64),
+            128 => self.walk::<V, F>(128),
+            D => self.walk::<V, F>(D),
+        }
+    }
+
+    /// Key by key. The scores of one key stand side by side: of sixteen heads, one vector.
+    #[inline(always)]
+    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self, D: usize) {
+        let Heads { H, G, .. } = self.heads;
+        let (group, padded) = (H / G, H.next_multiple_of(MAX_LANES));
+        let (products, numbers) = self.scratch.split_at_mut(padded * V::LANES);
+        let (p, numbers) = numbers.split_at_mut(padded);
+        let (shrink, numbers) = numbers.split_at_mut(padded);
+        let (max, total) = numbers.split_at_mut(padded);
+        let total = &mut total[..padded];
+        products.fill(E::Acc::ZERO);
+        max.fill(E::Acc::NEG_INFINITY);
+        total.fill(E::Acc::ZERO);
+        let sums = self.sums.row_mut(0);
+        sums.fill(E::Acc::ZERO);
+        let scale = V::splat(scale(D));
+        for t in 0..self.keys {
+            let (k, v) = self.kv.row(t, 2 * G * D).split_at(G * D);
+            let q_groups = self.q[..H * D].chunks_exact(group * D);
+            let groups = products[..H * V::LANES].chunks_exact_mut(group * V::LANES).zip(q_groups);
+            for ((products, q), k) in groups.zip(k.chunks_exact(D)) {
+                for (product, q) in products.chunks_exact_mut(V::LANES).zip(q.chunks_exact(D)) {
+                    products_of::<E, V, F>(k, q, D).store(product);
+                }
             }
-            for (g, k) in kv.row(t, G * D).chunks_exact(D).enumerate() {
-                for h in g * group..(g + 1) * group {
-                    self.p[h * KEYS + t] = dot::<E, V, F>(k, &self.q[h * D..][..D]);
+            for h in (0..H).step_by(V::LANES) {
+                let s = V::sums(&products[h * V::LANES..]) * scale;
+                let (before, sum) = (V::load(&max[h..]), V::load(&total[h..]));
+                let top = before.max(s);
+                let (by, weight) = ((before - top).exp2(), (s - top).exp2());
+                top.store(&mut max[h..]);
+                sum.mul_add(by, weight).store(&mut total[h..]);
+                by.store(&mut shrink[h..]);
+                weight.store(&mut p[h..]);
+            }
+            let numbers = shrink[..H].chunks_exact(group).zip(p[..H].chunks_exact(group));
+            let groups = sums.chunks_exact_mut(group * head_len(D)).zip(numbers);
+            for ((sums, (by, p)), v) in groups.zip(v.chunks_exact(D)) {
+                let heads = sums.chunks_exact_mut(head_len(D)).zip(by.iter().zip(p));
+                for (sums, (&by, &p)) in heads {
+                    fade::<E, V>(sums, V::splat(by), v, V::splat(p), D);
                 }
             }
         }
-        let (p, sums) = (self.p, self.sums.row_mut(0));
-        for (p, sums) in p.chunks_exact_mut(KEYS).zip(sums.chunks_exact_mut(head_len(D))) {
-            p[keys..].fill(E::Acc::NEG_INFINITY);
-            sums.fill(E::Acc::ZERO);
-            [sums[D], sums[D + 1]] = weights::<V>(p, scale(D));
-        }
-        for t in 0..keys {
-            let groups = sums.chunks_exact_mut(group * head_len(D)).enumerate();
-            for ((g, sums), v) in groups.zip(kv.row(t, row)[G * D..].chunks_exact(D)) {
-                for (h, sums) in (g * group..).zip(sums.chunks_exact_mut(head_len(D))) {
-                    add::<E, V>(&mut sums[..D], v, V::splat(p[h * KEYS + t]));
-                }
-            }
+        for (h, sums) in sums.chunks_exact_mut(head_len(D)).enumerate() {
+            [sums[D], sums[D + 1]] = [max[h], total[h]];
         }
     }
 }
 
-/// Replaces the scores of whole vectors by weights 2^(scale * s - max); returns `max` and the sum.
+/// Products of a and b, summed down to one vector.
 #[inline(always)]
-fn weights<V: Vector>(s: &mut [V::Scalar], scale: V::Scalar) -> [V::Scalar; 2] {
-    let mut max = V::splat(V::Scalar::NEG_INFINITY);
-    for s in s.chunks_exact(V::LANES) {
-        max = max.max(V::load(s));
+fn products_of<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
+    a: &[E],
+    b: &[E],
+    D: usize,
+) -> V {
+    let (step, mut sum, mut d) = (V::LANES * F::K, V::splat(E::Acc::ZERO), 0);
+    let (a, b) = (&a[..D], &b[..D]);
+    while d + step <= D {
+        sum = F::of_row::<E>(&a[d..]).mul_add(F::of_row::<E>(&b[d..]), sum);
+        d += step;
     }
-    let max = max.max_lane() * scale;
-    let mut sum = V::splat(V::Scalar::ZERO);
-    for s in s.chunks_exact_mut(V::LANES) {
-        let p = V::load(s).mul_add(V::splat(scale), V::splat(-max)).exp2();
-        sum = sum + p;
-        p.store(s);
+    while d < D {
+        sum = load::<E, V>(&a[d..]).mul_add(load::<E, V>(&b[d..]), sum);
+        d += V::LANES;
     }
-    [max, sum.sum()]
+    sum
+}
+
+/// sums = sums * by + v * p.
+#[inline(always)]
+fn fade<E: Element, V: Vector<Scalar = E::Acc>>(
+    sums: &mut [E::Acc],
+    by: V,
+    v: &[E],
+    p: V,
+    D: usize,
+) {
+    let (sums, v) = (&mut sums[..D], &v[..D]);
+    for d in (0..D).step_by(V::LANES) {
+        let sum = load::<E::Acc, V>(&sums[d..]) * by;
+        store::<E::Acc, V>(load::<E, V>(&v[d..]).mul_add(p, sum), &mut sums[d..]);
+    }
 }
 
 /// sums += v * p.
