@@ -79,6 +79,35 @@ fn exp_at_the_edges() {
     }
 }
 
+struct Exp2;
+impl Lanes for Exp2 {
+    #[inline(always)]
+    fn of<V: Vector<Scalar = f32>>(&self, x: V) -> V {
+        x.exp2()
+    }
+}
+
+#[test]
+fn exp2_errs_at_most_2e_7() {
+    // Every 499th f32 from 127 down to 0, both signs as far as the powers are normal.
+    let mut x: Vec<f32> = (0..127f32.to_bits()).step_by(499).map(f32::from_bits).collect();
+    x.extend(x.clone().iter().map(|x| -x).filter(|&x| x >= -126.0));
+    for isa in Isa::all_available() {
+        let mut worst: f64 = 0.0;
+        for (&x, y) in x.iter().zip(map(isa, &x, Exp2)) {
+            let exact = f64::from(x).exp2();
+            let error = ((f64::from(y) - exact) / exact).abs();
+            assert!(error <= 2e-7, "{isa:?}: relative error {error:e} at {x}");
+            worst = worst.max(error);
+        }
+        println!("exp2 {isa:?}: error {worst:.3e}");
+        let y = map(isa, &[0.0, -0.0, -127.6, -1e30, f32::NEG_INFINITY, f32::NAN, 200.0], Exp2);
+        assert!(y[..2] == [1.0, 1.0] && y[5].is_nan() && y[6] == f32::INFINITY, "{isa:?}: {y:?}");
+        // Nothing, or a subnormal.
+        assert!(y[2] < 1e-38 && y[3..5] == [0.0, 0.0], "{isa:?}: {y:?}");
+    }
+}
+
 struct Round;
 impl Lanes for Round {
     #[inline(always)]
@@ -166,7 +195,7 @@ impl Kernel<f32> for Sums<'_> {
     type Out = usize;
     #[inline(always)]
     fn run<V: Vector<Scalar = f32>>(self) -> usize {
-        V::sums(self.0).store(self.1);
+        V::row_sums(self.0).store(self.1);
         V::LANES
     }
 }

@@ -139,8 +139,7 @@ fn lens<E: Element>(M: usize, K: usize, N: usize) -> [usize; 2] {
 /// Elements (of [`Element::Acc`]) that a product of matrices in storage `E` needs beside them, for
 /// memory plans.
 pub fn shared_len<E: Element>(cpu: &Cpu, M: usize, K: usize, N: usize) -> usize {
-    let pairs = cpu.isa().dots() && E::as_bf16(&[]).is_some();
-    lens::<E>(M, if pairs { K.div_ceil(2) } else { K }, N).iter().sum()
+    lens::<E>(M, K.div_ceil(cpu.item_values::<E>()), N).iter().sum()
 }
 
 /// Elements (of [`Element::Acc`]) that a task of a product needs, at most, for memory plans.
@@ -169,8 +168,7 @@ pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
     if let Onto::Addend(addend) = onto {
         assert_eq!(addend.len(), c_MN.len(), "gemm: addend");
     }
-    let pairs = cpu.isa().dots() && A::as_bf16(&[]).is_some() && B::as_bf16(&[]).is_some();
-    let values = if pairs { 2 } else { 1 };
+    let values = cpu.item_values::<A>().min(cpu.item_values::<B>());
     let (K, N) = (a.cols.div_ceil(values), b.cols);
     let [packed, sums] = lens::<E>(M, K, N);
     cpu.reserve_task::<E::Acc>(task_len());

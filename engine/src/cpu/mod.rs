@@ -64,6 +64,12 @@ impl Cpu {
         self.isa
     }
 
+    /// Values of k in an item of a product's factors in storage `E`: 2 where products are sums over
+    /// pairs of bf16.
+    pub(crate) fn item_values<E: Element>(&self) -> usize {
+        if E::as_bf16(&[]).is_some() && self.isa.dots() { 2 } else { 1 }
+    }
+
     /// A clone that keeps the calls of ops.
     pub(crate) fn recording(&self) -> Self {
         Cpu { recorder: Some(Arc::default()), ..self.clone() }

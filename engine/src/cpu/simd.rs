@@ -124,8 +124,9 @@ pub trait Factors<V: Vector>: Copy {
     fn of_row<E: Element<Acc = V::Scalar>>(row: &[E]) -> Self;
     /// The items of `LANES` columns of K rows; an item of one value leaves `second` alone.
     fn of_columns<E: Element<Acc = V::Scalar>>(first: &[E], second: &[E]) -> Self;
-    /// Stores the items of `2 * LANES` neighbouring values of a row, rounded to nearest even.
-    fn store_row(values: [V; 2], dst: &mut [Self::Item]);
+    /// Stores the items of one or two vectors of neighbouring values of a row, rounded to nearest
+    /// even; zeros behind them where they do not fill a vector of items.
+    fn store_row(values: &[V], dst: &mut [Self::Item]);
     /// Stores the items of `LANES` columns of two rows, rounded to nearest even: one row of items
     /// where an item holds both, else two, `stride` apart.
     fn store_columns(rows: [V; 2], dst: &mut [Self::Item], stride: usize);
@@ -165,9 +166,10 @@ impl<V: Vector> Factors<V> for V {
         E::load(first)
     }
     #[inline(always)]
-    fn store_row([first, second]: [V; 2], dst: &mut [V::Scalar]) {
-        V::store(first, dst);
-        V::store(second, &mut dst[V::LANES..]);
+    fn store_row(values: &[V], dst: &mut [V::Scalar]) {
+        for (values, dst) in values.iter().zip(dst.chunks_exact_mut(V::LANES)) {
+            V::store(*values, dst);
+        }
     }
     #[inline(always)]
     fn store_columns([first, second]: [V; 2], dst: &mut [V::Scalar], stride: usize) {
@@ -255,13 +257,13 @@ pub trait Vector:
     /// The bits of f32 lanes, shifted from the significand's low end to the exponent.
     fn low_bits_to_exponent(self) -> Self;
     fn exp(self) -> Self;
-    /// 2^self; 0 below -126.5.
+    /// 2^self; 0, or subnormal where the set has it, below -126.5.
     fn exp2(self) -> Self;
     /// Sum of the lanes, in an order that the set fixes.
     fn sum(self) -> Self::Scalar;
     /// In lane i the sum of row i, of `LANES` rows of `LANES`.
     #[inline(always)]
-    fn sums(rows: &[Self::Scalar]) -> Self {
+    fn row_sums(rows: &[Self::Scalar]) -> Self {
         let mut sums = [Self::Scalar::ZERO; MAX_LANES];
         for i in 0..Self::LANES {
             sums[i] = Self::load(&rows[i * Self::LANES..]).sum();
@@ -277,12 +279,16 @@ pub trait Vector:
         k: usize,
         put: impl FnMut(usize, usize, Self),
     );
-    /// The first `LANES` columns of [`Vector::tile`], from the same panel.
-    fn tile_of_one<F: Factors<Self>>(
-        a: Rows<'_, F::Item>,
-        b: &[F::Item],
+    /// Tiles of P products at once, of MR rows in all: sums over `k` items of `a[p]` times the
+    /// panel `b[p]`, onto `start(p, row, vector)`. Each row's sums go to `put(row, sums)`, NR
+    /// columns, or with `half` the first `LANES` of them.
+    fn sums<F: Factors<Self>, const P: usize>(
+        a: [Lines<'_, F::Item>; P],
+        b: [&[F::Item]; P],
         k: usize,
-        put: impl FnMut(usize, usize, Self),
+        half: bool,
+        start: impl Fn(usize, usize, usize) -> Self,
+        put: impl FnMut(usize, [&[Self]; P]),
     );
     /// dst[j * to + i] = src[i * from + j] for `LANES` rows and columns.
     #[inline(always)]
@@ -343,6 +349,114 @@ fn tile<V: Vector, F: Factors<V>, const M: usize, const N: usize, const W: usize
     }
 }
 
+/// Whole rows of a left factor: element (i, k) is `data[i * row + k * col]`.
+#[derive(Clone, Copy)]
+pub struct Lines<'a, I> {
+    pub data: &'a [I],
+    pub row: usize,
+    pub col: usize,
+}
+
+/// See [`Vector::sums`]: M rows and N vectors of columns of each product, from panels W vectors
+/// wide.
+#[inline(always)]
+fn sums<
+    V: Vector,
+    F: Factors<V>,
+    const P: usize,
+    const M: usize,
+    const N: usize,
+    const W: usize,
+>(
+    a: [Lines<'_, F::Item>; P],
+    b: [&[F::Item]; P],
+    K: usize,
+    start: impl Fn(usize, usize, usize) -> V,
+    mut put: impl FnMut(usize, [&[V]; P]),
+) {
+    const { assert!(N <= W) };
+    let mut acc = [[[V::splat(V::Scalar::ZERO); N]; M]; P];
+    for p in 0..P {
+        let Lines { data, row, col } = a[p];
+        assert!(K > 0 && (M - 1) * row + (K - 1) * col < data.len());
+        assert!(K * W * V::LANES <= b[p].len());
+        for i in 0..M {
+            for j in 0..N {
+                acc[p][i][j] = start(p, i, j);
+            }
+        }
+    }
+    for k in 0..K {
+        for p in 0..P {
+            // SAFETY: (k + 1) * W * LANES <= K * W * LANES <= b[p].len(), asserted above.
+            let b_k = unsafe { b[p].get_unchecked(k * W * V::LANES..(k + 1) * W * V::LANES) };
+            let mut factors = [F::load(b_k); N];
+            for j in 1..N {
+                factors[j] = F::load(&b_k[j * V::LANES..]);
+            }
+            let Lines { data, row, col } = a[p];
+            for i in 0..M {
+                // SAFETY: i * row + k * col <= (M - 1) * row + (K - 1) * col < data.len(), asserted
+                // above.
+                let a_ik = F::splat(unsafe { *data.get_unchecked(i * row + k * col) });
+                for j in 0..N {
+                    acc[p][i][j] = a_ik.mul_add(factors[j], acc[p][i][j]);
+                }
+            }
+        }
+    }
+    // Not a loop: one with as long a body stays a loop, and then sums do not stay in registers.
+    const { assert!(M <= 12) };
+    if M > 0 {
+        put(0, row(&acc, 0));
+    }
+    if M > 1 {
+        put(1, row(&acc, 1));
+    }
+    if M > 2 {
+        put(2, row(&acc, 2));
+    }
+    if M > 3 {
+        put(3, row(&acc, 3));
+    }
+    if M > 4 {
+        put(4, row(&acc, 4));
+    }
+    if M > 5 {
+        put(5, row(&acc, 5));
+    }
+    if M > 6 {
+        put(6, row(&acc, 6));
+    }
+    if M > 7 {
+        put(7, row(&acc, 7));
+    }
+    if M > 8 {
+        put(8, row(&acc, 8));
+    }
+    if M > 9 {
+        put(9, row(&acc, 9));
+    }
+    if M > 10 {
+        put(10, row(&acc, 10));
+    }
+    if M > 11 {
+        put(11, row(&acc, 11));
+    }
+}
+
+#[inline(always)]
+fn row<V, const P: usize, const M: usize, const N: usize>(
+    sums: &[[[V; N]; M]; P],
+    i: usize,
+) -> [&[V]; P] {
+    let mut row = [&sums[0][i][..]; P];
+    for p in 1..P {
+        row[p] = &sums[p][i];
+    }
+    row
+}
+
 /// e^x in f32: x = n*ln2 + r, a degree-6 polynomial in r, scaled by 2^n. Relative error at most
 /// 2e-7 (tested). 0 below -87.33, 2.406e38 above 88.37; NaN stays NaN.
 #[inline(always)]
@@ -373,15 +487,20 @@ fn exp2_f32<V: Vector<Scalar = f32>>(x: V) -> V {
     let whole = c(12_582_912.0 + 127.0); // 1.5 * 2^23 + 127
     let bounded = c(128.0).min(c(-127.0).max(x));
     let shifted = bounded + whole;
-    let f = bounded - (shifted - whole);
-    // The polynomial with the least relative error for |f| <= 1/2, 9.2e-8, among those that start
-    // with 1.
+    exp2_near_zero(bounded - (shifted - whole)) * shifted.low_bits_to_exponent()
+}
+
+/// 2^x for |x| <= 1/2: the polynomial with the least relative error, 9.2e-8, among those of its
+/// degree that start with 1.
+#[inline(always)]
+fn exp2_near_zero<V: Vector<Scalar = f32>>(x: V) -> V {
+    let c = V::splat;
     let mut p = c(0.001_326_472_7);
     #[expect(clippy::approx_constant, reason = "near ln 2, but the fit's own coefficient")]
     for k in [0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147, 1.0] {
-        p = p.mul_add(f, c(k));
+        p = p.mul_add(x, c(k));
     }
-    p * shifted.low_bits_to_exponent()
+    p
 }
 
 macro_rules! operators {
@@ -548,13 +667,21 @@ mod x86 {
             tile::<Self, F, 6, 2, 2>(a, b, k, put)
         }
         #[inline(always)]
-        fn tile_of_one<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
+        fn sums<F: Factors<Self>, const P: usize>(
+            a: [Lines<'_, F::Item>; P],
+            b: [&[F::Item]; P],
             k: usize,
-            put: impl FnMut(usize, usize, Self),
+            half: bool,
+            start: impl Fn(usize, usize, usize) -> Self,
+            put: impl FnMut(usize, [&[Self]; P]),
         ) {
-            tile::<Self, F, 6, 1, 2>(a, b, k, put)
+            const { assert!(P == 1 || P == 2) }
+            match (P, half) {
+                (1, false) => sums::<Self, F, P, 6, 2, 2>(a, b, k, start, put),
+                (1, true) => sums::<Self, F, P, 6, 1, 2>(a, b, k, start, put),
+                (_, false) => sums::<Self, F, P, 3, 2, 2>(a, b, k, start, put),
+                (_, true) => sums::<Self, F, P, 3, 1, 2>(a, b, k, start, put),
+            }
         }
     }
 
@@ -702,9 +829,15 @@ mod x86 {
         fn exp(self) -> Self {
             exp_f32(self)
         }
+        /// As [`exp2_f32`], scaled by an instruction that saturates: nothing but the polynomial
+        /// is left for the multipliers, which products keep busy.
         #[inline(always)]
         fn exp2(self) -> Self {
-            exp2_f32(self)
+            let c = <Self as Vector>::splat;
+            let bounded = c(-200.0).max(self);
+            let n = Vector::round(bounded);
+            // SAFETY: AVX-512F was detected.
+            Self(unsafe { _mm512_scalef_ps(exp2_near_zero(bounded - n).0, n.0) })
         }
         #[inline(always)]
         fn sum(self) -> f32 {
@@ -712,7 +845,7 @@ mod x86 {
             unsafe { _mm512_reduce_add_ps(self.0) }
         }
         #[inline(always)]
-        fn sums(rows: &[f32]) -> Self {
+        fn row_sums(rows: &[f32]) -> Self {
             let mut a = [<Self as Vector>::splat(0.0).0; 16];
             for i in 0..16 {
                 a[i] = <Self as Vector>::load(&rows[i * 16..]).0;
@@ -756,13 +889,21 @@ mod x86 {
             tile::<Self, F, 12, 2, 2>(a, b, k, put)
         }
         #[inline(always)]
-        fn tile_of_one<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
+        fn sums<F: Factors<Self>, const P: usize>(
+            a: [Lines<'_, F::Item>; P],
+            b: [&[F::Item]; P],
             k: usize,
-            put: impl FnMut(usize, usize, Self),
+            half: bool,
+            start: impl Fn(usize, usize, usize) -> Self,
+            put: impl FnMut(usize, [&[Self]; P]),
         ) {
-            tile::<Self, F, 12, 1, 2>(a, b, k, put)
+            const { assert!(P == 1 || P == 2) }
+            match (P, half) {
+                (1, false) => sums::<Self, F, P, 12, 2, 2>(a, b, k, start, put),
+                (1, true) => sums::<Self, F, P, 12, 1, 2>(a, b, k, start, put),
+                (_, false) => sums::<Self, F, P, 6, 2, 2>(a, b, k, start, put),
+                (_, true) => sums::<Self, F, P, 6, 1, 2>(a, b, k, start, put),
+            }
         }
         #[inline(always)]
         fn transpose(dst: &mut [f32], to: usize, src: &[f32], from: usize) {
@@ -858,7 +999,9 @@ mod x86 {
             })
         }
         #[inline(always)]
-        fn store_row([first, second]: [Avx512; 2], dst: &mut [Pair]) {
+        fn store_row(values: &[Avx512], dst: &mut [Pair]) {
+            let first = values[0];
+            let second = if values.len() > 1 { values[1] } else { Vector::splat(0.0) };
             // SAFETY: AVX512-BF16 was detected.
             Self(unsafe { _mm512_cvtne2ps_pbh(second.0, first.0) }).store_items(dst)
         }
@@ -1038,13 +1181,21 @@ mod arm {
             tile::<Self, F, 12, 2, 2>(a, b, k, put)
         }
         #[inline(always)]
-        fn tile_of_one<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
+        fn sums<F: Factors<Self>, const P: usize>(
+            a: [Lines<'_, F::Item>; P],
+            b: [&[F::Item]; P],
             k: usize,
-            put: impl FnMut(usize, usize, Self),
+            half: bool,
+            start: impl Fn(usize, usize, usize) -> Self,
+            put: impl FnMut(usize, [&[Self]; P]),
         ) {
-            tile::<Self, F, 12, 1, 2>(a, b, k, put)
+            const { assert!(P == 1 || P == 2) }
+            match (P, half) {
+                (1, false) => sums::<Self, F, P, 12, 2, 2>(a, b, k, start, put),
+                (1, true) => sums::<Self, F, P, 12, 1, 2>(a, b, k, start, put),
+                (_, false) => sums::<Self, F, P, 6, 2, 2>(a, b, k, start, put),
+                (_, true) => sums::<Self, F, P, 6, 1, 2>(a, b, k, start, put),
+            }
         }
     }
 }
@@ -1149,13 +1300,21 @@ macro_rules! portable {
                 tile::<Self, F, 4, 1, 1>(a, b, k, put)
             }
             #[inline(always)]
-            fn tile_of_one<F: Factors<Self>>(
-                a: Rows<'_, F::Item>,
-                b: &[F::Item],
+            fn sums<F: Factors<Self>, const P: usize>(
+                a: [Lines<'_, F::Item>; P],
+                b: [&[F::Item]; P],
                 k: usize,
-                put: impl FnMut(usize, usize, Self),
+                half: bool,
+                start: impl Fn(usize, usize, usize) -> Self,
+                put: impl FnMut(usize, [&[Self]; P]),
             ) {
-                tile::<Self, F, 4, 1, 1>(a, b, k, put)
+                const { assert!(P == 1 || P == 2) }
+                match (P, half) {
+                    (1, false) => sums::<Self, F, P, 4, 1, 1>(a, b, k, start, put),
+                    (1, true) => sums::<Self, F, P, 4, 1, 1>(a, b, k, start, put),
+                    (_, false) => sums::<Self, F, P, 2, 1, 1>(a, b, k, start, put),
+                    (_, true) => sums::<Self, F, P, 2, 1, 1>(a, b, k, start, put),
+                }
             }
         }
     };

@@ -1,21 +1,27 @@
-//! Scores exist in blocks that stay in L1: a block of queries against a block of keys. Every
-//! product is made of tiles of [`Vector::tile`], its factors f32, or pairs of bf16 where the set
+//! Weights exist in blocks that stay close: a block of queries against a block of keys. Every
+//! product is made of tiles of [`Vector::sums`], its factors f32, or pairs of bf16 where the set
 //! has dot products of them. There weights and their gradients are rounded to bf16, each by at
 //! most 2^-9 of its value, as factors; sums of weights are of what they were before.
 //!
 //! Forward: one task is some queries of the heads that share a key/value head. It packs keys and
 //! values once, then takes blocks of queries, and for each the blocks of keys up to the diagonal.
+//! Scores never leave registers: a weight is e^(score - base), and a query's base is the score of
+//! its own key, known beforehand. Its own weight is 1, so a sum cannot vanish; if one gets near the
+//! end of f32's range, the block starts again from its queries' largest scores.
 //! Backward: one task is some keys of one key/value head. Head by head it packs queries and
 //! gradients from its first key on, then takes blocks of keys, and for each the blocks of queries
-//! from the diagonal on, so the sums for dK and dV stay close. Those for dQ are the task's own if
-//! it has all keys; else each task sums into memory of its own, and the sums are added in order.
+//! from the diagonal on, so the sums for dK and dV stay close. A tile sums scores and gradients of
+//! weights of the same rows, and stores weights and gradients of scores. Sums for dQ are the task's
+//! own if it has all keys; else each task sums into memory of its own, and the sums are added in
+//! order.
 
 mod one;
 
 use super::Heads;
 use crate::cpu::Cpu;
 use crate::cpu::simd::{
-    DotKernel, Dots, Factors, Kernel, MAX_LANES, Rows, Vector, load, prefetch, store,
+    DotKernel, Dots, Factors, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
+    items_of_row, load, prefetch, store,
 };
 use crate::cpu::tiles::{Tile, TileSet, Tiles};
 use crate::element::{Element, Real};
@@ -26,7 +32,7 @@ use std::ops::Range;
 const QUERIES: usize = 24;
 const KEYS: usize = 192;
 /// The same in backward.
-const BACK_QUERIES: usize = 96;
+const BACK_QUERIES: usize = 192;
 const BACK_KEYS: usize = 192;
 /// Fewest tasks that a batch is cut into, where the sequence allows.
 const TASKS: usize = 16;
@@ -36,6 +42,10 @@ const CUT: usize = 128;
 const AHEAD: usize = 16;
 /// Widest panel of any instruction set, so that scratch lengths do not depend on it.
 const PANEL: usize = 32;
+/// A multiple of every tile's rows and columns.
+const WHOLE: usize = 96;
+/// A sum of weights from here on is near the end of f32's range.
+const HIGH: f64 = 1e30;
 
 /// Blocks are whole tiles, panels no wider than scratch is sized for, and rows of tiles whole
 /// items.
@@ -43,12 +53,8 @@ const fn blocks_fit<V: Vector, F: Factors<V>>() {
     assert!(QUERIES.is_multiple_of(V::MR) && BACK_QUERIES.is_multiple_of(V::MR));
     assert!(KEYS.is_multiple_of(PANEL) && BACK_KEYS.is_multiple_of(PANEL));
     assert!(PANEL.is_multiple_of(V::NR) && PANEL.is_multiple_of(2 * V::LANES));
-    assert!(BACK_KEYS.is_multiple_of(BACK_QUERIES) && V::MR.is_multiple_of(2) && F::K <= 2);
-}
-
-/// Values of k in an item of factors: 2 where products are sums over pairs of bf16.
-fn values_of_item<E: Element>(cpu: &Cpu) -> usize {
-    if E::as_bf16(&[]).is_some() && cpu.isa().dots() { 2 } else { 1 }
+    assert!(BACK_KEYS.is_multiple_of(BACK_QUERIES) && V::MR.is_multiple_of(2 * F::K) && F::K <= 2);
+    assert!(WHOLE.is_multiple_of(V::MR) && WHOLE.is_multiple_of(PANEL) && V::NR <= 2 * V::LANES);
 }
 
 /// Elements of scratch that hold the items of `rows` rows of D, as rows and as panels of columns.
@@ -70,17 +76,18 @@ fn sums_len(rows: usize, D: usize) -> usize {
 fn forward_len(D: usize, keys: usize, K: usize) -> usize {
     let packed = row_len(keys, D, K) + panel_len(keys, D, K) + row_len(PANEL, D, K);
     let block = QUERIES * KEYS + row_len(QUERIES, D, K) + sums_len(QUERIES, D);
-    packed + block + QUERIES * (MAX_LANES + 2)
+    packed + block + QUERIES * (MAX_LANES + 1)
 }
 
 /// Elements that a task of backward needs for `keys` keys and the `rows` queries that see them,
 /// without its sums for dQ.
 fn backward_len(D: usize, keys: usize, rows: usize, K: usize) -> usize {
+    let rows = rows.next_multiple_of(WHOLE);
     let head = 2 * row_len(rows, D, K) + 2 * panel_len(rows, D, K);
     let of_keys = 2 * row_len(BACK_KEYS, D, K) + panel_len(BACK_KEYS, D, K);
     let packed = head + of_keys + row_len(PANEL, D, K) + 2 * sums_len(keys, D);
-    let block = BACK_QUERIES * (3 * BACK_KEYS / K + 2 * PANEL);
-    packed + block + 2 * rows.next_multiple_of(MAX_LANES)
+    let block = if K == 1 { 2 } else { 3 } * BACK_QUERIES * BACK_KEYS / K;
+    packed + block + 2 * rows
 }
 
 /// Into how many pieces of equal length a sequence of T is cut, so that `tasks` become [`TASKS`].
@@ -102,7 +109,7 @@ pub fn shared_len(heads: Heads, N: usize, T: usize) -> usize {
 
 /// Elements that a task needs at most.
 pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, N: usize, T: usize) -> usize {
-    let (D, K, pieces) = (heads.D, values_of_item::<E>(cpu), pieces(T, N / T * heads.G));
+    let (D, K, pieces) = (heads.D, cpu.item_values::<E>(), pieces(T, N / T * heads.G));
     forward_len(D, T, K).max(backward_len(D, T / pieces, T, K) + own_len(D, T, pieces))
 }
 
@@ -149,7 +156,7 @@ pub fn forward<E: Element>(
     T: usize,
 ) {
     let Heads { H, G, D } = heads;
-    let (group, K) = (H / G, values_of_item::<E>(cpu));
+    let (group, K) = (H / G, cpu.item_values::<E>());
     let queries = T / pieces(T, lse_NH.len() / H / T * G);
     cpu.reserve_task::<E::Acc>(forward_len(D, T, K));
     let o = Tiles::new(o_NHD, H * D, queries, group * D);
@@ -161,7 +168,7 @@ pub fn forward<E: Element>(
         let (k, v) = (rows.at(0, (H + g) * D), rows.at(0, (H + G + g) * D));
         let q = rows.at(q0, g * group * D);
         cpu.with_task(forward_len(D, q0 + o.rows(), K), |scratch| {
-            run::<E, _>(cpu, Forward { o, lse: Some(lse), q, k, v, q0, D, scratch });
+            dispatch_items(cpu.isa(), K, Forward { o, lse: Some(lse), q, k, v, q0, D, scratch });
         });
     });
 }
@@ -176,7 +183,7 @@ pub fn decode<E: Element>(
     past: usize,
 ) {
     let Heads { H, G, D } = heads;
-    let (group, K) = (H / G, values_of_item::<E>(cpu));
+    let (group, K) = (H / G, cpu.item_values::<E>());
     let queries = (o_NHD.len() / (H * D)).min(CUT);
     if queries == 1 {
         return one::decode(cpu, o_NHD, q_NS, kv, heads, past + 1);
@@ -190,7 +197,7 @@ pub fn decode<E: Element>(
         let q = Head { data: q_NS, stride: S }.at(o.row, o.col);
         let q0 = past + o.row;
         cpu.with_task(forward_len(D, q0 + o.rows(), K), |scratch| {
-            run::<E, _>(cpu, Forward { o, lse: None, q, k, v, q0, D, scratch });
+            dispatch_items(cpu.isa(), K, Forward { o, lse: None, q, k, v, q0, D, scratch });
         });
     });
 }
@@ -206,7 +213,7 @@ pub fn backward<E: Element>(
     T: usize,
 ) {
     let Heads { H, G, D } = heads;
-    let (group, N, K) = (H / G, lse_NH.len() / H, values_of_item::<E>(cpu));
+    let (group, N, K) = (H / G, lse_NH.len() / H, cpu.item_values::<E>());
     let pieces = pieces(T, N / T * G);
     let own = own_len(D, T, pieces);
     cpu.reserve_task::<E::Acc>(backward_len(D, T / pieces, T, K) + own);
@@ -235,7 +242,7 @@ pub fn backward<E: Element>(
         return cpu.for_each_tile((dq, (dk, dv)), |(dq, (dk, dv))| {
             let (task, dq) = (of(&dk), Dq::All(dq));
             cpu.with_task(len(&task), |scratch| {
-                run::<E, _>(cpu, BackwardInto { task, dq, dk, dv, scratch });
+                dispatch_items(cpu.isa(), K, BackwardInto { task, dq, dk, dv, scratch });
             });
         });
     }
@@ -246,7 +253,7 @@ pub fn backward<E: Element>(
         cpu.for_each_tile((parts, (dk, dv)), |(part, (dk, dv))| {
             let (task, dq) = (of(&dk), Dq::Part(part));
             cpu.with_task(len(&task), |scratch| {
-                run::<E, _>(cpu, BackwardInto { task, dq, dk, dv, scratch });
+                dispatch_items(cpu.isa(), K, BackwardInto { task, dq, dk, dv, scratch });
             });
         });
         cpu.for_each_tile(dq, |dq| {
@@ -256,25 +263,6 @@ pub fn backward<E: Element>(
             E::Acc::dispatch(cpu.isa(), AddParts { dq, parts, q0, piece: T / pieces, T, D });
         });
     });
-}
-
-/// Runs a task, on pairs of bf16 where the type and the set have them.
-fn run<E: Element, K: Kernel<E::Acc, Out = ()> + DotKernel<E::Acc, Out = ()>>(cpu: &Cpu, task: K) {
-    if values_of_item::<E>(cpu) == 2 {
-        E::Acc::dispatch_dots(cpu.isa(), task)
-    } else {
-        E::Acc::dispatch(cpu.isa(), task)
-    }
-}
-
-/// `width` elements from column `d` of row `t`, or fewer at the row's end, zeros behind them.
-#[inline(always)]
-fn padded<E: Element>(row: &[E], d: usize) -> [E; 2 * MAX_LANES] {
-    let mut values = [E::default(); 2 * MAX_LANES];
-    let row = &row[d.min(row.len())..];
-    let len = row.len().min(2 * MAX_LANES);
-    values[..len].copy_from_slice(&row[..len]);
-    values
 }
 
 /// dst (rows of whole vectors of items) = rows of `src`, zero beyond `rows` and D.
@@ -294,13 +282,7 @@ fn copy_rows<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
         let row = src.row(t, D);
         src.ask(t + AHEAD, rows, D);
         for (i, dst) in dst.chunks_exact_mut(V::LANES).enumerate() {
-            let d = i * step;
-            let items = if d + step <= D {
-                F::of_row::<E>(&row[d..])
-            } else {
-                F::of_row::<E>(&padded(row, d))
-            };
-            items.store_items(dst);
+            items_of_row::<E, V, F>(row, i * step).store_items(dst);
         }
     }
 }
@@ -351,16 +333,10 @@ fn pack_rows<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
                 dst.fill(F::Item::zeroed());
                 continue;
             }
-            let first = src.row(t, D);
-            let second = if t + F::K - 1 < rows { src.row(t + F::K - 1, D) } else { &[] };
+            let last = t + F::K - 1;
+            let item = [src.row(t, D), if last < rows { src.row(last, D) } else { &[] }];
             for (j, dst) in dst.chunks_exact_mut(V::LANES).enumerate() {
-                let d = p * V::NR + j * V::LANES;
-                let items = if d + V::LANES <= D && !second.is_empty() {
-                    F::of_columns(&first[d..], &second[d..])
-                } else {
-                    F::of_columns(&padded(first, d), &padded(second, d))
-                };
-                items.store_items(dst);
+                items_of_columns::<E, V, F>(item, p * V::NR + j * V::LANES).store_items(dst);
             }
         }
     }
@@ -373,68 +349,63 @@ struct Panels<'a, I> {
     len: usize,
 }
 
-/// c (rows of `stride`) = a * b, or c += a * b. The tile of rows from i on has columns up to
-/// `cols(i)`, ascending in i, which is rounded up to whole vectors, and sums over the items
-/// `k(i)`, by which `a` and `b` are counted.
+/// c (`rows` rows of `stride`) = a * b, or c += a * b, in `cols` columns, rounded up to whole
+/// vectors. The tile of rows from i on sums over the items `k(i)`, by which `a` and `b` are counted.
 #[inline(always)]
 fn product<V: Vector, F: Factors<V>>(
     c: &mut [V::Scalar],
-    stride: usize,
-    a: Rows<'_, F::Item>,
+    (rows, stride, cols): (usize, usize, usize),
+    a: Lines<'_, F::Item>,
     b: Panels<'_, F::Item>,
     add: bool,
-    cols: impl Fn(usize) -> usize + Copy,
     k: impl Fn(usize) -> Range<usize>,
 ) {
-    let rows = a.rows;
-    for j in (0..cols(rows - 1)).step_by(V::NR) {
+    for j in (0..cols).step_by(V::NR) {
         let panel = &b.data[j / V::NR * b.len..];
         for i in (0..rows).step_by(V::MR) {
-            let (k, cols) = (k(i), cols(i));
-            if j >= cols || k.is_empty() {
+            let (k, rows) = (k(i), rows - i);
+            if k.is_empty() {
                 continue;
             }
-            let data = &a.data[i * a.row + k.start * a.col..];
-            let a = Rows { data, rows: rows - i, ..a };
+            let a = Lines { data: &a.data[i * a.row + k.start * a.col..], ..a };
             let c = &mut c[i * stride + j..];
-            let b = &panel[k.start * V::NR..];
-            if cols - j > V::LANES {
-                V::tile::<F>(
-                    a,
-                    b,
-                    k.len(),
-                    #[inline(always)]
-                    |di, dj, sums| put(c, stride, rows - i, add, di, dj, sums),
-                );
-            } else {
-                V::tile_of_one::<F>(
-                    a,
-                    b,
-                    k.len(),
-                    #[inline(always)]
-                    |di, dj, sums| put(c, stride, rows - i, add, di, dj, sums),
-                );
+            if add {
+                for c in c.chunks(stride).take(rows.min(V::MR)) {
+                    prefetch(&c[..V::NR]);
+                }
             }
+            V::sums::<F, 1>(
+                [a],
+                [&panel[k.start * V::NR..]],
+                k.len(),
+                cols - j <= V::LANES,
+                #[inline(always)]
+                |_, _, _| V::splat(V::Scalar::ZERO),
+                #[inline(always)]
+                |i, [sums]| {
+                    if i < rows {
+                        let c = &mut c[i * stride..][..sums.len() * V::LANES];
+                        for (c, &sums) in c.chunks_exact_mut(V::LANES).zip(sums) {
+                            let sums = if add { V::load(c) + sums } else { sums };
+                            sums.store(c);
+                        }
+                    }
+                },
+            );
         }
     }
 }
 
-/// Stores sums of row i, columns from j on, where c has that row.
+/// The lanes of vector `j` of a panel that are among its first `count` columns, zeros elsewhere.
 #[inline(always)]
-fn put<V: Vector>(
-    c: &mut [V::Scalar],
-    stride: usize,
-    rows: usize,
-    add: bool,
-    i: usize,
-    j: usize,
-    sums: V,
-) {
-    if i < rows {
-        let dst = &mut c[i * stride + j..][..V::LANES];
-        let sums = if add { V::load(dst) + sums } else { sums };
-        sums.store(dst);
-    }
+fn first<V: Vector>(x: V, lane: &[V::Scalar; MAX_LANES], count: usize, j: usize) -> V {
+    let last = count as f64 - (1 + j * V::LANES) as f64;
+    x.zero_where_lt(V::splat(V::Scalar::from_f64(last)), V::load(lane))
+}
+
+/// 0, 1, 2, and so on.
+fn lanes<R: Real>() -> [R; MAX_LANES] {
+    std::array::from_fn(|l| R::from_f64(l as f64))
 }
 
 /// dst = src * factor, rounded.
@@ -508,15 +479,14 @@ struct ForwardBlocks<'a, R, I> {
     k_columns: &'a [I],
     v_rows: Panels<'a, I>,
     q: &'a mut [I],
-    /// Scores, then in place the items of the weights.
+    /// Weights, or scores.
     s: &'a mut [R],
     o: &'a mut [R],
-    /// Largest score of each query so far.
-    max: &'a mut [R],
-    /// What the sums of each query so far are to be multiplied by.
-    shrink: &'a mut [R],
     /// Sums of weights of each query, lane by lane.
     sum: &'a mut [R],
+    /// What is taken from each query's exponents of 2.
+    base: &'a mut [R],
+    lane: [R; MAX_LANES],
 }
 
 impl<E: Element> Forward<'_, '_, E> {
@@ -538,8 +508,8 @@ impl<E: Element> Forward<'_, '_, E> {
             s: cut.take(QUERIES * KEYS),
             o: cut.take(sums_len(QUERIES, D)),
             sum: cut.take(QUERIES * MAX_LANES),
-            max: cut.take(QUERIES),
-            shrink: cut.take(QUERIES),
+            base: cut.take(QUERIES),
+            lane: lanes(),
         };
         for h in 0..self.o.cols() / D {
             for i0 in (0..self.o.rows()).step_by(QUERIES) {
@@ -556,96 +526,111 @@ impl<E: Element> Forward<'_, '_, E> {
         i0: usize,
         blocks: &mut ForwardBlocks<'_, E::Acc, F::Item>,
     ) {
-        let (D, Dp, Dk) = (self.D, self.D.next_multiple_of(PANEL), self.D.div_ceil(F::K));
+        let (D, Dp) = (self.D, self.D.next_multiple_of(PANEL));
         let rows = QUERIES.min(self.o.rows() - i0);
-        let stride = Dk.next_multiple_of(MAX_LANES);
-        let q = &mut blocks.q[..rows * stride];
-        copy_rows::<E, V, F>(q, self.q.at(i0, h * D), rows, D);
-        blocks.max.fill(E::Acc::NEG_INFINITY);
-        blocks.sum.fill(E::Acc::ZERO);
-        let first = self.q0 + i0;
-        for k0 in (0..first + rows).step_by(KEYS) {
-            let keys = KEYS.min(first + rows - k0);
-            // The keys of this block that some query of a tile of rows from i on sees.
-            let seen = |i: usize| keys.min((first + i + V::MR).saturating_sub(k0));
-            let a = Rows { data: &*blocks.q, rows, row: stride, col: 1 };
-            let k = Panels { data: &blocks.k_columns[k0 * stride..], len: V::NR * stride };
-            product::<V, F>(blocks.s, KEYS, a, k, false, seen, |_| 0..Dk);
-            soften::<V, F>(blocks, rows, scale(D), |i| {
-                ((first + i + 1).saturating_sub(k0).min(keys), seen(i / V::MR * V::MR))
-            });
-            if k0 > 0 {
-                for i in 0..rows {
-                    if blocks.shrink[i] != E::Acc::ONE {
-                        scale_row::<V>(&mut blocks.o[i * Dp..][..Dp], blocks.shrink[i]);
-                    }
-                }
+        let stride = D.div_ceil(F::K).next_multiple_of(MAX_LANES);
+        let (q, first) = (self.q.at(i0, h * D), self.q0 + i0);
+        copy_rows::<E, V, F>(&mut blocks.q[..rows * stride], q, rows, D);
+        for i in 0..rows {
+            let own = dot::<E, V, F>(q.row(i, D), self.k.row(first + i, D));
+            blocks.base[i] = own * scale(D);
+        }
+        self.weigh::<V, F>(first, rows, blocks);
+        let sum_of = |i: usize, sums: &[E::Acc]| V::load(&sums[i * MAX_LANES..]).sum();
+        // Never, but where a score is far above the query's own.
+        let is_high = |i, sums: &[E::Acc]| sum_of(i, sums) >= E::Acc::from_f64(HIGH);
+        if (0..rows).any(|i| is_high(i, blocks.sum)) {
+            for i in (0..rows).filter(|&i| is_high(i, blocks.sum)) {
+                let scores = (0..=first + i).map(|t| dot::<E, V, F>(q.row(i, D), self.k.row(t, D)));
+                let top = scores.fold(E::Acc::NEG_INFINITY, |top, s| if s > top { s } else { top });
+                blocks.base[i] = top * scale(D);
             }
-            let p = Rows { data: bytemuck::cast_slice(&*blocks.s), rows, row: KEYS, col: 1 };
-            let v = Panels { data: &blocks.v_rows.data[k0 / F::K * V::NR..], ..blocks.v_rows };
-            product::<V, F>(blocks.o, Dp, p, v, k0 > 0, |_| D, |i| 0..seen(i).div_ceil(F::K));
+            self.weigh::<V, F>(first, rows, blocks);
         }
         for i in 0..rows {
-            let sum = V::load(&blocks.sum[i * MAX_LANES..]).sum();
+            let sum = sum_of(i, blocks.sum);
             let o = &mut self.o.row_mut(i0 + i)[h * D..][..D];
             narrow::<E, V, F>(o, &blocks.o[i * Dp..], E::Acc::ONE / sum);
             if let Some(lse) = &mut self.lse {
                 let ln_2 = E::Acc::from_f64(std::f64::consts::LN_2);
-                lse.row_mut(i0 + i)[h] = blocks.max[i] * scale(D) * ln_2 + sum.ln();
+                lse.row_mut(i0 + i)[h] = blocks.base[i] * ln_2 + sum.ln();
             }
         }
     }
-}
 
-#[inline(always)]
-fn scale_row<V: Vector>(row: &mut [V::Scalar], factor: V::Scalar) {
-    for x in row.chunks_exact_mut(V::LANES) {
-        (V::load(x) * V::splat(factor)).store(x);
+    /// Sums of weights, and of weights times values, of `rows` queries from position `first` on.
+    #[inline(always)]
+    fn weigh<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
+        &self,
+        first: usize,
+        rows: usize,
+        blocks: &mut ForwardBlocks<'_, E::Acc, F::Item>,
+    ) {
+        let (D, Dp) = (self.D, self.D.next_multiple_of(PANEL));
+        blocks.sum.fill(E::Acc::ZERO);
+        for k0 in (0..first + rows).step_by(KEYS) {
+            let keys = KEYS.min(first + rows - k0);
+            // The keys of this block that some query of a tile of rows from i on sees.
+            let seen = |i: usize| keys.min((first + i + V::MR).saturating_sub(k0));
+            for j in (0..keys).step_by(V::NR) {
+                for i in (0..rows).step_by(V::MR) {
+                    if j < seen(i) {
+                        let half = seen(i) - j <= V::LANES;
+                        self.weights::<V, F>(i, j, first + i + 1, k0 + j, half, blocks);
+                    }
+                }
+            }
+            let p = bytemuck::cast_slice(&*blocks.s);
+            let p = Lines { data: p, row: KEYS / F::K, col: 1 };
+            let v = Panels { data: &blocks.v_rows.data[k0 / F::K * V::NR..], ..blocks.v_rows };
+            let to = (rows, Dp, D);
+            product::<V, F>(blocks.o, to, p, v, k0 > 0, |i| 0..seen(i).div_ceil(F::K));
+        }
     }
-}
 
-/// One step of the online softmax: replaces the scores of each row by the items of the weights
-/// e^((s - max) / sqrt(D)), and brings `max`, `sum` and `shrink` up to date. `seen` gives the
-/// scores of row i that count, and those that a product may ask for: weights between are 0.
-#[inline(always)]
-fn soften<V: Vector, F: Factors<V>>(
-    blocks: &mut ForwardBlocks<'_, V::Scalar, F::Item>,
-    rows: usize,
-    scale: V::Scalar,
-    seen: impl Fn(usize) -> (usize, usize),
-) {
-    let step = 2 * V::LANES;
-    for i in 0..rows {
-        let (visible, wanted) = seen(i);
-        let s = &mut blocks.s[i * KEYS..][..wanted.next_multiple_of(step)];
-        s[visible..].fill(V::Scalar::NEG_INFINITY);
-        let mut top = [V::splat(blocks.max[i]); 2];
-        for s in s.chunks_exact(step) {
-            for j in 0..2 {
-                top[j] = top[j].max(V::load(&s[j * V::LANES..]));
-            }
-        }
-        let max = top[0].max(top[1]).max_lane();
-        let change = V::splat((blocks.max[i] - max) * scale).exp2().max_lane();
-        blocks.shrink[i] = if blocks.max[i] == max { V::Scalar::ONE } else { change };
-        blocks.max[i] = max;
-    }
-    for i in 0..rows {
-        let s = &mut blocks.s[i * KEYS..][..seen(i).1.next_multiple_of(step)];
-        let (scale, max) = (V::splat(scale), V::splat(-(blocks.max[i] * scale)));
-        let mut sum = [V::splat(V::Scalar::ZERO); 2];
-        for j in (0..s.len()).step_by(step) {
-            let mut p = [V::load(&s[j..]), V::load(&s[j + V::LANES..])];
-            for l in 0..2 {
-                p[l] = p[l].mul_add(scale, max).exp2();
-                sum[l] = sum[l] + p[l];
-            }
-            // An item takes no more room than a score: what is still to be read stays.
-            F::store_row(p, bytemuck::cast_slice_mut(&mut s[j / F::K..j / F::K + step / F::K]));
-        }
-        let total = &mut blocks.sum[i * MAX_LANES..][..V::LANES];
-        let shrink = V::splat(blocks.shrink[i]);
-        V::load(total).mul_add(shrink, sum[0] + sum[1]).store(total);
+    /// One tile of weights e^(s / sqrt(D) - base): rows from i, columns from j of the block. The
+    /// first row sees `keys` keys of the sequence, the first column is key `k`.
+    #[inline(always)]
+    fn weights<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
+        &self,
+        i: usize,
+        j: usize,
+        keys: usize,
+        k: usize,
+        half: bool,
+        blocks: &mut ForwardBlocks<'_, E::Acc, F::Item>,
+    ) {
+        let Dk = self.D.div_ceil(F::K);
+        let stride = Dk.next_multiple_of(MAX_LANES);
+        let ForwardBlocks { k_columns, q, s, sum, base, lane, .. } = blocks;
+        let cut = keys < k + V::NR;
+        let sum = &mut sum[i * MAX_LANES..][..V::MR * MAX_LANES];
+        let (base, scale) = (&base[i..][..V::MR], V::splat(scale(self.D)));
+        let p: &mut [F::Item] = bytemuck::cast_slice_mut(s);
+        let p_rows = &mut p[(i * KEYS + j) / F::K..][..((V::MR - 1) * KEYS + V::NR) / F::K];
+        V::sums::<F, 1>(
+            [Lines { data: &q[i * stride..], row: stride, col: 1 }],
+            [&k_columns[k * stride..]],
+            Dk,
+            half,
+            #[inline(always)]
+            |_, _, _| V::splat(E::Acc::ZERO),
+            #[inline(always)]
+            |i, [s]| {
+                let mut p = [V::splat(E::Acc::ZERO); 2];
+                let total = &mut sum[i * MAX_LANES..][..V::LANES];
+                let mut sum = V::load(total);
+                for l in 0..s.len() {
+                    p[l] = s[l].mul_add(scale, V::splat(-base[i])).exp2();
+                    if cut {
+                        p[l] = first(p[l], lane, (keys + i).saturating_sub(k), l);
+                    }
+                    sum = sum + p[l];
+                }
+                sum.store(total);
+                F::store_row(&p[..s.len()], &mut p_rows[i * KEYS / F::K..]);
+            },
+        );
     }
 }
 
@@ -703,9 +688,9 @@ struct Queries<'a, R, I> {
     d_o: &'a mut [I],
     q_panels: &'a mut [I],
     do_panels: &'a mut [I],
-    /// Log-sum-exp, in powers of 2.
+    /// What starts an exponent of 2: the log-sum-exp in powers of 2, negative.
     lse: &'a mut [R],
-    /// Sum of dO * O over D.
+    /// What starts the gradient of a weight: the sum of dO * O over D, negative.
     delta: &'a mut [R],
 }
 
@@ -718,14 +703,8 @@ struct BackwardBlocks<'a, R, I> {
     p: &'a mut [I],
     ds: &'a mut [I],
     ds_rows: &'a mut [I],
-    /// Scores and their gradients, of one panel of keys.
-    s: &'a mut [R],
-    dp: &'a mut [R],
     /// Room to turn rows into columns.
     room: &'a mut [I],
-    /// What makes an exponent of 2 of a score.
-    scale: R,
-    /// 0, 1, 2, and so on.
     lane: [R; MAX_LANES],
 }
 
@@ -734,15 +713,16 @@ impl<E: Element> BackwardInto<'_, '_, E> {
     fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
         const { blocks_fit::<V, F>() };
         let Backward { rows, keys, D, group, .. } = self.task;
+        let whole = rows.next_multiple_of(WHOLE);
         let Dp = D.next_multiple_of(PANEL);
         let mut cut = Cut(std::mem::take(&mut self.scratch));
         let mut queries = Queries {
-            q: cut.items(row_len(rows, D, F::K)),
-            d_o: cut.items(row_len(rows, D, F::K)),
-            q_panels: cut.items(panel_len(rows, D, F::K)),
-            do_panels: cut.items(panel_len(rows, D, F::K)),
-            lse: cut.take(rows.next_multiple_of(MAX_LANES)),
-            delta: cut.take(rows.next_multiple_of(MAX_LANES)),
+            q: cut.items(row_len(whole, D, F::K)),
+            d_o: cut.items(row_len(whole, D, F::K)),
+            q_panels: cut.items(panel_len(whole, D, F::K)),
+            do_panels: cut.items(panel_len(whole, D, F::K)),
+            lse: cut.take(whole),
+            delta: cut.take(whole),
         };
         let mut blocks = BackwardBlocks {
             k_columns: cut.items(row_len(BACK_KEYS, D, F::K)),
@@ -750,12 +730,9 @@ impl<E: Element> BackwardInto<'_, '_, E> {
             k_panels: cut.items(panel_len(BACK_KEYS, D, F::K)),
             p: cut.items(BACK_QUERIES * BACK_KEYS / F::K),
             ds: cut.items(BACK_QUERIES * BACK_KEYS / F::K),
-            ds_rows: cut.items(BACK_QUERIES * BACK_KEYS / F::K),
-            s: cut.take(BACK_QUERIES * PANEL),
-            dp: cut.take(BACK_QUERIES * PANEL),
+            ds_rows: cut.items(if F::K == 1 { 0 } else { BACK_QUERIES * BACK_KEYS / F::K }),
             room: cut.items(row_len(PANEL, D, F::K)),
-            scale: scale(D),
-            lane: std::array::from_fn(|l| E::Acc::from_f64(l as f64)),
+            lane: lanes(),
         };
         let (dk, dv) = (cut.take(sums_len(keys, D)), cut.take(sums_len(keys, D)));
         let own = cut.0;
@@ -802,17 +779,19 @@ impl<E: Element> Backward<'_, E> {
         to: &mut Queries<'_, E::Acc, F::Item>,
     ) {
         let (D, rows) = (self.D, self.rows);
-        let items = rows.next_multiple_of(PANEL) / F::K;
+        let items = rows.next_multiple_of(WHOLE) / F::K;
         let (q, d_o, o) = (self.q.at(0, h * D), self.d_o.at(0, h * D), self.o.at(0, h * D));
         copy_rows::<E, V, F>(to.q, q, rows, D);
         copy_rows::<E, V, F>(to.d_o, d_o, rows, D);
         pack_rows::<E, V, F>(to.q_panels, q, rows, items, D);
         pack_rows::<E, V, F>(to.do_panels, d_o, rows, items, D);
         let log2_e = E::Acc::from_f64(std::f64::consts::LOG2_E);
+        to.lse[rows..].fill(E::Acc::ZERO);
+        to.delta[rows..].fill(E::Acc::ZERO);
         for t in 0..rows {
-            to.lse[t] = self.lse.row(t, h + 1)[h] * log2_e;
+            to.lse[t] = -(self.lse.row(t, h + 1)[h] * log2_e);
             o.ask(t + AHEAD, rows, D);
-            to.delta[t] = dot::<E, V, V>(o.row(t, D), d_o.row(t, D));
+            to.delta[t] = -dot::<E, V, V>(o.row(t, D), d_o.row(t, D));
         }
     }
 
@@ -839,96 +818,96 @@ impl<E: Element> Backward<'_, E> {
             // Query i of this block sees the keys up to i + ahead.
             let ahead = i0 - j0;
             let seen = |i: usize| keys.min(i + V::MR + ahead);
-            self.scores::<V, F>(i0, rows, ahead, seen(rows - 1), queries, blocks);
-            let ds_rows = if F::K == 1 { &*blocks.ds } else { &*blocks.ds_rows };
-            let a = Rows { data: ds_rows, rows, row: BACK_KEYS / F::K, col: 1 };
-            let k = Panels { data: &*blocks.k_panels, len: BACK_KEYS / F::K * V::NR };
-            let to = &mut dq[i0 * Dp..];
-            product::<V, F>(to, Dp, a, k, true, |_| D, |i| 0..seen(i).div_ceil(F::K));
-            // Key j is seen by the queries from j - ahead on.
-            let seeing = |j: usize| j.saturating_sub(ahead) / F::K..rows.div_ceil(F::K);
-            let down = |data| Rows { data, rows: keys, row: 1, col: BACK_KEYS };
-            let len = self.rows.next_multiple_of(PANEL) / F::K * V::NR;
-            let q = Panels { data: &queries.q_panels[i0 / F::K * V::NR..], len };
-            let d_o = Panels { data: &queries.do_panels[i0 / F::K * V::NR..], len };
-            product::<V, F>(dk, Dp, down(&*blocks.ds), q, true, |_| D, seeing);
-            product::<V, F>(dv, Dp, down(&*blocks.p), d_o, true, |_| D, seeing);
-        }
-    }
-
-    /// Weights and gradients of scores of one block: of the first `keys` keys, for `rows` queries
-    /// from `i0` on, of which i sees the keys up to i + `ahead`.
-    #[inline(always)]
-    fn scores<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
-        &self,
-        i0: usize,
-        rows: usize,
-        ahead: usize,
-        keys: usize,
-        queries: &Queries<'_, E::Acc, F::Item>,
-        blocks: &mut BackwardBlocks<'_, E::Acc, F::Item>,
-    ) {
-        let Dk = self.D.div_ceil(F::K);
-        let (stride, width) = (Dk.next_multiple_of(MAX_LANES), 2 * V::LANES);
-        let row = |data| Rows { data, rows, row: stride, col: 1 };
-        let (q, d_o) = (row(&queries.q[i0 * stride..]), row(&queries.d_o[i0 * stride..]));
-        for j0 in (0..keys).step_by(width) {
-            let seen = |i: usize| width.min((i + V::MR + ahead).saturating_sub(j0)).min(keys - j0);
-            let panels = |data| Panels { data, len: V::NR * stride };
-            let k = panels(&blocks.k_columns[j0 * stride..]);
-            let v = panels(&blocks.v_columns[j0 * stride..]);
-            product::<V, F>(blocks.s, width, q, k, false, seen, |_| 0..Dk);
-            product::<V, F>(blocks.dp, width, d_o, v, false, seen, |_| 0..Dk);
-            for i in (0..rows).step_by(2) {
-                if seen(i / V::MR * V::MR) > 0 {
-                    let last = |i: usize| (i + ahead).min(keys - 1) as isize - j0 as isize;
-                    let last = [last(i), if i + 1 < rows { last(i + 1) } else { -1 }];
-                    self.weights::<V, F>(i0, i, j0, last, queries, blocks);
+            for j in (0..seen(rows - 1)).step_by(V::NR) {
+                for i in (0..rows).step_by(V::MR) {
+                    if j < seen(i) {
+                        let half = seen(i) - j <= V::LANES;
+                        let last = [rows, keys];
+                        self.weights::<V, F>(i0, i, j, ahead, last, half, queries, blocks);
+                        let i = i + V::MR / 2;
+                        self.weights::<V, F>(i0, i, j, ahead, last, half, queries, blocks);
+                    }
                 }
             }
+            let ds_rows = if F::K == 1 { &*blocks.ds } else { &*blocks.ds_rows };
+            let a = Lines { data: ds_rows, row: BACK_KEYS / F::K, col: 1 };
+            let k = Panels { data: &*blocks.k_panels, len: BACK_KEYS / F::K * V::NR };
+            let to = &mut dq[i0 * Dp..];
+            product::<V, F>(to, (rows, Dp, D), a, k, true, |i| 0..seen(i).div_ceil(F::K));
+            // Key j is seen by the queries from j - ahead on.
+            let seeing = |j: usize| j.saturating_sub(ahead) / F::K..rows.div_ceil(F::K);
+            let down = |data| Lines { data, row: 1, col: BACK_KEYS };
+            let len = self.rows.next_multiple_of(WHOLE) / F::K * V::NR;
+            let q = Panels { data: &queries.q_panels[i0 / F::K * V::NR..], len };
+            let d_o = Panels { data: &queries.do_panels[i0 / F::K * V::NR..], len };
+            product::<V, F>(dk, (keys, Dp, D), down(&*blocks.ds), q, true, seeing);
+            product::<V, F>(dv, (keys, Dp, D), down(&*blocks.p), d_o, true, seeing);
         }
     }
 
-    /// Weights and gradients of scores of two rows of a panel: i and the next of the block whose
-    /// first query is `i0`, keys from `j0` on. `last` is the last that counts of each, from `j0`.
+    /// One tile of weights and of gradients of scores: half a tile's rows from i of the block
+    /// whose first query is `i0`, columns from `j0`. Row i sees the keys up to i + `ahead`, as far
+    /// as there are such rows and keys.
     #[inline(always)]
     fn weights<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
         &self,
         i0: usize,
         i: usize,
         j0: usize,
-        last: [isize; 2],
+        ahead: usize,
+        [rows, keys]: [usize; 2],
+        half: bool,
         queries: &Queries<'_, E::Acc, F::Item>,
         blocks: &mut BackwardBlocks<'_, E::Acc, F::Item>,
     ) {
-        let (lanes, width) = (V::LANES, 2 * V::LANES);
-        let mut p = [[V::splat(E::Acc::ZERO); 2]; 2];
-        let mut ds = p;
-        for r in 0..2 {
-            let at = (i + r) * width;
-            let t = (i0 + i + r).min(queries.lse.len() - 1);
-            let (lse, delta) = (V::splat(-queries.lse[t]), V::splat(queries.delta[t]));
-            for l in 0..2 {
-                let s = V::load(&blocks.s[at + l * lanes..]);
-                p[r][l] = s.mul_add(V::splat(blocks.scale), lse).exp2();
-                ds[r][l] = p[r][l] * (V::load(&blocks.dp[at + l * lanes..]) - delta);
-                if last[r] < width as isize - 1 {
-                    let last = V::splat(E::Acc::from_f64((last[r] - (l * lanes) as isize) as f64));
-                    let lane = V::load(&blocks.lane);
-                    p[r][l] = p[r][l].zero_where_lt(last, lane);
-                    ds[r][l] = ds[r][l].zero_where_lt(last, lane);
+        let Dk = self.D.div_ceil(F::K);
+        let stride = Dk.next_multiple_of(MAX_LANES);
+        let BackwardBlocks { k_columns, v_columns, p, ds, ds_rows, lane, .. } = blocks;
+        let (M, t) = (V::MR / 2, i0 + i);
+        let cut = keys.min(i + ahead + 1) < j0 + V::NR || rows < i + M;
+        let line = |data| Lines { data, row: stride, col: 1 };
+        let (lse, delta) = (&queries.lse[t..][..M], &queries.delta[t..][..M]);
+        let at = i / F::K * BACK_KEYS + j0;
+        let [p_to, ds_to] = [p, ds].map(|to| &mut to[at..][..(M / F::K - 1) * BACK_KEYS + V::NR]);
+        let scale = V::splat(scale(self.D));
+        let mut above = [[V::splat(E::Acc::ZERO); 2]; 2];
+        V::sums::<F, 2>(
+            [line(&queries.q[t * stride..]), line(&queries.d_o[t * stride..])],
+            [&k_columns[j0 * stride..], &v_columns[j0 * stride..]],
+            Dk,
+            half,
+            #[inline(always)]
+            |product, r, _| V::splat(if product == 0 { E::Acc::ZERO } else { delta[r] }),
+            #[inline(always)]
+            |r, [s, dp]| {
+                let mut p = [V::splat(E::Acc::ZERO); 2];
+                let mut ds = p;
+                for l in 0..s.len() {
+                    p[l] = s[l].mul_add(scale, V::splat(lse[r])).exp2();
+                    ds[l] = p[l] * dp[l];
+                    if cut {
+                        let count = if i + r < rows { keys.min(i + r + ahead + 1) } else { 0 };
+                        p[l] = first(p[l], lane, count.saturating_sub(j0), l);
+                        ds[l] = first(ds[l], lane, count.saturating_sub(j0), l);
+                    }
                 }
-            }
-            if F::K > 1 {
-                let row = &mut blocks.ds_rows[((i + r) * BACK_KEYS + j0) / F::K..];
-                F::store_row(ds[r], row);
-            }
-        }
-        for l in 0..2 {
-            let at = i / F::K * BACK_KEYS + j0 + l * lanes;
-            F::store_columns([p[0][l], p[1][l]], &mut blocks.p[at..], BACK_KEYS);
-            F::store_columns([ds[0][l], ds[1][l]], &mut blocks.ds[at..], BACK_KEYS);
-        }
+                if F::K == 1 {
+                    F::store_row(&p[..s.len()], &mut p_to[r * BACK_KEYS..]);
+                    F::store_row(&ds[..s.len()], &mut ds_to[r * BACK_KEYS..]);
+                    return;
+                }
+                F::store_row(&ds[..s.len()], &mut ds_rows[((i + r) * BACK_KEYS + j0) / F::K..]);
+                if r % 2 == 0 {
+                    above = [p, ds];
+                    return;
+                }
+                for l in 0..s.len() {
+                    let at = r / F::K * BACK_KEYS + l * V::LANES;
+                    F::store_columns([above[0][l], p[l]], &mut p_to[at..], BACK_KEYS);
+                    F::store_columns([above[1][l], ds[l]], &mut ds_to[at..], BACK_KEYS);
+                }
+            },
+        );
     }
 }
 

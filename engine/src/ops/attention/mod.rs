@@ -1,6 +1,6 @@
 //! Causal attention with grouped key/value heads: O = softmax(Q K^T / sqrt(D)) V, where a query
 //! sees the keys up to its own position. H query heads share G key/value heads in turn.
-//! Tiled online softmax: masked tiles are never computed, weights never stored.
+//! Tiled softmax: masked tiles are never computed, weights never stored.
 //! Source: Rabe and Staats 2021, arXiv:2112.05682; Dao 2023, arXiv:2307.08691.
 //! Cached: O and the log-sum-exp of each row; backward rebuilds each tile from them.
 //!

@@ -1,6 +1,8 @@
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
-use crate::cpu::simd::{DotKernel, Dots, Factors, Kernel, Vector, load, prefetch_stream};
+use crate::cpu::simd::{
+    DotKernel, Dots, Factors, Kernel, Vector, dispatch_items, load, prefetch_stream,
+};
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 
@@ -29,11 +31,7 @@ pub fn forward<Y: Element<Acc = E::Acc>, E: Element>(
     let (O, outputs) = (w_OI.len() / I, outputs(I * size_of::<E>()));
     cpu.for_each_tile_in_stretches(Tiles::new(y_NO, O, N.max(1), outputs), |y| {
         let task = FewRows { y, r_NO, x_NI, w_OI, I };
-        if cpu.isa().dots() && E::as_bf16(&[]).is_some() {
-            E::Acc::dispatch_dots(cpu.isa(), task)
-        } else {
-            E::Acc::dispatch(cpu.isa(), task)
-        }
+        dispatch_items(cpu.isa(), cpu.item_values::<E>(), task);
     });
 }
 

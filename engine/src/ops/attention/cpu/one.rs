@@ -3,9 +3,11 @@
 //! stream, and of no other as far. A task is some keys of all heads, with sums of its own, scaled to
 //! the largest score so far; at the end they are added, scaled to the largest of all.
 
-use super::{Head, narrow, run, scale};
+use super::{Head, narrow, scale};
 use crate::cpu::Cpu;
-use crate::cpu::simd::{DotKernel, Dots, Factors, Kernel, MAX_LANES, Vector, load, store};
+use crate::cpu::simd::{
+    DotKernel, Dots, Factors, Kernel, MAX_LANES, Vector, dispatch_items, load, store,
+};
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 use crate::ops::attention::Heads;
@@ -35,7 +37,11 @@ pub fn decode<E: Element>(cpu: &Cpu, o_HD: &mut [E], q: &[E], kv: &[E], heads: H
             let kv = Head { data: kv, stride: 2 * G * D }.at(t, 0);
             let keys = KEYS.min(keys - t);
             cpu.with_task(task_len(H), |scratch| {
-                run::<E, _>(cpu, Part { sums, q, kv, heads, keys, scratch })
+                dispatch_items(
+                    cpu.isa(),
+                    cpu.item_values::<E>(),
+                    Part { sums, q, kv, heads, keys, scratch },
+                )
             });
         });
         E::Acc::dispatch(cpu.isa(), AddParts { o_HD, parts, D });
@@ -106,7 +112,7 @@ impl<E: Element> Part<'_, '_, E> {
                 }
             }
             for h in (0..H).step_by(V::LANES) {
-                let s = V::sums(&products[h * V::LANES..]) * scale;
+                let s = V::row_sums(&products[h * V::LANES..]) * scale;
                 let (before, sum) = (V::load(&max[h..]), V::load(&total[h..]));
                 let top = before.max(s);
                 let (by, weight) = ((before - top).exp2(), (s - top).exp2());
