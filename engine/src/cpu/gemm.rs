@@ -10,7 +10,7 @@
 
 use super::Cpu;
 use super::simd::{
-    DotKernel, Dots, Factors, Kernel, MAX_LANES, Rows, Vector, dispatch_items, items_of_columns,
+    DotKernel, Dots, Factors, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
     items_of_row, load, prefetch, store,
 };
 use super::tiles::{Tile, Tiles};
@@ -361,20 +361,20 @@ impl<E: Element, A: Element<Acc = E::Acc>> DotKernel<E::Acc> for Task<'_, '_, E,
 /// Where a task's rows of A lie: groups of MR rows, `group` items apart.
 #[derive(Clone, Copy)]
 struct Grouped<'a, I> {
-    rows: Rows<'a, I>,
+    lines: Lines<'a, I>,
     group: usize,
 }
 
 impl<'a, I> Grouped<'a, I> {
     #[inline(always)]
-    fn at(&self, i: usize, MR: usize) -> Rows<'a, I> {
-        let Rows { data, rows, row, col } = self.rows;
-        Rows { data: &data[i / MR * self.group..], rows: rows - i, row, col }
+    fn at(&self, i: usize, MR: usize) -> Lines<'a, I> {
+        Lines { data: &self.lines.data[i / MR * self.group..], ..self.lines }
     }
 }
 
 /// Rows `row..row + rows` and items `k..k + ks` of `a`: in place if possible, else copied into
 /// `packed` (row by row where a row's elements are next to each other, item by item otherwise).
+/// Groups are whole: what lies behind the last row of `a` is left over from before.
 #[inline(always)]
 fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
     packed: &'a mut [F::Item],
@@ -386,11 +386,12 @@ fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
 ) -> Grouped<'a, F::Item> {
     if a.col == 1 {
         let whole = a.row.is_multiple_of(F::K) && (k + ks) * F::K <= a.cols;
-        if whole && !(a.row * size_of::<A>()).is_multiple_of(ALIAS) {
+        let aliased = (a.row * size_of::<A>()).is_multiple_of(ALIAS);
+        if whole && !aliased && rows.is_multiple_of(V::MR) {
             let data = &a.data[row * a.row + k * F::K..];
             if let Some(data) = F::in_place(&data[..(rows - 1) * a.row + ks * F::K]) {
                 let row = a.row / F::K;
-                return Grouped { rows: Rows { data, rows, row, col: 1 }, group: V::MR * row };
+                return Grouped { lines: Lines { data, row, col: 1 }, group: V::MR * row };
             }
         }
         let stride = ks.next_multiple_of(PAD) + PAD;
@@ -402,8 +403,8 @@ fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
                 items_of_row::<A, V, F>(src, (k + q) * F::K).store_items(&mut dst[q..]);
             }
         }
-        let rows = Rows { data: packed, rows, row: stride, col: 1 };
-        return Grouped { rows, group: V::MR * stride };
+        let lines = Lines { data: packed, row: stride, col: 1 };
+        return Grouped { lines, group: V::MR * stride };
     }
     let (across, stride) = (a.t(), rows.next_multiple_of(V::MR));
     for q in 0..ks {
@@ -414,7 +415,7 @@ fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
             items_of_columns::<A, V, F>(item, row + i).store_items(&mut packed[q * stride + i..]);
         }
     }
-    Grouped { rows: Rows { data: packed, rows, row: 1, col: stride }, group: V::MR }
+    Grouped { lines: Lines { data: packed, row: 1, col: stride }, group: V::MR }
 }
 
 impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
@@ -443,7 +444,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
         &mut self,
         i: usize,
         j: usize,
-        a: Rows<'_, F::Item>,
+        a: Lines<'_, F::Item>,
         panel: &[F::Item],
     ) {
         let (c, N, ks) = (&mut self.c, self.N, self.ks);
@@ -456,31 +457,42 @@ impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
             }
         }
         match self.onto {
-            Onto::Zero => V::tile::<F>(
+            Onto::Zero => sums::<V, F>(
                 a,
                 panel,
                 ks,
                 #[inline(always)]
-                |di, dj, v| F::store(v, &mut c.row_mut(i + di)[j + dj..]),
-            ),
-            Onto::Itself => V::tile::<F>(
-                a,
-                panel,
-                ks,
-                #[inline(always)]
-                |di, dj, v| {
-                    let dst = &mut c.row_mut(i + di)[j + dj..];
-                    F::store(E::load::<V>(dst) + v, dst);
+                |di, sums| {
+                    let dst = &mut c.row_mut(i + di)[j..][..V::NR];
+                    for (&v, dst) in sums.iter().zip(dst.chunks_exact_mut(V::LANES)) {
+                        F::store(v, dst);
+                    }
                 },
             ),
-            Onto::Addend(addend) => V::tile::<F>(
+            Onto::Itself => sums::<V, F>(
                 a,
                 panel,
                 ks,
                 #[inline(always)]
-                |di, dj, v| {
-                    let base = E::load::<V>(&addend[start + di * N + dj..]);
-                    F::store(base + v, &mut c.row_mut(i + di)[j + dj..]);
+                |di, sums| {
+                    let dst = &mut c.row_mut(i + di)[j..][..V::NR];
+                    for (&v, dst) in sums.iter().zip(dst.chunks_exact_mut(V::LANES)) {
+                        F::store(E::load::<V>(dst) + v, dst);
+                    }
+                },
+            ),
+            Onto::Addend(addend) => sums::<V, F>(
+                a,
+                panel,
+                ks,
+                #[inline(always)]
+                |di, sums| {
+                    let dst = &mut c.row_mut(i + di)[j..][..V::NR];
+                    let addend = &addend[start + di * N..][..V::NR];
+                    let vectors = dst.chunks_exact_mut(V::LANES).zip(addend.chunks_exact(V::LANES));
+                    for (&v, (dst, base)) in sums.iter().zip(vectors) {
+                        F::store(E::load::<V>(base) + v, dst);
+                    }
                 },
             ),
         }
@@ -492,34 +504,56 @@ impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
         &mut self,
         i: usize,
         j: usize,
-        a: Rows<'_, F::Item>,
+        a: Lines<'_, F::Item>,
         panel: &[F::Item],
     ) {
         let (c, N, onto) = (&mut self.c, self.N, self.onto);
-        let (rows, cols) = (c.rows() - i, c.cols() - j);
+        let rows = c.rows() - i;
         let start = (c.row + i) * N + self.col + j;
-        V::tile::<F>(
+        sums::<V, F>(
             a,
             panel,
             self.ks,
             #[inline(always)]
-            |di, dj, v| {
-                if di < rows && dj < cols {
-                    let mut lanes = [E::Acc::ZERO; MAX_LANES];
-                    v.store(&mut lanes);
-                    let dst = &mut c.row_mut(i + di)[j + dj..];
-                    for l in 0..dst.len().min(V::LANES) {
-                        let base = match onto {
-                            Onto::Zero => E::Acc::ZERO,
-                            Onto::Itself => dst[l].to_acc(),
-                            Onto::Addend(addend) => addend[start + di * N + dj + l].to_acc(),
-                        };
-                        dst[l] = E::from_acc(base + lanes[l]);
-                    }
+            |di, sums| {
+                if di >= rows {
+                    return;
+                }
+                let dst = &mut c.row_mut(i + di)[j..];
+                for (dj, &v) in (0..dst.len()).step_by(V::LANES).zip(sums) {
+                    let dst = &mut dst[dj..];
+                    let base = match onto {
+                        Onto::Zero => V::splat(E::Acc::ZERO),
+                        Onto::Itself => load::<E, V>(dst),
+                        Onto::Addend(addend) => {
+                            load::<E, V>(&addend[start + di * N + dj..][..dst.len()])
+                        }
+                    };
+                    store::<E, V>(base + v, dst);
                 }
             },
         );
     }
+}
+
+/// Sums over `k` items of a tile, handed to `put` row by row.
+#[inline(always)]
+fn sums<V: Vector, F: Factors<V>>(
+    a: Lines<'_, F::Item>,
+    panel: &[F::Item],
+    k: usize,
+    mut put: impl FnMut(usize, &[V]),
+) {
+    V::sums::<F, 1>(
+        [a],
+        [panel],
+        k,
+        false,
+        #[inline(always)]
+        |_, _, _| V::splat(V::Scalar::ZERO),
+        #[inline(always)]
+        |i, [sums]| put(i, sums),
+    );
 }
 
 /// Rounds sums into rows of C, onto what C starts from.

@@ -271,14 +271,6 @@ pub trait Vector:
         Self::load(&sums)
     }
     fn max_lane(self) -> Self::Scalar;
-    /// One tile of a matrix product, the sum over k of a times b: `put(row, column, sums)`.
-    /// `k` counts items.
-    fn tile<F: Factors<Self>>(
-        a: Rows<'_, F::Item>,
-        b: &[F::Item],
-        k: usize,
-        put: impl FnMut(usize, usize, Self),
-    );
     /// Tiles of P products at once, of MR rows in all: sums over `k` items of `a[p]` times the
     /// panel `b[p]`, onto `start(p, row, vector)`. Each row's sums go to `put(row, sums)`, NR
     /// columns, or with `half` the first `LANES` of them.
@@ -297,54 +289,6 @@ pub trait Vector:
             for i in 0..Self::LANES {
                 dst[j * to + i] = src[i * from + j];
             }
-        }
-    }
-}
-
-/// The left factor of a tile: element (i, k) is `data[min(i, rows - 1) * row + k * col]`.
-#[derive(Clone, Copy)]
-pub struct Rows<'a, R> {
-    pub data: &'a [R],
-    pub rows: usize,
-    pub row: usize,
-    pub col: usize,
-}
-
-/// Sum over k of a(i, k) * b(k, j) for M rows and N vectors of columns, handed to
-/// `put(i, first column, value)`. `b` holds the k rows of the panel one after the other, each W
-/// vectors long. Rows beyond `a.rows` repeat the last one; `put` must drop them.
-#[inline(always)]
-fn tile<V: Vector, F: Factors<V>, const M: usize, const N: usize, const W: usize>(
-    a: Rows<'_, F::Item>,
-    b: &[F::Item],
-    K: usize,
-    mut put: impl FnMut(usize, usize, V),
-) {
-    let mut start = [0; M];
-    for i in 0..M {
-        start[i] = i.min(a.rows - 1) * a.row;
-    }
-    const { assert!(N <= W) };
-    assert!(K > 0 && start[M - 1] + (K - 1) * a.col < a.data.len() && K * W * V::LANES <= b.len());
-    let mut acc = [[V::splat(V::Scalar::ZERO); N]; M];
-    for k in 0..K {
-        // SAFETY: (k + 1) * W * LANES <= K * W * LANES <= b.len(), asserted above.
-        let b_k = unsafe { b.get_unchecked(k * W * V::LANES..(k + 1) * W * V::LANES) };
-        let b_k: [F; N] = std::array::from_fn(
-            #[inline(always)]
-            |j| F::load(&b_k[j * V::LANES..]),
-        );
-        for i in 0..M {
-            // SAFETY: start is ascending and start[M-1] + (K-1)*col < a.data.len(), asserted above.
-            let a_ik = F::splat(unsafe { *a.data.get_unchecked(start[i] + k * a.col) });
-            for j in 0..N {
-                acc[i][j] = a_ik.mul_add(b_k[j], acc[i][j]);
-            }
-        }
-    }
-    for i in 0..M {
-        for j in 0..N {
-            put(i, j * V::LANES, acc[i][j]);
         }
     }
 }
@@ -658,15 +602,6 @@ mod x86 {
             }
         }
         #[inline(always)]
-        fn tile<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
-            k: usize,
-            put: impl FnMut(usize, usize, Self),
-        ) {
-            tile::<Self, F, 6, 2, 2>(a, b, k, put)
-        }
-        #[inline(always)]
         fn sums<F: Factors<Self>, const P: usize>(
             a: [Lines<'_, F::Item>; P],
             b: [&[F::Item]; P],
@@ -878,15 +813,6 @@ mod x86 {
         fn max_lane(self) -> f32 {
             // SAFETY: AVX-512F was detected.
             unsafe { _mm512_reduce_max_ps(self.0) }
-        }
-        #[inline(always)]
-        fn tile<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
-            k: usize,
-            put: impl FnMut(usize, usize, Self),
-        ) {
-            tile::<Self, F, 12, 2, 2>(a, b, k, put)
         }
         #[inline(always)]
         fn sums<F: Factors<Self>, const P: usize>(
@@ -1172,15 +1098,6 @@ mod arm {
             unsafe { vmaxvq_f32(self.0) }
         }
         #[inline(always)]
-        fn tile<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
-            k: usize,
-            put: impl FnMut(usize, usize, Self),
-        ) {
-            tile::<Self, F, 12, 2, 2>(a, b, k, put)
-        }
-        #[inline(always)]
         fn sums<F: Factors<Self>, const P: usize>(
             a: [Lines<'_, F::Item>; P],
             b: [&[F::Item]; P],
@@ -1289,15 +1206,6 @@ macro_rules! portable {
             #[inline(always)]
             fn max_lane(self) -> $r {
                 self.0.into_iter().fold($r::NEG_INFINITY, $r::max)
-            }
-            #[inline(always)]
-            fn tile<F: Factors<Self>>(
-            a: Rows<'_, F::Item>,
-            b: &[F::Item],
-            k: usize,
-            put: impl FnMut(usize, usize, Self),
-        ) {
-                tile::<Self, F, 4, 1, 1>(a, b, k, put)
             }
             #[inline(always)]
             fn sums<F: Factors<Self>, const P: usize>(
