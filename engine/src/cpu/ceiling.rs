@@ -42,12 +42,15 @@ pub fn product_flops<E: Element>(cpu: &Cpu) -> f64 {
     dots.unwrap_or_else(|| fma_flops(cpu))
 }
 
-/// FLOP/s of all threads at `work`, which returns its FLOP.
+/// FLOP/s of all threads at `work`, which returns its FLOP. Each thread is timed by itself: a round
+/// is short, and what it takes to wake the threads is not theirs.
 fn best_of_rounds(cpu: &Cpu, work: impl Fn() -> f64 + Sync) -> f64 {
     let round = || {
-        let start = Instant::now();
-        let flops = cpu.pool.broadcast(|_| work());
-        flops.iter().sum::<f64>() / start.elapsed().as_secs_f64()
+        let rates = cpu.pool.broadcast(|_| {
+            let start = Instant::now();
+            work() / start.elapsed().as_secs_f64()
+        });
+        rates.into_iter().sum::<f64>()
     };
     (0..SHORT_ROUNDS).map(|_| round()).fold(0.0, f64::max)
 }

@@ -91,7 +91,7 @@ const PACK: usize = 1 << 21;
 /// Longest block of k, in items: a panel of B and a task's rows of A share L2.
 const KC: usize = 1024;
 /// Most rows of C in a task: a multiple of every tile height.
-const ROWS_MAX: usize = 48;
+const ROWS_MAX: usize = 96;
 /// Panels, and items of k, that are packed by one task: the source stays in L1.
 const PANELS: usize = 8;
 const CHUNK: usize = 32;
@@ -126,7 +126,7 @@ fn pack_cols(kc: usize, N: usize) -> usize {
 
 /// Rows of C in a task. Enough tasks to balance, enough rows to reuse panels.
 fn task_rows(M: usize) -> usize {
-    M.div_ceil(32).next_multiple_of(12).clamp(24, ROWS_MAX)
+    M.div_ceil(16).next_multiple_of(12).clamp(24, ROWS_MAX)
 }
 
 /// Elements (of [`Element::Acc`]) of packed B, and of sums that C cannot hold between blocks.
