@@ -90,7 +90,7 @@ pub enum Onto<'a, E> {
 const PACK: usize = 1 << 21;
 /// Longest block of k, in items: a panel of B and a task's rows of A share L2.
 const KC: usize = 1024;
-/// Most rows of C in a task: a multiple of every tile height.
+/// Most rows of C in a task: a multiple of every tile height. Packing a transpose reads pieces as long.
 const ROWS_MAX: usize = 96;
 /// Panels, and items of k, that are packed by one task: the source stays in L1.
 const PANELS: usize = 8;

@@ -206,7 +206,7 @@ pub trait Vector:
 {
     type Scalar: Real;
     const LANES: usize;
-    /// Rows of a matrix-product tile; divides 48.
+    /// Rows of a matrix-product tile; divides 12.
     const MR: usize;
     /// Columns of a matrix-product tile; divides 32.
     const NR: usize;
