@@ -10,7 +10,7 @@
 
 use super::Cpu;
 use super::simd::{
-    DotKernel, Dots, Factors, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
+    Factors, ItemKernel, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
     items_of_row, load, prefetch, store,
 };
 use super::tiles::{Tile, Tiles};
@@ -169,8 +169,7 @@ pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
         assert_eq!(addend.len(), c_MN.len(), "gemm: addend");
     }
     let values = cpu.item_values::<A>().min(cpu.item_values::<B>());
-    let (K, N) = (a.cols.div_ceil(values), b.cols);
-    let [packed, sums] = lens::<E>(M, K, N);
+    let [packed, sums] = lens::<E>(M, K.div_ceil(values), N);
     cpu.reserve_task::<E::Acc>(task_len());
     cpu.with_shared(packed + sums, |shared: &mut [E::Acc]| {
         let (packed, sums) = shared.split_at_mut(packed);
@@ -246,25 +245,9 @@ struct Pack<'a, 't, R, B> {
     k: usize,
 }
 
-impl<R: Real, B: Element<Acc = R>> Kernel<R> for Pack<'_, '_, R, B> {
-    type Out = ();
+impl<R: Real, B: Element<Acc = R>> ItemKernel<R> for Pack<'_, '_, R, B> {
     #[inline(always)]
-    fn run<V: Vector<Scalar = R>>(self) {
-        self.walk::<V, V>()
-    }
-}
-
-impl<R: Real, B: Element<Acc = R>> DotKernel<R> for Pack<'_, '_, R, B> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Dots<Scalar = R>>(self) {
-        self.walk::<V, V::Pairs>()
-    }
-}
-
-impl<R: Real, B: Element<Acc = R>> Pack<'_, '_, R, B> {
-    #[inline(always)]
-    fn walk<V: Vector<Scalar = R>, F: Factors<V>>(mut self) {
+    fn run<V: Vector<Scalar = R>, F: Factors<V>>(mut self) {
         let (b, panels) = (self.b, self.panels.rows());
         let (k0, ks) = (self.k + self.panels.col / V::NR, self.panels.cols() / V::NR);
         let first = self.col + self.panels.row * V::NR;
@@ -342,19 +325,23 @@ struct Task<'a, 't, E: Element, A> {
     scratch: &'a mut [E::Acc],
 }
 
-impl<E: Element, A: Element<Acc = E::Acc>> Kernel<E::Acc> for Task<'_, '_, E, A> {
-    type Out = ();
+impl<E: Element, A: Element<Acc = E::Acc>> ItemKernel<E::Acc> for Task<'_, '_, E, A> {
     #[inline(always)]
-    fn run<V: Vector<Scalar = E::Acc>>(self) {
-        self.walk::<V, V>()
-    }
-}
-
-impl<E: Element, A: Element<Acc = E::Acc>> DotKernel<E::Acc> for Task<'_, '_, E, A> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Dots<Scalar = E::Acc>>(self) {
-        self.walk::<V, V::Pairs>()
+    fn run<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
+        let (rows, cols) = (self.c.rows(), self.c.cols());
+        let scratch = bytemuck::cast_slice_mut(std::mem::take(&mut self.scratch));
+        let a = rows_of::<A, V, F>(scratch, self.a, self.c.row, rows, self.k, self.ks);
+        let stride = panel_stride::<E::Acc>(self.ks, V::NR);
+        for (p, panel) in self.panels.chunks_exact(stride).enumerate() {
+            let (j, panel) = (p * V::NR, bytemuck::cast_slice(panel));
+            for i in (0..rows).step_by(V::MR) {
+                if i + V::MR <= rows && j + V::NR <= cols {
+                    self.whole_tile::<V, F>(i, j, a.at(i, V::MR), panel);
+                } else {
+                    self.cut_tile::<V, F>(i, j, a.at(i, V::MR), panel);
+                }
+            }
+        }
     }
 }
 
@@ -419,24 +406,6 @@ fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
 }
 
 impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
-    #[inline(always)]
-    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
-        let (rows, cols) = (self.c.rows(), self.c.cols());
-        let scratch = bytemuck::cast_slice_mut(std::mem::take(&mut self.scratch));
-        let a = rows_of::<A, V, F>(scratch, self.a, self.c.row, rows, self.k, self.ks);
-        let stride = panel_stride::<E::Acc>(self.ks, V::NR);
-        for (p, panel) in self.panels.chunks_exact(stride).enumerate() {
-            let (j, panel) = (p * V::NR, bytemuck::cast_slice(panel));
-            for i in (0..rows).step_by(V::MR) {
-                if i + V::MR <= rows && j + V::NR <= cols {
-                    self.whole_tile::<V, F>(i, j, a.at(i, V::MR), panel);
-                } else {
-                    self.cut_tile::<V, F>(i, j, a.at(i, V::MR), panel);
-                }
-            }
-        }
-    }
-
     /// A tile that lies inside C. One copy of the loop for each base, so that the sums go from
     /// registers to C.
     #[inline(always)]

@@ -97,6 +97,31 @@ pub trait DotKernel<R: Real> {
     fn run<V: Dots<Scalar = R>>(self) -> Self::Out;
 }
 
+/// Work on items of factors, compiled for items of one value of k, and for pairs where a set has dot
+/// products of them. Mark `run` `#[inline(always)]`.
+pub trait ItemKernel<R: Real> {
+    fn run<V: Vector<Scalar = R>, F: Factors<V>>(self);
+}
+
+/// An [`ItemKernel`] on either kind of items.
+struct OnItems<K>(K);
+
+impl<R: Real, K: ItemKernel<R>> Kernel<R> for OnItems<K> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vector<Scalar = R>>(self) {
+        self.0.run::<V, V>()
+    }
+}
+
+impl<R: Real, K: ItemKernel<R>> DotKernel<R> for OnItems<K> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Dots<Scalar = R>>(self) {
+        self.0.run::<V, V::Pairs>()
+    }
+}
+
 /// Two neighbouring bf16 in one lane of 32 bits, the first in the low half.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
@@ -351,42 +376,14 @@ fn sums<
     }
     // Not a loop: one with as long a body stays a loop, and then sums do not stay in registers.
     const { assert!(M <= 12) };
-    if M > 0 {
-        put(0, row(&acc, 0));
+    macro_rules! put_rows {
+        ($($i:literal)*) => {$(
+            if $i < M {
+                put($i, row(&acc, $i));
+            }
+        )*};
     }
-    if M > 1 {
-        put(1, row(&acc, 1));
-    }
-    if M > 2 {
-        put(2, row(&acc, 2));
-    }
-    if M > 3 {
-        put(3, row(&acc, 3));
-    }
-    if M > 4 {
-        put(4, row(&acc, 4));
-    }
-    if M > 5 {
-        put(5, row(&acc, 5));
-    }
-    if M > 6 {
-        put(6, row(&acc, 6));
-    }
-    if M > 7 {
-        put(7, row(&acc, 7));
-    }
-    if M > 8 {
-        put(8, row(&acc, 8));
-    }
-    if M > 9 {
-        put(9, row(&acc, 9));
-    }
-    if M > 10 {
-        put(10, row(&acc, 10));
-    }
-    if M > 11 {
-        put(11, row(&acc, 11));
-    }
+    put_rows!(0 1 2 3 4 5 6 7 8 9 10 11);
 }
 
 #[inline(always)]
@@ -445,6 +442,29 @@ fn exp2_near_zero<V: Vector<Scalar = f32>>(x: V) -> V {
         p = p.mul_add(x, c(k));
     }
     p
+}
+
+/// [`Vector::sums`] of tiles of `$m` rows, or two of `$half`, and `$n` vectors of columns.
+macro_rules! tiles {
+    ($m:literal, $half:literal, $n:literal) => {
+        #[inline(always)]
+        fn sums<F: Factors<Self>, const P: usize>(
+            a: [Lines<'_, F::Item>; P],
+            b: [&[F::Item]; P],
+            k: usize,
+            half: bool,
+            start: impl Fn(usize, usize, usize) -> Self,
+            put: impl FnMut(usize, [&[Self]; P]),
+        ) {
+            const { assert!(P == 1 || P == 2) }
+            match (P, half) {
+                (1, false) => sums::<Self, F, P, $m, $n, $n>(a, b, k, start, put),
+                (1, true) => sums::<Self, F, P, $m, 1, $n>(a, b, k, start, put),
+                (_, false) => sums::<Self, F, P, $half, $n, $n>(a, b, k, start, put),
+                (_, true) => sums::<Self, F, P, $half, 1, $n>(a, b, k, start, put),
+            }
+        }
+    };
 }
 
 macro_rules! operators {
@@ -601,23 +621,7 @@ mod x86 {
                 _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
             }
         }
-        #[inline(always)]
-        fn sums<F: Factors<Self>, const P: usize>(
-            a: [Lines<'_, F::Item>; P],
-            b: [&[F::Item]; P],
-            k: usize,
-            half: bool,
-            start: impl Fn(usize, usize, usize) -> Self,
-            put: impl FnMut(usize, [&[Self]; P]),
-        ) {
-            const { assert!(P == 1 || P == 2) }
-            match (P, half) {
-                (1, false) => sums::<Self, F, P, 6, 2, 2>(a, b, k, start, put),
-                (1, true) => sums::<Self, F, P, 6, 1, 2>(a, b, k, start, put),
-                (_, false) => sums::<Self, F, P, 3, 2, 2>(a, b, k, start, put),
-                (_, true) => sums::<Self, F, P, 3, 1, 2>(a, b, k, start, put),
-            }
-        }
+        tiles!(6, 3, 2);
     }
 
     #[derive(Clone, Copy)]
@@ -814,23 +818,7 @@ mod x86 {
             // SAFETY: AVX-512F was detected.
             unsafe { _mm512_reduce_max_ps(self.0) }
         }
-        #[inline(always)]
-        fn sums<F: Factors<Self>, const P: usize>(
-            a: [Lines<'_, F::Item>; P],
-            b: [&[F::Item]; P],
-            k: usize,
-            half: bool,
-            start: impl Fn(usize, usize, usize) -> Self,
-            put: impl FnMut(usize, [&[Self]; P]),
-        ) {
-            const { assert!(P == 1 || P == 2) }
-            match (P, half) {
-                (1, false) => sums::<Self, F, P, 12, 2, 2>(a, b, k, start, put),
-                (1, true) => sums::<Self, F, P, 12, 1, 2>(a, b, k, start, put),
-                (_, false) => sums::<Self, F, P, 6, 2, 2>(a, b, k, start, put),
-                (_, true) => sums::<Self, F, P, 6, 1, 2>(a, b, k, start, put),
-            }
-        }
+        tiles!(12, 6, 2);
         #[inline(always)]
         fn transpose(dst: &mut [f32], to: usize, src: &[f32], from: usize) {
             let mut rows = [<Self as Vector>::splat(0.0).0; 16];
@@ -1097,23 +1085,7 @@ mod arm {
             // SAFETY: NEON is part of aarch64.
             unsafe { vmaxvq_f32(self.0) }
         }
-        #[inline(always)]
-        fn sums<F: Factors<Self>, const P: usize>(
-            a: [Lines<'_, F::Item>; P],
-            b: [&[F::Item]; P],
-            k: usize,
-            half: bool,
-            start: impl Fn(usize, usize, usize) -> Self,
-            put: impl FnMut(usize, [&[Self]; P]),
-        ) {
-            const { assert!(P == 1 || P == 2) }
-            match (P, half) {
-                (1, false) => sums::<Self, F, P, 12, 2, 2>(a, b, k, start, put),
-                (1, true) => sums::<Self, F, P, 12, 1, 2>(a, b, k, start, put),
-                (_, false) => sums::<Self, F, P, 6, 2, 2>(a, b, k, start, put),
-                (_, true) => sums::<Self, F, P, 6, 1, 2>(a, b, k, start, put),
-            }
-        }
+        tiles!(12, 6, 2);
     }
 }
 
@@ -1207,23 +1179,7 @@ macro_rules! portable {
             fn max_lane(self) -> $r {
                 self.0.into_iter().fold($r::NEG_INFINITY, $r::max)
             }
-            #[inline(always)]
-            fn sums<F: Factors<Self>, const P: usize>(
-                a: [Lines<'_, F::Item>; P],
-                b: [&[F::Item]; P],
-                k: usize,
-                half: bool,
-                start: impl Fn(usize, usize, usize) -> Self,
-                put: impl FnMut(usize, [&[Self]; P]),
-            ) {
-                const { assert!(P == 1 || P == 2) }
-                match (P, half) {
-                    (1, false) => sums::<Self, F, P, 4, 1, 1>(a, b, k, start, put),
-                    (1, true) => sums::<Self, F, P, 4, 1, 1>(a, b, k, start, put),
-                    (_, false) => sums::<Self, F, P, 2, 1, 1>(a, b, k, start, put),
-                    (_, true) => sums::<Self, F, P, 2, 1, 1>(a, b, k, start, put),
-                }
-            }
+            tiles!(4, 2, 1);
         }
     };
     (@operator $r:ident, $lanes:literal, $($trait:ident $method:ident $op:tt),*) => {$(
@@ -1281,10 +1237,8 @@ pub fn dispatch_f64<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Out {
 
 /// Runs `kernel` on items of `values` of k: on the dot products of `isa` if there are two in one,
 /// else on its vectors.
-pub fn dispatch_items<R: Real, K>(isa: Isa, values: usize, kernel: K)
-where
-    K: Kernel<R, Out = ()> + DotKernel<R, Out = ()>,
-{
+pub fn dispatch_items<R: Real>(isa: Isa, values: usize, kernel: impl ItemKernel<R>) {
+    let kernel = OnItems(kernel);
     if values == 2 { R::dispatch_dots(isa, kernel) } else { R::dispatch(isa, kernel) }
 }
 

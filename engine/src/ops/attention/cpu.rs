@@ -20,7 +20,7 @@ mod one;
 use super::Heads;
 use crate::cpu::Cpu;
 use crate::cpu::simd::{
-    DotKernel, Dots, Factors, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
+    Factors, ItemKernel, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
     items_of_row, load, prefetch, store,
 };
 use crate::cpu::tiles::{Tile, TileSet, Tiles};
@@ -458,40 +458,9 @@ struct Forward<'a, 't, E: Element> {
     scratch: &'a mut [E::Acc],
 }
 
-impl<E: Element> Kernel<E::Acc> for Forward<'_, '_, E> {
-    type Out = ();
+impl<E: Element> ItemKernel<E::Acc> for Forward<'_, '_, E> {
     #[inline(always)]
-    fn run<V: Vector<Scalar = E::Acc>>(self) {
-        self.walk::<V, V>()
-    }
-}
-
-impl<E: Element> DotKernel<E::Acc> for Forward<'_, '_, E> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Dots<Scalar = E::Acc>>(self) {
-        self.walk::<V, V::Pairs>()
-    }
-}
-
-/// A task's keys and values in the layouts that products need, and a block of queries.
-struct ForwardBlocks<'a, R, I> {
-    k_columns: &'a [I],
-    v_rows: Panels<'a, I>,
-    q: &'a mut [I],
-    /// Weights, or scores.
-    s: &'a mut [R],
-    o: &'a mut [R],
-    /// Sums of weights of each query, lane by lane.
-    sum: &'a mut [R],
-    /// What is taken from each query's exponents of 2.
-    base: &'a mut [R],
-    lane: [R; MAX_LANES],
-}
-
-impl<E: Element> Forward<'_, '_, E> {
-    #[inline(always)]
-    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
+    fn run<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
         const { blocks_fit::<V, F>() };
         let (D, keys) = (self.D, self.q0 + self.o.rows());
         let mut cut = Cut(std::mem::take(&mut self.scratch));
@@ -517,7 +486,24 @@ impl<E: Element> Forward<'_, '_, E> {
             }
         }
     }
+}
 
+/// A task's keys and values in the layouts that products need, and a block of queries.
+struct ForwardBlocks<'a, R, I> {
+    k_columns: &'a [I],
+    v_rows: Panels<'a, I>,
+    q: &'a mut [I],
+    /// Weights, or scores.
+    s: &'a mut [R],
+    o: &'a mut [R],
+    /// Sums of weights of each query, lane by lane.
+    sum: &'a mut [R],
+    /// What is taken from each query's exponents of 2.
+    base: &'a mut [R],
+    lane: [R; MAX_LANES],
+}
+
+impl<E: Element> Forward<'_, '_, E> {
     /// Head `h` of the group, queries from `i0` of the tile on.
     #[inline(always)]
     fn queries<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
@@ -666,51 +652,9 @@ struct BackwardInto<'a, 't, E: Element> {
     scratch: &'a mut [E::Acc],
 }
 
-impl<E: Element> Kernel<E::Acc> for BackwardInto<'_, '_, E> {
-    type Out = ();
+impl<E: Element> ItemKernel<E::Acc> for BackwardInto<'_, '_, E> {
     #[inline(always)]
-    fn run<V: Vector<Scalar = E::Acc>>(self) {
-        self.walk::<V, V>()
-    }
-}
-
-impl<E: Element> DotKernel<E::Acc> for BackwardInto<'_, '_, E> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Dots<Scalar = E::Acc>>(self) {
-        self.walk::<V, V::Pairs>()
-    }
-}
-
-/// One head's queries and gradients, in the layouts that products need.
-struct Queries<'a, R, I> {
-    q: &'a mut [I],
-    d_o: &'a mut [I],
-    q_panels: &'a mut [I],
-    do_panels: &'a mut [I],
-    /// What starts an exponent of 2: the log-sum-exp in powers of 2, negative.
-    lse: &'a mut [R],
-    /// What starts the gradient of a weight: the sum of dO * O over D, negative.
-    delta: &'a mut [R],
-}
-
-/// One block of keys, and the blocks of scores it takes part in.
-struct BackwardBlocks<'a, R, I> {
-    k_columns: &'a mut [I],
-    v_columns: &'a mut [I],
-    k_panels: &'a mut [I],
-    /// Weights and gradients of scores, as items of K queries, and the latter of K keys as well.
-    p: &'a mut [I],
-    ds: &'a mut [I],
-    ds_rows: &'a mut [I],
-    /// Room to turn rows into columns.
-    room: &'a mut [I],
-    lane: [R; MAX_LANES],
-}
-
-impl<E: Element> BackwardInto<'_, '_, E> {
-    #[inline(always)]
-    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
+    fn run<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
         const { blocks_fit::<V, F>() };
         let Backward { rows, keys, D, group, .. } = self.task;
         let whole = rows.next_multiple_of(WHOLE);
@@ -768,6 +712,32 @@ impl<E: Element> BackwardInto<'_, '_, E> {
             narrow::<E, V, F>(self.dv.row_mut(t), &dv[t * Dp..], E::Acc::ONE);
         }
     }
+}
+
+/// One head's queries and gradients, in the layouts that products need.
+struct Queries<'a, R, I> {
+    q: &'a mut [I],
+    d_o: &'a mut [I],
+    q_panels: &'a mut [I],
+    do_panels: &'a mut [I],
+    /// What starts an exponent of 2: the log-sum-exp in powers of 2, negative.
+    lse: &'a mut [R],
+    /// What starts the gradient of a weight: the sum of dO * O over D, negative.
+    delta: &'a mut [R],
+}
+
+/// One block of keys, and the blocks of scores it takes part in.
+struct BackwardBlocks<'a, R, I> {
+    k_columns: &'a mut [I],
+    v_columns: &'a mut [I],
+    k_panels: &'a mut [I],
+    /// Weights and gradients of scores, as items of K queries, and the latter of K keys as well.
+    p: &'a mut [I],
+    ds: &'a mut [I],
+    ds_rows: &'a mut [I],
+    /// Room to turn rows into columns.
+    room: &'a mut [I],
+    lane: [R; MAX_LANES],
 }
 
 impl<E: Element> Backward<'_, E> {
@@ -914,17 +884,27 @@ impl<E: Element> Backward<'_, E> {
 /// Sum of a * b over one row of a head.
 #[inline(always)]
 fn dot<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(a: &[E], b: &[E]) -> E::Acc {
-    let mut sum = V::splat(E::Acc::ZERO);
-    let (step, mut i) = (V::LANES * F::K, 0);
-    while i + step <= a.len() {
-        sum = F::of_row::<E>(&a[i..]).mul_add(F::of_row::<E>(&b[i..]), sum);
-        i += step;
+    products_of::<E, V, F>(a, b, a.len()).sum()
+}
+
+/// Products of the first D of a and b, summed down to one vector.
+#[inline(always)]
+fn products_of<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
+    a: &[E],
+    b: &[E],
+    D: usize,
+) -> V {
+    let (step, mut sum, mut d) = (V::LANES * F::K, V::splat(E::Acc::ZERO), 0);
+    let (a, b) = (&a[..D], &b[..D]);
+    while d + step <= D {
+        sum = F::of_row::<E>(&a[d..]).mul_add(F::of_row::<E>(&b[d..]), sum);
+        d += step;
     }
-    while i < a.len() {
-        sum = load::<E, V>(&a[i..]).mul_add(load::<E, V>(&b[i..]), sum);
-        i += V::LANES;
+    while d < D {
+        sum = load::<E, V>(&a[d..]).mul_add(load::<E, V>(&b[d..]), sum);
+        d += V::LANES;
     }
-    sum.sum()
+    sum
 }
 
 /// Rows of dQ: the sums of each piece of the keys that they see, in ascending order.

@@ -1,8 +1,6 @@
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
-use crate::cpu::simd::{
-    DotKernel, Dots, Factors, Kernel, Vector, dispatch_items, load, prefetch_stream,
-};
+use crate::cpu::simd::{Factors, ItemKernel, Vector, dispatch_items, load, prefetch_stream};
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 
@@ -46,25 +44,9 @@ struct FewRows<'a, 't, Y, E> {
     I: usize,
 }
 
-impl<Y: Element<Acc = E::Acc>, E: Element> Kernel<E::Acc> for FewRows<'_, '_, Y, E> {
-    type Out = ();
+impl<Y: Element<Acc = E::Acc>, E: Element> ItemKernel<E::Acc> for FewRows<'_, '_, Y, E> {
     #[inline(always)]
-    fn run<V: Vector<Scalar = E::Acc>>(self) {
-        self.walk::<V, V>()
-    }
-}
-
-impl<Y: Element<Acc = E::Acc>, E: Element> DotKernel<E::Acc> for FewRows<'_, '_, Y, E> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Dots<Scalar = E::Acc>>(self) {
-        self.walk::<V, V::Pairs>()
-    }
-}
-
-impl<Y: Element<Acc = E::Acc>, E: Element> FewRows<'_, '_, Y, E> {
-    #[inline(always)]
-    fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
+    fn run<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
         let (I, O) = (self.I, self.w_OI.len() / self.I);
         for o in 0..self.y.cols() {
             let w = &self.w_OI[(self.y.col + o) * I..][..I];

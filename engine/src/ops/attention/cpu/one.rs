@@ -3,10 +3,10 @@
 //! stream, and of no other as far. A task is some keys of all heads, with sums of its own, scaled to
 //! the largest score so far; at the end they are added, scaled to the largest of all.
 
-use super::{Head, narrow, scale};
+use super::{Head, narrow, products_of, scale};
 use crate::cpu::Cpu;
 use crate::cpu::simd::{
-    DotKernel, Dots, Factors, Kernel, MAX_LANES, Vector, dispatch_items, load, store,
+    Factors, ItemKernel, Kernel, MAX_LANES, Vector, dispatch_items, load, store,
 };
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
@@ -58,26 +58,10 @@ struct Part<'a, 't, E: Element> {
     scratch: &'a mut [E::Acc],
 }
 
-impl<E: Element> Kernel<E::Acc> for Part<'_, '_, E> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Vector<Scalar = E::Acc>>(self) {
-        self.walk_width::<V, V>()
-    }
-}
-
-impl<E: Element> DotKernel<E::Acc> for Part<'_, '_, E> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Dots<Scalar = E::Acc>>(self) {
-        self.walk_width::<V, V::Pairs>()
-    }
-}
-
-impl<E: Element> Part<'_, '_, E> {
+impl<E: Element> ItemKernel<E::Acc> for Part<'_, '_, E> {
     /// The usual widths are known to the compiler: loops over a head are none.
     #[inline(always)]
-    fn walk_width<V: Vector<Scalar = E::Acc>, F: Factors<V>>(self) {
+    fn run<V: Vector<Scalar = E::Acc>, F: Factors<V>>(self) {
         match self.heads.D {
             48 => self.walk::<V, F>(48),
             64 => self.walk::<V, F>(64),
@@ -85,7 +69,9 @@ impl<E: Element> Part<'_, '_, E> {
             D => self.walk::<V, F>(D),
         }
     }
+}
 
+impl<E: Element> Part<'_, '_, E> {
     /// Key by key. The scores of one key stand side by side: of sixteen heads, one vector.
     #[inline(always)]
     fn walk<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self, D: usize) {
@@ -134,26 +120,6 @@ impl<E: Element> Part<'_, '_, E> {
             [sums[D], sums[D + 1]] = [max[h], total[h]];
         }
     }
-}
-
-/// Products of a and b, summed down to one vector.
-#[inline(always)]
-fn products_of<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
-    a: &[E],
-    b: &[E],
-    D: usize,
-) -> V {
-    let (step, mut sum, mut d) = (V::LANES * F::K, V::splat(E::Acc::ZERO), 0);
-    let (a, b) = (&a[..D], &b[..D]);
-    while d + step <= D {
-        sum = F::of_row::<E>(&a[d..]).mul_add(F::of_row::<E>(&b[d..]), sum);
-        d += step;
-    }
-    while d < D {
-        sum = load::<E, V>(&a[d..]).mul_add(load::<E, V>(&b[d..]), sum);
-        d += V::LANES;
-    }
-    sum
 }
 
 /// sums = sums * by + v * p.
