@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use data::text::find_files;
 use data::tokenizer::Tokenizer;
-use engine::{Arena, Device, Element, Table};
+use engine::{Arena, Cuda, Device, Element, Table};
 use model::weights::Weights;
 use model::{Config, hf};
 use optim::AdamW;
@@ -170,11 +170,12 @@ pub fn device(
     gemm: config::Gemm,
 ) -> Result<Device, Error> {
     let cpu = || Device::cpu(threads.unwrap_or(0));
+    let gpu = || Ok(Device::Cuda(Cuda::open(0, &mut |line| info!("{line}"))?));
     let dev = match wanted {
         config::Device::Cpu => cpu()?,
-        config::Device::Cuda => named("--device cuda", Device::cuda(0))?,
+        config::Device::Cuda => named("--device cuda", gpu())?,
         config::Device::CudaEmulated => named("--device cuda-emulated", Device::cuda_emulated())?,
-        config::Device::Auto => match Device::cuda(0) {
+        config::Device::Auto => match gpu() {
             Ok(gpu) => gpu,
             Err(why) => {
                 let why = why.to_string();

@@ -9,6 +9,7 @@ pub(crate) mod ceiling;
 mod cublaslt;
 mod driver;
 mod emulated;
+mod image;
 pub mod plan;
 pub(crate) mod product;
 mod real;
@@ -36,7 +37,7 @@ pub struct Cuda {
 
 struct Inner {
     target: Target,
-    driver: Box<dyn Driver>,
+    driver: Arc<dyn Driver>,
     state: Mutex<State>,
 }
 
@@ -53,6 +54,14 @@ struct State {
     taken: usize,
     /// Bytes of buffers that live elsewhere.
     outside: usize,
+    /// Most bytes that were held at once.
+    peak: usize,
+}
+
+impl State {
+    fn held(&self) -> usize {
+        self.arena.bytes + self.workspace.bytes + self.outside
+    }
 }
 
 /// A range of device memory.
@@ -63,7 +72,7 @@ struct Block {
 }
 
 /// The PTX for a compute capability.
-fn ptx_for(capability: i32) -> Option<&'static str> {
+fn ptx_for(capability: u32) -> Option<&'static str> {
     match capability {
         90 => Some(kernels_ptx::SM_90A),
         80.. => Some(kernels_ptx::SM_80),
@@ -77,7 +86,20 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`] if there is no driver, no such GPU, or one of them is too old.
     pub fn new(ordinal: usize) -> Result<Self, Error> {
-        Self::over(real::Real::new(ordinal, ptx_for).map(|real| Box::new(real) as Box<dyn Driver>))
+        Self::open(ordinal, &mut |_| ())
+    }
+
+    /// The same; `tell` gets lines for a log: what is loaded, from where, how long it took. Compiling
+    /// the kernels, at the first start on a machine, can take a minute.
+    ///
+    /// Devices of one ordinal share the driver's stream and kernels, and a kernel's fault, which
+    /// takes the GPU from the whole process. Each has memory of its own.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn open(ordinal: usize, tell: &mut dyn FnMut(String)) -> Result<Self, Error> {
+        let real = real::Real::open(ordinal, ptx_for, tell).map_err(Error::Device)?;
+        Ok(Self::over(real))
     }
 
     /// An emulated GPU that runs the kernels for compute capability `capability` (80 or 90).
@@ -85,13 +107,14 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`] if there are no kernels for it.
     pub fn emulated(capability: i32) -> Result<Self, Error> {
-        let ptx = ptx_for(capability).ok_or(format!("no kernels for capability {capability}"));
         let target = Target::of(capability.unsigned_abs());
-        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, target));
-        Self::over(driver.map(|emulated| Box::new(emulated) as Box<dyn Driver>))
+        let ptx = ptx_for(target.capability)
+            .ok_or_else(|| Error::Device(format!("no kernels for capability {capability}")))?;
+        let driver = emulated::Emulated::new(ptx, target).map_err(Error::Device)?;
+        Ok(Self::over(Arc::new(driver)))
     }
 
-    fn over(driver: Result<Box<dyn Driver>, String>) -> Result<Self, Error> {
+    fn over(driver: Arc<dyn Driver>) -> Self {
         let state = State {
             op: "start",
             failed: None,
@@ -99,10 +122,10 @@ impl Cuda {
             arena: Block::default(),
             taken: 0,
             outside: 0,
+            peak: 0,
         };
-        let driver = driver.map_err(Error::Device)?;
-        let inner = Arc::new(Inner { target: driver.target(), driver, state: Mutex::new(state) });
-        Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
+        let inner = Inner { target: driver.target(), driver, state: Mutex::new(state) };
+        Cuda { inner: Arc::new(inner), products: Arc::new(Products::Kernels), recorder: None }
     }
 
     /// The same device with matrix products by cuBLASLt.
@@ -110,7 +133,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`] if its library is not found, or this is the emulator.
     pub fn with_cublaslt(&self) -> Result<Self, Error> {
-        let products = Products::cublaslt(&*self.inner.driver).map_err(Error::Device)?;
+        let products = Products::cublaslt(self.inner.driver.clone()).map_err(Error::Device)?;
         Ok(Cuda { products: Arc::new(products), ..self.clone() })
     }
 
@@ -186,7 +209,14 @@ impl Cuda {
     /// Bytes of device memory that this holds: what was reserved, and what did not fit into it.
     pub fn held_bytes(&self) -> (u64, u64) {
         let state = self.state();
-        ((state.arena.bytes + state.workspace.bytes) as u64, state.outside as u64)
+        let reserved = state.arena.bytes + state.workspace.bytes;
+        (reserved as u64, (state.outside + self.products.held_bytes()) as u64)
+    }
+
+    /// Most bytes of device memory that this held at once, work space included: of this device
+    /// alone, whatever else is on the GPU.
+    pub fn peak_bytes(&self) -> u64 {
+        (self.state().peak + self.products.held_bytes()) as u64
     }
 
     /// Allocates `bytes` at once, from which the buffers that follow are cut, and `workspace` bytes
@@ -214,13 +244,22 @@ impl Cuda {
             let ptr = self.inner.driver.alloc(bytes).map_err(&short)?;
             Ok::<_, Error>(Block { ptr, bytes })
         };
-        let (arena, workspace) = (alloc(bytes)?, alloc(workspace)?);
-        let state = &mut *self.state();
-        for old in [std::mem::replace(&mut state.workspace, workspace), state.arena] {
-            assert!(old.bytes == 0, "cuda: memory is reserved once, before it is used");
-        }
-        state.arena = arena;
+        let arena = alloc(bytes)?;
+        let workspace = alloc(workspace).inspect_err(|_| self.inner.driver.free(arena.ptr))?;
+        self.resize(|state| {
+            for old in [std::mem::replace(&mut state.workspace, workspace), state.arena] {
+                assert!(old.bytes == 0, "cuda: memory is reserved once, before it is used");
+            }
+            state.arena = arena;
+        });
         Ok(())
+    }
+
+    /// Changes what is held.
+    fn resize(&self, change: impl FnOnce(&mut State)) {
+        let state = &mut *self.state();
+        change(state);
+        state.peak = state.peak.max(state.held());
     }
 
     /// `bytes` of zeros.
@@ -236,7 +275,7 @@ impl Cuda {
         };
         let ptr = cut.or_else(|| self.attempt(|driver| driver.alloc(bytes))).unwrap_or(0);
         let owned = if cut.is_none() && ptr != 0 { bytes } else { 0 };
-        self.state().outside += owned;
+        self.resize(|state| state.outside += owned);
         let allocation = Allocation { cuda, ptr, owned };
         self.attempt(|driver| driver.zero(ptr, bytes));
         allocation
@@ -260,16 +299,17 @@ impl Cuda {
     }
 
     fn grow_workspace(&self, old: Block, bytes: usize) -> Option<Block> {
-        let ptr = self.attempt(|driver| {
+        self.attempt(|driver| {
             if old.bytes > 0 {
-                driver.sync()?;
                 driver.free(old.ptr);
             }
-            driver.alloc(bytes)
-        });
-        let block = ptr.map(|ptr| Block { ptr, bytes }).unwrap_or_default();
-        self.state().workspace = block;
-        ptr.map(|_| block)
+            Ok(())
+        })?;
+        self.resize(|state| state.workspace = Block::default());
+        let ptr = self.attempt(|driver| driver.alloc(bytes))?;
+        let block = Block { ptr, bytes };
+        self.resize(|state| state.workspace = block);
+        Some(block)
     }
 
     /// Queues a kernel.
@@ -414,15 +454,15 @@ mod tests {
         fn record(&self) -> driver::Result<Event> {
             Ok(0)
         }
-        fn elapsed_ms(&self, _: Event, _: Event) -> driver::Result<f32> {
-            Ok(0.0)
+        fn elapsed_ms(&self, moments: &[Event]) -> driver::Result<Vec<f32>> {
+            Ok(vec![0.0; moments.len()])
         }
     }
 
     fn fake(free: u64) -> (Cuda, Arc<AtomicU64>) {
         let launches = Arc::<AtomicU64>::default();
         let driver = Fake { free, next: AtomicU64::new(0), launches: launches.clone() };
-        (Cuda::over(Ok(Box::new(driver))).unwrap(), launches)
+        (Cuda::over(Arc::new(driver)), launches)
     }
 
     #[test]
@@ -464,6 +504,11 @@ mod tests {
         assert_eq!(cuda.held_bytes(), (1600, 0));
         assert_eq!(cuda.workspace([300, 88])[1] - cuda.workspace([300, 88])[0], 512);
         assert_eq!(cuda.held_bytes(), (1768, 0), "work space grows where the plan was short");
+        assert_eq!(cuda.peak_bytes(), 1600 + 1024, "the buffer that is gone counts at its time");
+        let more = Buf::<f32>::zeros(&dev, 300);
+        assert_eq!(cuda.peak_bytes(), 1768 + 1280);
+        drop(more);
+        assert_eq!((cuda.held_bytes(), cuda.peak_bytes()), ((1768, 0), 1768 + 1280));
     }
 
     #[test]

@@ -1,26 +1,35 @@
 //! Matrix products on the device: by our kernels, or by cuBLASLt for comparison.
 
-use super::cublaslt::CublasLt;
+use super::cublaslt::{self, CublasLt};
 use super::driver::{Arg, Driver};
 use super::{Cuda, Storage, Target, int};
 use kernels_ptx::launch::gemm;
 pub(crate) use kernels_ptx::launch::gemm::Layout;
+use std::sync::Arc;
 
 /// What multiplies.
 pub(crate) enum Products {
     Kernels,
-    CublasLt(CublasLt),
+    CublasLt(Box<CublasLt>),
 }
 
 impl Products {
-    pub fn cublaslt(driver: &dyn Driver) -> Result<Self, String> {
-        CublasLt::new(driver.stream()).map(Products::CublasLt)
+    pub fn cublaslt(driver: Arc<dyn Driver>) -> Result<Self, String> {
+        CublasLt::new(driver).map(|lt| Products::CublasLt(Box::new(lt)))
     }
 
-    pub fn describe(&self) -> &'static str {
+    pub fn describe(&self) -> String {
         match self {
-            Products::Kernels => "",
-            Products::CublasLt(_) => ", matrix products by cuBLASLt",
+            Products::Kernels => String::new(),
+            Products::CublasLt(lt) => format!(", matrix products by cuBLASLt {}", lt.version()),
+        }
+    }
+
+    /// Bytes of device memory that it holds for itself.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Products::Kernels => 0,
+            Products::CublasLt(_) => cublaslt::WORKSPACE,
         }
     }
 }
