@@ -3,10 +3,11 @@
 //! All users of a GPU in one process share one [`Real`]: its primary context is one to the driver in
 //! any case, and so is a fault in it, after which the driver answers nothing but that fault.
 //!
-//! A cold start costs the compilation of all kernels, once for each GPU type, driver and version of
-//! the PTX: the driver keeps the result in its cache (`~/.nv/ComputeCache`). A cubin spares it. Both
-//! are whole once the module is loaded; what CUDA_MODULE_LOADING=LAZY (the default since CUDA 12.2)
-//! leaves for a kernel's first launch is its way to the GPU, and the first launch may wait for it.
+//! A cold start costs the compilation of all kernels (`ptxas` takes 13 s of a core for them), once for
+//! each GPU type, driver and version of the PTX: the driver keeps the result in its cache
+//! (`~/.nv/ComputeCache`). A cubin spares it. With CUDA_MODULE_LOADING=LAZY, the default since CUDA
+//! 12.2, a kernel goes to the GPU when it is first asked for: a first step pays for that, and an
+//! error of loading may come as late.
 
 use super::driver::{Arg, Driver, Event, Result, Rows, Stream};
 use super::image::{self, Gpu};
