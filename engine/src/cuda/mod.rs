@@ -484,6 +484,20 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_device_keeps_the_times_of_its_calls() {
+        let dev = Device::cuda_emulated().unwrap().recording();
+        let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::<f32>::zeros(&dev, 16));
+        for _ in 0..2 {
+            (0..3).for_each(|_| swiglu::forward(&dev, a.view_mut(), gu.view(), 8));
+            let calls = dev.take_calls();
+            assert_eq!(calls.len(), 3);
+            assert!(calls.iter().all(|call| call.begin < call.end), "{calls:?}");
+            assert!(calls.windows(2).all(|pair| pair[0].end <= pair[1].begin), "{calls:?}");
+        }
+        assert!(dev.take_calls().is_empty());
+    }
+
+    #[test]
     fn too_little_memory_is_told_with_the_plan() {
         let (cuda, _) = fake(100 << 20);
         let error = cuda.reserve(90 << 20, 20 << 20).unwrap_err().to_string();
