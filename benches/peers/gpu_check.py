@@ -120,7 +120,8 @@ def call(words, env=None, stdin=None, check=True):
     )
     print(f"$ {' '.join(words)}\n{done.stderr}", file=sys.stderr, flush=True)
     if check and done.returncode:
-        raise Failed(f"{os.path.basename(words[0])}: {ended(done.returncode)}: {last_line(done.stderr)}")
+        told = last_line(done.stdout[-4000:] + "\n" + done.stderr)
+        raise Failed(f"{os.path.basename(words[0])}: {ended(done.returncode)}: {told}")
     return done
 
 
@@ -161,8 +162,7 @@ def opening(check):
     """Seconds to open the device with its kernels compiled by the driver, taken from the driver's cache,
     or ready for this GPU. It fills the cache that all later items use."""
     no_cubins = {"HANDGRAD_CUBINS": check.path("no-cubins", "")}
-    rows = {"compiled, no cache": {"CUDA_CACHE_DISABLE": "1", **no_cubins}, "compiled into the cache": no_cubins}
-    rows |= {"from the cache": no_cubins, "as later items do": {}}
+    rows = {"compiled into an empty cache": no_cubins, "from the cache": no_cubins, "as later items do": {}}
     if check.small:
         rows = {"the emulator reads PTX": {}}
     seconds = {}
@@ -266,9 +266,11 @@ def run_words(check, dtype):
         return 30, [*words, "--steps", "30", "--save-every", "15", "--eval-tokens", "8192", "--sample-tokens", "16"]
     with open(check.path("prose.txt"), "w") as file:
         file.write(PROSE * 20)
-    small = "--model 260k --tokenizer bytes --batch-size 2 --seq-len 32 --steps 4 --save-every 2"
-    small += " --eval-tokens 64 --sample-tokens 4 --val-fraction 0.2"
-    return 4, [*words, "--data", check.path("prose.txt"), *small.split()]
+    with open(check.path("small.json"), "w") as file:
+        json.dump(SMALL_MODEL, file)
+    small = "--tokenizer bytes --batch-size 2 --seq-len 16 --steps 4 --save-every 2"
+    small += " --eval-tokens 32 --sample-tokens 2 --val-fraction 0.2"
+    return 4, [*words, "--data", check.path("prose.txt"), "--model", check.path("small.json"), *small.split()]
 
 
 def pretrain(dtype):
@@ -313,6 +315,12 @@ def beside(cpu, gpu):
     return max(apart)
 
 
+SMALL_MODEL = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 32,
+    "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 259, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
 PROSE = """The mill stood where the river bends, and every spring the water came up to its door. Nobody in the
 village remembered who had built it. The wheel was older than the road, they said, and the road was older
 than the church. When the miller's daughter learned to read she found a date above the door, half under
@@ -329,7 +337,8 @@ def text(check):
         file.write(PROSE)
     words, nats = {}, {}
     for device in (check.device, "cpu"):
-        generate = ["--model", model, "--prompt", "The ", "--temperature", "0", "--max-new-tokens", "12"]
+        count = "4" if check.small else "12"
+        generate = ["--model", model, "--prompt", "The ", "--temperature", "0", "--max-new-tokens", count]
         words[device] = call([check.bin("generate"), *generate, "--device", device]).stdout
         evaluate = ["perplexity", "--model", model, "--data", check.path("read.txt"), "--seq-len", "32"]
         found = call([check.bin("evaluate"), *evaluate, "--device", device]).stdout
@@ -361,6 +370,10 @@ def beside_torch(name, subject, *words, small):
         common = ["--device", check.device, "--worker", check.bin("peer"), "--rounds", "1" if check.small else "3"]
         common += ["--json", figures(check.scratch, name)]
         compare.main([*common, subject, "--dtypes", "bf16", *(small if check.small else words)])
+        with open(figures(check.scratch, name)) as file:
+            lost = [result["case"] for result in json.load(file)["results"] if not result["rate"]["ours"]]
+        if lost:
+            raise Failed(f"ours failed at {' '.join(map(str, lost[0]))}, {len(lost)} in all; logs.txt says why")
 
     return work
 
@@ -374,7 +387,8 @@ def sum_up(path):
     """A cell of the report from what compare.py has written so far; none if it has written nothing."""
     try:
         with open(path) as file:
-            results = json.load(file)["results"]
+            found = json.load(file)
+        results, unit = found["results"], "TB/s" if found["subject"] == "memory" else "TFLOP/s"
     except (OSError, ValueError, KeyError):
         return None
     cells = []
@@ -384,8 +398,9 @@ def sum_up(path):
         if "ours" not in rates:
             cells.append(f"{case}: failed")
             continue
-        share = f"{100 * rates['ours'] / result['peak']:.0f} % of the peak"
-        cells.append(f"{case}: {rates['ours'] / 1e12:.3g} T/s, {share}" + (f", {ratio:.2f}x" if ratio else ""))
+        reached = f"{rates['ours'] / 1e12:.3g} {unit}, {100 * rates['ours'] / result['peak']:.0f} % of the peak"
+        others = f", {ratio:.2f} of the best other" if ratio else ", no other"
+        cells.append(f"{case}: {reached}{others}")
     return "; ".join(cells)
 
 
@@ -472,9 +487,10 @@ def measure_steps(check, worker, ready):
     return found
 
 
-def describe_step(found, more=""):
-    speed = f"{1e3 * found['seconds']:.1f} ms, {found['tokens_per_second']:.0f} tokens/s"
-    return f"{speed}, {found['flops'] / 1e12:.3g} TFLOP/s, {found['peak_mib']:.0f} MiB{more}"
+def describe_step(check, found, more=""):
+    mfu = compare.mfu([found["flops"] / 1e9], check.kept.get("ceilings", {}).get("device", ""))
+    speed = f"{1e3 * found['seconds']:.1f} ms, {found['tokens_per_second']:.0f} tokens/s, MFU {mfu}"
+    return f"{speed}, {found['peak_mib']:.0f} MiB{more}"
 
 
 def our_steps(size):
@@ -484,7 +500,7 @@ def our_steps(size):
         args = check.compare_args()
         with Worker(compare.our_command(args, "step", size_of(check, size), "bf16")) as ours:
             found = {**measure_steps(check, ours, ours.ready), **{key: ours.ready[key] for key in ("tokens", "flop", "batch")}}
-        check.tell(measured=describe_step(found), kept={f"step/{size}": found})
+        check.tell(measured=describe_step(check, found), kept={f"step/{size}": found})
 
     return work
 
@@ -507,7 +523,7 @@ def torch_steps(size, peer):
         more = f" ({found['reserved_mib']:.0f} reserved); ours {ratio:.2f}x as fast, {memory:.2f}x the memory"
         if size != "G1B":
             more += f"; first losses {abs(found['first_loss'] - ours['first_loss']):.1e} apart"
-        check.tell(measured=describe_step(found, more), kept={f"step/{size}/{peer}": found})
+        check.tell(measured=describe_step(check, found, more), kept={f"step/{size}/{peer}": found})
 
     return work
 
@@ -624,7 +640,7 @@ def items():
     square = "4096x4096,8192x8192"
     first = [
         Item("machine", 3, 30, "an H100", machine),
-        Item("open", 20, 100, "20-60 s without a cache, under 1 s with", opening),
+        Item("open", 20, 100, "20-60 s into an empty cache, under 1 s from it", opening),
         *(Item(f"ops/{op}", 4, 60, "all hold", tests("ops", op)) for op in OPS),
         Item("model", 4, 60, "all hold", tests("model", "gradients")),
         Item("pretrain/bf16", 10, 70, same.format("0.05"), pretrain("bf16")),
@@ -640,7 +656,7 @@ def items():
         *(Item(f"step/{size}/ours", 10, 60, told[0], our_steps(size)) for size, told in STEPS.items()),
     ]
     passes = "SwiGLU and RoPE 85-92 % of the copy, RMSNorm and AdamW 75-88 %"
-    memory = beside_torch("memory", "memory", small=["--rows", "64", "--width", "128"])
+    memory = beside_torch("memory", "memory", small=["--rows", "64", "--width", "128", "--passes", "swiglu_forward"])
     return [
         *first,
         *torch_items("autocast+compile"),
@@ -649,7 +665,7 @@ def items():
         Item("ncu/gemm_nt", 8, 60, "380-460 TFLOP/s", ncu("gemm_nt", "gemm bf16 fwd 4096 4096 4096")),
         Item("ncu/attention_forward", 8, 60, "", ncu("attention_forward", "attention bf16 fwd 8192 32 128")),
         Item("ncu/backward_keys", 8, 60, "", ncu("attention_backward_keys", "attention bf16 bwd 8192 32 128")),
-        Item("memory", 20, 120, passes, memory),
+        Item("memory", 30, 150, passes, memory),
         *(
             Item(f"products/{size}", 30, 150, told, products(f"products/{size}", "16384", shapes))
             for size, (shapes, told) in PRODUCTS.items()
@@ -707,7 +723,7 @@ class Report:
             with contextlib.suppress(ValueError):  # a kill may have cut the last one off
                 lines.append(json.loads(line))
         if lines and lines[0] == {"title": self.title}:
-            self.found = {line["name"]: line for line in lines[1:]}
+            self.found = {line["name"]: line for line in lines[1:] if line["name"] in self.order}
             self.append("results.jsonl", "" if text.endswith("\n") else "\n")
             return
         self.append("results.jsonl", json.dumps({"title": self.title}) + "\n", "w")
@@ -821,8 +837,11 @@ def prepare(folder, scratch):
     packed = os.path.join(folder, "bin.tar.xz")
     if not os.path.exists(packed):
         sys.exit(f"error: {packed} is missing; scripts/gpu-check.sh build DIR makes it")
-    with tarfile.open(packed) as tar:
-        tar.extractall(scratch, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(scratch)
+    try:
+        with tarfile.open(packed) as tar:
+            tar.extractall(scratch, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(scratch)
+    except tarfile.CompressionError:  # a Python without lzma
+        subprocess.run(["tar", "xJf", packed, "-C", scratch], check=True)
     os.environ["CUDA_CACHE_PATH"] = os.path.join(scratch, "cache")
     os.environ["CUDA_CACHE_MAXSIZE"] = str(1 << 30)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), "handgrad-inductor"))
@@ -847,19 +866,22 @@ def run(args):
             if not args.only and report.found[item.name]["state"] == DONE:
                 continue  # by an earlier run
             left = args.seconds - (time.monotonic() - start)
-            least, limit = (1, 150) if check.small else (item.least, item.limit)
+            least, limit = (1, 300) if check.small else (item.least, item.limit)
             if left < least:
                 report.add(item, {"state": NOT_REACHED, "cause": f"needs {least} s, {max(left, 0):.0f} s were left"})
                 continue
             with open(os.path.join(scratch, "kept.json"), "w") as file:
                 json.dump(kept, file)
-            found, log = run_item(item, check, min(limit, left))
+            try:
+                found, log = run_item(item, check, min(limit, left))
+            except Exception as error:  # of ours, not the item's; the next may still go
+                found, log = {"state": FAILED, "seconds": 0.0, "cause": repr(error)}, traceback.format_exc()
             kept |= found.get("kept") or {}
             report.add(item, found, log)
             told = "; ".join(filter(None, [found.get("cause"), found.get("measured")]))
             print(f"{item.name}: {found['state']}, {found['seconds']:.1f} s; {told}", file=sys.stderr, flush=True)
             if check.small and args.show:
-                print(found["section"], file=sys.stderr, flush=True)
+                print(found.get("section", ""), file=sys.stderr, flush=True)
     print(report.table(), flush=True)
     print(f"{time.monotonic() - start:.0f} s, {datetime.date.today()}: {report.path('report.md')}", flush=True)
     states = [report.found[item.name]["state"] for item in wanted]

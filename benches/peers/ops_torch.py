@@ -13,6 +13,7 @@ import contextlib
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import worker
 
@@ -25,11 +26,10 @@ def rand(*shape, dtype="f32"):
 
 def backend(how):
     """The kernels of attention that the request names; PyTorch's choice otherwise."""
-    if not how or worker.device() == "cpu":
+    kernels = getattr(SDPBackend, how) if how else None
+    if kernels is None or worker.device() == "cpu":
         return contextlib.nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    return sdpa_kernel(SDPBackend[how])
+    return sdpa_kernel(kernels)
 
 
 def compiled(how, function):

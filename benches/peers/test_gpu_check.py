@@ -104,8 +104,9 @@ class Parsing(unittest.TestCase):
             path = os.path.join(folder, "figures.json")
             self.assertIsNone(gpu_check.sum_up(path))
             with open(path, "w") as file:
-                json.dump({"results": results}, file)
-            told = "fwd 4096 4096 4096: 410 T/s, 51 % of the peak, 0.51x; bwd 4096 4096 4096: failed"
+                json.dump({"subject": "gemm", "results": results}, file)
+            told = "fwd 4096 4096 4096: 410 TFLOP/s, 51 % of the peak, 0.51 of the best other; "
+            told += "bwd 4096 4096 4096: failed"
             self.assertEqual(gpu_check.sum_up(path), told)
 
 
