@@ -45,7 +45,7 @@ pack() {
     kernels-ptx/build-cubins.sh "$stage/bin/cubin" >&2 || echo "no cubins: the driver compiles the kernels there" >&2
   fi
   du -m "$stage/bin"/* >&2
-  tar c -C "$stage" bin | xz -T1 --lzma2=preset=2,dict=128MiB > "$dir/bin.tar.xz"
+  tar c -C "$stage" bin | xz -T1 --lzma2=preset=0,dict=128MiB > "$dir/bin.tar.xz"
 }
 
 build() {

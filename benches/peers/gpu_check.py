@@ -807,6 +807,8 @@ def run_item(item, check, seconds):
             facts |= json.loads(line)
     if state == DONE and code:
         found["state"], cause = FAILED, facts.get("failed") or f"{ended(code)}: {last_line(read(log))}"
+        if cause.endswith("see its message above"):
+            cause = cause.replace("see its message above", last_line(read(log).split("Traceback (")[0]))
     elif state == DONE and "left_out" in facts:
         found["state"], cause = LEFT_OUT, facts["left_out"]
     measured = sum_up(figures(check.scratch, item.name)) or facts.get("measured")
