@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, MODELS, V, Work, numbers};
-use engine::ops::loss::{Sum, chunk_rows, forward, forward_backward};
+use engine::ops::loss::{Logits, Sum, forward, forward_backward};
 use engine::{Element, bf16};
 
 const N: usize = 256;
@@ -21,12 +21,11 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
     let (name, shape, flop) = (E::NAME, format!("N{N}_C{C}_V{V}"), 2 * N * C * V);
     let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
     let inputs = || (numbers::<E>(N * C), numbers::<E>(V * C));
-    let logits = || numbers::<E::Acc>(chunk_rows(N, V) * V);
+    let logits = || Logits::<E>::new(dev, N, V);
     bench.run(&format!("loss/forward/cpu/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
         let ((x, w), mut logits, mut sum) = (inputs(), logits(), Sum::new(dev));
         move || {
-            let logits = (&mut logits[..]).into();
-            forward(dev, &mut sum, logits, (&x[..]).into(), (&w[..]).into(), targets, C);
+            forward(dev, &mut sum, &mut logits, (&x[..]).into(), (&w[..]).into(), targets, C);
         }
     });
     bench.run(
@@ -37,7 +36,7 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
             let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(V * C));
             move || {
                 let (dx, dw) = ((&mut dx[..]).into(), (&mut dw[..]).into());
-                let (logits, x, w) = ((&mut logits[..]).into(), (&x[..]).into(), (&w[..]).into());
+                let (logits, x, w) = (&mut logits, (&x[..]).into(), (&w[..]).into());
                 let scale = 1.0 / N as f64;
                 forward_backward(dev, &mut sum, dx, dw, logits, x, w, targets, scale, C);
             }

@@ -22,7 +22,7 @@ pub(crate) struct CublasLt {
 
 /// What an algorithm is chosen by: sizes, layout, storage of the factors and of C, and whether
 /// something is added.
-type Key = ([usize; 5], Layout, Storage, Storage, bool);
+type Key = ([usize; 6], Layout, Storage, Storage, bool);
 
 #[derive(Clone, Copy)]
 struct Plan {
@@ -112,7 +112,7 @@ impl CublasLt {
         sum: Storage,
         adds: bool,
     ) -> Result<Plan, String> {
-        let key = ([p.M, p.N, p.K, p.lda, p.ldb], p.layout, factors, sum, adds);
+        let key = ([p.M, p.N, p.K, p.lda, p.ldb, p.ldc], p.layout, factors, sum, adds);
         let plans = &mut *self.plans.lock().expect("no thread panics while it holds the plans");
         if let Some(plan) = plans.get(&key) {
             return Ok(*plan);
@@ -140,7 +140,7 @@ impl CublasLt {
             Layout::Nt | Layout::Nn => (false, matrix(factors, p.K, p.M, p.lda)?),
             Layout::Tn => (true, matrix(factors, p.M, p.K, p.lda)?),
         };
-        let sum = matrix(sum, p.N, p.M, p.N)?;
+        let sum = matrix(sum, p.N, p.M, p.ldc)?;
         let product = line(result::create_matmul_desc(
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             sys::cudaDataType::CUDA_R_32F,
