@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, MODELS, V, Work};
-use engine::ops::loss::{Sum, chunk_rows, forward, forward_backward};
+use engine::ops::loss::{Logits, Sum, forward, forward_backward};
 use engine::{Buf, Element, bf16};
 
 const N: usize = 256;
@@ -21,10 +21,10 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
     let (name, shape, flop) = (E::NAME, format!("N{N}_C{C}_V{V}"), 2 * N * C * V);
     let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
     let factors = || [N * C, V * C].map(|len| inputs.numbers::<E>(len));
-    let logits = || Buf::<E::Acc>::zeros(dev, chunk_rows(N, V) * V);
+    let logits = || Logits::<E>::new(dev, N, V);
     bench.run(&format!("loss/forward/{at}/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
         let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
-        move || forward(dev, &mut sum, logits.view_mut(), x.view(), w.view(), targets, C)
+        move || forward(dev, &mut sum, &mut logits, x.view(), w.view(), targets, C)
     });
     bench.run(
         &format!("loss/forward_backward/{at}/{name}/{shape}"),
@@ -33,8 +33,8 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
             let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
             let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, V * C));
             move || {
-                let (dx, dw, logits) = (dx.view_mut(), dw.view_mut(), logits.view_mut());
-                let (x, w) = (x.view(), w.view());
+                let (dx, dw) = (dx.view_mut(), dw.view_mut());
+                let (logits, x, w) = (&mut logits, x.view(), w.view());
                 let scale = 1.0 / N as f64;
                 forward_backward(dev, &mut sum, dx, dw, logits, x, w, targets, scale, C);
             }

@@ -12,11 +12,12 @@ fn main() {
         print(attention::backward_keys(Bf16, 1, 1, 1, D));
     }
     // Many tiles, few tiles, rows that are not whole multiples of 16 bytes.
-    let target = Target::of(90);
     for (M, N, ld) in [(8192, 8192, 8), (128, 256, 8), (128, 256, 1)] {
-        print(gemm::rounded(target, Layout::Nt, M, N, ld, ld));
-        print(gemm::rounded(target, Layout::Nn, M, N, ld, ld));
-        print(gemm::wide(target, Layout::Nt, M, N, 64, ld, ld, 64));
-        print(gemm::wide(target, Layout::Tn, M, N, 64, ld, ld, 64));
+        let cut = gemm::cut(Target::of(90), M, N, 64);
+        print(gemm::rounded(cut, Layout::Nt, M, N, ld, ld));
+        print(gemm::rounded(cut, Layout::Nn, M, N, ld, ld));
+        for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
+            print(gemm::wide(cut, layout, M, N, ld, ld));
+        }
     }
 }

@@ -76,6 +76,14 @@ pub fn block_y() -> u32 {
 pub fn block_z() -> u32 {
     ctaid_z()
 }
+/// As [`block_z`], read anew.
+#[inline(always)]
+pub fn block_z_again() -> u32 {
+    let z;
+    // SAFETY: a move.
+    unsafe { asm!("mov.u32 {}, %ctaid.z;", out(reg32) z, options(nomem, nostack, preserves_flags)) }
+    z
+}
 /// Blocks along the first index.
 #[inline(always)]
 pub fn blocks() -> u32 {
@@ -208,6 +216,20 @@ pub fn opaque_ptr<T>(x: *const T) -> *const T {
         asm!("mov.b64 {}, {};", out(reg64) y, in(reg64) x, options(nomem, nostack, preserves_flags))
     }
     y
+}
+
+/// `from` moved on by `count` times `step` elements, of which the compiler knows nothing: one
+/// instruction that keeps no 64-bit step.
+#[inline(always)]
+pub fn further<T>(from: *const T, count: u32, step: u32) -> *const T {
+    let bytes = step * size_of::<T>() as u32;
+    let to;
+    // SAFETY: a sum.
+    unsafe {
+        asm!("mad.wide.u32 {}, {}, {}, {};", out(reg64) to, in(reg32) count, in(reg32) bytes,
+            in(reg64) from, options(nomem, nostack, preserves_flags))
+    }
+    to
 }
 
 // ---- across a warp

@@ -9,7 +9,7 @@ use engine::{Buf, Device, Element, Error, Slot, View};
 use std::borrow::Cow;
 
 /// Tokens of a prompt that are taken in at a time.
-const CHUNK: usize = 512;
+pub(crate) const CHUNK: usize = 512;
 
 /// One sequence's state.
 pub struct Decoder<E: Element> {

@@ -106,7 +106,7 @@ impl<E: Element> Llama<E> {
     ) {
         self.last_norm(dev, weights, cache, scratch);
         let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
-        let logits = scratch.logits.view_mut();
+        let logits = &mut scratch.logits;
         loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, self.config.dims.C);
     }
 
@@ -151,7 +151,7 @@ impl<E: Element> Llama<E> {
             sum,
             s.dnorm_NC.view_mut(),
             grads.get_mut(self.slots.head),
-            scratch.logits.view_mut(),
+            &mut scratch.logits,
             scratch.norm_NC.view(),
             w(self.slots.head),
             batch.targets_N,

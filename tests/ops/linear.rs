@@ -4,8 +4,9 @@ use engine::ops::linear::{backward, forward, forward_residual, forward_wide, ref
 use engine::{Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
-/// I = 8192 that is 256 of them), rows above one task, single rows and columns.
-const SHAPES: [(usize, usize, usize); 12] = [
+/// I = 8192 that is 256 of them), rows above one task, single rows and columns; on a GPU y, dx and
+/// dw in parts (I, O and N of 2048 and more).
+const SHAPES: [(usize, usize, usize); 14] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 3),
@@ -18,6 +19,8 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (200, 29, 50),
     (7, 1000, 65),
     (3, 8192, 300),
+    (130, 40, 2104),
+    (2100, 16, 24),
 ];
 
 /// sum over k < K of a(k) * b(k), one after the other.

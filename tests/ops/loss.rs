@@ -1,19 +1,22 @@
-use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, matrix};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, gpus, matrix};
 use crate::check::{narrow, notice, put, rows_of, same_bits, take};
-use engine::ops::loss::{IGNORE, Loss, Sum, chunk_rows, forward, forward_backward, reference};
+use engine::ops::loss::{IGNORE, Logits, Loss, Sum, forward, forward_backward, reference};
 use engine::{Device, Element, Real, bf16};
 
-/// (N, C, V). The last has more rows than one chunk.
+/// (N, C, V). On a GPU dx of the last two is summed in parts.
 type Shape = (usize, usize, usize);
-const SHAPES: [Shape; 9] = [
+const SHAPES: [Shape; 12] = [
     (1, 1, 1),
     (1, 3, 2),
     (2, 7, 15),
     (9, 16, 16),
     (17, 33, 17),
+    (9, 64, 61),
     (8, 64, 257),
+    (12, 24, 509),
     (63, 12, 1000),
     (5, 340, 31),
+    (40, 16, 2309),
     (300, 3, 16_411),
 ];
 const SCALE: f64 = 0.037;
@@ -61,7 +64,7 @@ fn plain<E: Element>(
     p
 }
 
-/// The loss, dx and dw by the engine, on top of `dw`.
+/// The loss, dx and dw by the engine, on top of `dw`, in chunks of a third of the rows.
 fn run<E: Element>(
     dev: &Device,
     dw: &[E::Acc],
@@ -73,11 +76,12 @@ fn run<E: Element>(
     let V = w.len() / C;
     let [mut dx, x, w] = [x, x, w].map(|values| put(dev, values));
     let mut dw = put(dev, dw);
-    let mut logits = put(dev, &vec![E::Acc::from_f64(f64::NAN); chunk_rows(targets.len(), V) * V]);
+    let mut logits = Logits::<E>::of_rows(dev, targets.len().div_ceil(3), V);
+    logits.poison();
     let [mut loss, mut alone] = [(); 2].map(|()| Sum::new(dev));
-    let (dx_to, dw_to, room) = (dx.view_mut(), dw.view_mut(), logits.view_mut());
+    let (dx_to, dw_to, room) = (dx.view_mut(), dw.view_mut(), &mut logits);
     forward_backward(dev, &mut loss, dx_to, dw_to, room, x.view(), w.view(), targets, SCALE, C);
-    forward(dev, &mut alone, logits.view_mut(), x.view(), w.view(), targets, C);
+    forward(dev, &mut alone, &mut logits, x.view(), w.view(), targets, C);
     let (loss, alone) = (loss.read().unwrap(), alone.read().unwrap());
     assert!(alone == loss || loss.nats.is_nan() && alone.nats.is_nan(), "forward differs");
     (loss, take(dx), take(dw))
@@ -157,7 +161,7 @@ fn bits_do_not_depend_on_threads() {
 
 #[test]
 fn only_ignored_targets_have_no_loss_and_no_gradient() {
-    for dev in devices(2) {
+    for dev in devices(2).chain(gpus()) {
         let (x, w) = ([1f32; 6], [2f32; 9]);
         let (loss, dx, dw) = run(&dev, &[5.0; 9], &x, &w, &[IGNORE; 2], 3);
         assert_eq!(loss, Loss { nats: 0.0, targets: 0 });
@@ -169,7 +173,7 @@ fn only_ignored_targets_have_no_loss_and_no_gradient() {
 #[test]
 fn one_bad_logit_spoils_the_loss() {
     let V = 37;
-    for dev in devices(2) {
+    for dev in devices(2).chain(gpus()) {
         for (v, bad) in (0..V).flat_map(|v| [(v, f32::NAN), (v, f32::INFINITY)]) {
             let mut w = vec![0.5f32; V];
             w[v] = bad;
@@ -181,7 +185,7 @@ fn one_bad_logit_spoils_the_loss() {
 
 #[test]
 fn a_logit_of_minus_infinity_has_no_weight() {
-    for dev in devices(2) {
+    for dev in devices(2).chain(gpus()) {
         let w = [0.0, f32::NEG_INFINITY, 0.0];
         let [hit, miss] =
             [0, 1].map(|target| run(&dev, &[0.0; 3], &[1.0], &w, &[target], 1).0.nats);

@@ -126,7 +126,7 @@ pub fn plan<E: Element>(dev: &Device, model: &Config, run: &RunConfig, tokens: u
     }
     plan.add("gradients", elements * acc);
     plan.add("AdamW's moments", 2 * elements * acc);
-    cache::plan::<E>(&mut plan, model, N, mode);
+    cache::plan::<E>(&mut plan, dev, model, N, mode);
     plan.add("decoder for samples", Decoder::<E>::bytes(model, run.run.seq_len));
     let workspace = model::plan::workspace::<E>(dev, &model.dims, &table, N, run.run.seq_len);
     plan.add(WORKSPACE, workspace);

@@ -44,7 +44,9 @@ pub fn product_flops<E: Element>(cuda: &Cuda) -> f64 {
     let [mut c, a, b] = [(); 3].map(|()| Buf::<E>::zeros(&dev, n * n));
     let product = Product::forward(n, n, n);
     let (c, a, b) = (c.view_mut().gpu(), a.view().gpu(), b.view().gpu());
-    let seconds = best(cuda, || product.narrow(cuda, storage::<E>(), c, a, b, Onto::Zero));
+    let storage = storage::<E>();
+    let [room] = cuda.workspace([product.room(cuda.target(), storage)]);
+    let seconds = best(cuda, || product.narrow(cuda, storage, c, a, b, Onto::Zero, room));
     2.0 * (n as f64).powi(3) / seconds
 }
 

@@ -37,6 +37,8 @@ pub struct Cuda {
 
 struct Inner {
     target: Target,
+    /// Bytes of memory that the device has.
+    memory: u64,
     driver: Arc<dyn Driver>,
     state: Mutex<State>,
 }
@@ -99,7 +101,7 @@ impl Cuda {
     /// As [`Cuda::new`].
     pub fn open(ordinal: usize, tell: &mut dyn FnMut(String)) -> Result<Self, Error> {
         let real = real::Real::open(ordinal, ptx_for, tell).map_err(Error::Device)?;
-        Ok(Self::over(real))
+        Self::over(real)
     }
 
     /// An emulated GPU that runs the kernels for compute capability `capability` (80 or 90).
@@ -111,10 +113,10 @@ impl Cuda {
         let ptx = ptx_for(target.capability)
             .ok_or_else(|| Error::Device(format!("no kernels for capability {capability}")))?;
         let driver = emulated::Emulated::new(ptx, target).map_err(Error::Device)?;
-        Ok(Self::over(Arc::new(driver)))
+        Self::over(Arc::new(driver))
     }
 
-    fn over(driver: Arc<dyn Driver>) -> Self {
+    fn over(driver: Arc<dyn Driver>) -> Result<Self, Error> {
         let state = State {
             op: "start",
             failed: None,
@@ -124,8 +126,10 @@ impl Cuda {
             outside: 0,
             peak: 0,
         };
-        let inner = Inner { target: driver.target(), driver, state: Mutex::new(state) };
-        Cuda { inner: Arc::new(inner), products: Arc::new(Products::Kernels), recorder: None }
+        let target = driver.target();
+        let (_, memory) = driver.memory().map_err(Error::Device)?;
+        let inner = Arc::new(Inner { target, memory, driver, state: Mutex::new(state) });
+        Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
     }
 
     /// The same device with matrix products by cuBLASLt.
@@ -196,6 +200,11 @@ impl Cuda {
                 "the GPU failed at {e}; if that is a kernel, CUDA_LAUNCH_BLOCKING=1 names the op exactly"
             ))),
         }
+    }
+
+    /// Bytes of device memory that there are, free or not.
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.memory
     }
 
     /// Bytes of device memory that are free.
@@ -403,16 +412,21 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Buf, Device, ops::swiglu};
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    /// A driver without a device: it counts launches, fails the second, and has some memory.
+    /// Launches that a [`Fake`] was asked for.
+    pub(crate) type Seen = Arc<Mutex<Vec<Launch>>>;
+
+    /// A driver without a device: it keeps launches, fails one of them, and has some memory.
     struct Fake {
-        free: u64,
+        target: Target,
+        memory: u64,
         next: AtomicU64,
-        launches: Arc<AtomicU64>,
+        seen: Seen,
+        fails: Option<usize>,
     }
 
     impl Driver for Fake {
@@ -420,14 +434,14 @@ mod tests {
             "fake".into()
         }
         fn target(&self) -> Target {
-            Target::of(90)
+            self.target
         }
         fn memory(&self) -> driver::Result<(u64, u64)> {
-            Ok((self.free, self.free))
+            Ok((self.memory, self.memory))
         }
         fn alloc(&self, bytes: usize) -> driver::Result<u64> {
             let at = self.next.fetch_add(bytes as u64, Relaxed);
-            if at + bytes as u64 > self.free { Err("out of memory".into()) } else { Ok(at + 256) }
+            if at + bytes as u64 > self.memory { Err("out of memory".into()) } else { Ok(at + 256) }
         }
         fn free(&self, _: u64) {}
         fn zero(&self, _: u64, _: usize) -> driver::Result<()> {
@@ -442,9 +456,11 @@ mod tests {
         fn copy_rows(&self, _: Rows) -> driver::Result<()> {
             Ok(())
         }
-        fn launch(&self, _: &Launch, _: &[Arg]) -> driver::Result<()> {
-            match self.launches.fetch_add(1, Relaxed) {
-                1 => Err("an illegal address".into()),
+        fn launch(&self, launch: &Launch, _: &[Arg]) -> driver::Result<()> {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(*launch);
+            match self.fails {
+                Some(at) if at == seen.len() => Err("an illegal address".into()),
                 _ => Ok(()),
             }
         }
@@ -459,15 +475,25 @@ mod tests {
         }
     }
 
-    fn fake(free: u64) -> (Cuda, Arc<AtomicU64>) {
-        let launches = Arc::<AtomicU64>::default();
-        let driver = Fake { free, next: AtomicU64::new(0), launches: launches.clone() };
-        (Cuda::over(Arc::new(driver)), launches)
+    fn fake_that_fails(target: Target, memory: u64, fails: Option<usize>) -> (Cuda, Seen) {
+        let seen = Seen::default();
+        let driver = Fake { target, memory, next: AtomicU64::new(0), seen: seen.clone(), fails };
+        (Cuda::over(Arc::new(driver)).unwrap(), seen)
+    }
+
+    /// A device that executes nothing, and what it was asked to.
+    pub(crate) fn fake(target: Target, memory: u64) -> (Cuda, Seen) {
+        fake_that_fails(target, memory, None)
+    }
+
+    /// An H100 with some memory.
+    fn some(memory: u64) -> Cuda {
+        fake(Target::of(90), memory).0
     }
 
     #[test]
     fn a_failure_names_op_and_kernel_and_stops_what_follows() {
-        let (cuda, launches) = fake(1 << 30);
+        let (cuda, seen) = fake_that_fails(Target::of(90), 1 << 30, Some(2));
         let dev = Device::Cuda(cuda);
         let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::<f32>::zeros(&dev, 16));
         swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
@@ -475,7 +501,7 @@ mod tests {
         for _ in 0..3 {
             swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
         }
-        assert_eq!(launches.load(Relaxed), 2, "nothing is queued after a failure");
+        assert_eq!(seen.lock().unwrap().len(), 2, "nothing is queued after a failure");
         for error in [dev.sync().unwrap_err(), a.view().read().unwrap_err()] {
             let error = error.to_string();
             let place = "swiglu forward: kernel swiglu_forward_f32: an illegal address";
@@ -499,7 +525,7 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_told_with_the_plan() {
-        let (cuda, _) = fake(100 << 20);
+        let cuda = some(100 << 20);
         let error = cuda.reserve(90 << 20, 20 << 20).unwrap_err().to_string();
         assert!(error.contains("110.0 MiB") && error.contains("100.0 MiB are free"), "{error}");
         assert!(error.contains("--batch-size"), "{error}");
@@ -507,7 +533,7 @@ mod tests {
 
     #[test]
     fn buffers_are_cut_from_what_was_reserved() {
-        let (cuda, _) = fake(1 << 20);
+        let cuda = some(1 << 20);
         cuda.reserve(1000, 600).unwrap();
         let dev = Device::Cuda(cuda.clone());
         let inside = Buf::<f32>::zeros(&dev, 100); // 512 bytes with padding
@@ -527,7 +553,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_does_not_fit_is_an_error_when_it_is_read() {
-        let (cuda, _) = fake(1 << 20);
+        let cuda = some(1 << 20);
         let buf = Buf::<f32>::zeros(&Device::Cuda(cuda), 1 << 20);
         let error = buf.view().read().unwrap_err().to_string();
         assert!(error.contains("out of memory"), "{error}");

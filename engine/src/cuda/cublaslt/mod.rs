@@ -25,7 +25,7 @@ pub(crate) struct CublasLt {
 
 /// What an algorithm is chosen by: sizes, layout, storage of the factors and of C, and a power of two
 /// of which all addresses are multiples.
-type Key = ([usize; 5], Layout, Storage, Storage, u32);
+type Key = ([usize; 6], Layout, Storage, Storage, u32);
 
 #[derive(Clone, Copy)]
 struct Plan {
@@ -90,14 +90,9 @@ impl CublasLt {
         let added = if let Onto::Other(r) = onto { r } else { c };
         // Unasked, the library takes every address for a multiple of 256. Slots of arenas are not.
         let alignment = 1 << (256 | a | b | c | added).trailing_zeros();
-        let key = (
-            [product.M, product.N, product.K, product.lda, product.ldb],
-            product.layout,
-            factors,
-            sum,
-            alignment,
-        );
-        let plan = self.plan(&stream, product, key)?;
+        let p = product;
+        let sizes = [p.M, p.N, p.K, p.lda, p.ldb, p.ldc];
+        let plan = self.plan(&stream, p, (sizes, p.layout, factors, sum, alignment))?;
         let workspace = (self.workspace, WORKSPACE);
         // SAFETY: the description is of what `product` says of the addresses, which the ops have
         // checked against the buffers' lengths; work is queued in order, so one product at a time
@@ -147,7 +142,7 @@ impl CublasLt {
             Layout::Nt | Layout::Nn => (false, matrix(factors, p.K, p.M, p.lda)?),
             Layout::Tn => (true, matrix(factors, p.M, p.K, p.lda)?),
         };
-        let sum = matrix(sum, p.N, p.M, p.N)?;
+        let sum = matrix(sum, p.N, p.M, p.ldc)?;
         let product = self.api.product(stream, [b_turned, a_turned])?;
         Ok(Description { product, first, second, sum })
     }
