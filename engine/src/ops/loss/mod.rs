@@ -3,7 +3,7 @@
 //! their gradient, rounded to storage, replaces them there, so no head product is computed twice.
 //! Cached: nothing.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -87,7 +87,7 @@ pub fn forward<E: Element>(
     match dev {
         Device::Cpu(cpu) => {
             sum.nats.view_mut().host()[0] +=
-                cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
+                (E::cpu().loss_forward)(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
         }
         Device::Cuda(cuda) => cuda::run(cuda, sum, None, logits, x_NC, w_VC, targets_N, C),
     }
@@ -118,7 +118,7 @@ pub fn forward_backward<E: Element>(
     sum.count(targets_N);
     match dev {
         Device::Cpu(cpu) => {
-            sum.nats.view_mut().host()[0] += cpu::forward_backward(
+            sum.nats.view_mut().host()[0] += (E::cpu().loss_forward_backward)(
                 cpu,
                 dx_NC.host(),
                 dw_acc_VC.host(),
