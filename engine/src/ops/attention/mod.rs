@@ -6,7 +6,7 @@
 //!
 //! Rows are tokens: a row of qkv holds H query heads, G key heads and G value heads of D.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -60,7 +60,9 @@ pub fn forward<E: Element>(
     let bytes = o_NHD.bytes() + lse_NH.bytes() + qkv.bytes();
     let _op = dev.op("attention forward", format_args!("N{N} T{T} {heads}"), flop, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::forward(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), heads, T),
+        Device::Cpu(cpu) => {
+            (E::cpu().attention_forward)(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), heads, T)
+        }
         Device::Cuda(cuda) => cuda::forward(cuda, o_NHD, lse_NH, qkv, heads, T),
     }
 }
@@ -88,7 +90,9 @@ pub fn decode<E: Element>(
     let shape = format_args!("N{N} past {past} {heads}");
     let _op = dev.op("attention decode", shape, flop, 2 * o_NHD.bytes() + seen);
     match dev {
-        Device::Cpu(cpu) => cpu::decode(cpu, o_NHD.host(), q_NS.host(), kv.host(), heads, S, past),
+        Device::Cpu(cpu) => {
+            (E::cpu().attention_decode)(cpu, o_NHD.host(), q_NS.host(), kv.host(), heads, S, past)
+        }
         Device::Cuda(cuda) => cuda::decode(cuda, o_NHD, q_NS, kv, heads, S, past),
     }
 }
@@ -115,7 +119,7 @@ pub fn backward<E: Element>(
     let (flop, bytes) = (5 * o_NHD.len() * (T + 1), inputs + dqkv.bytes());
     let _op = dev.op("attention backward", format_args!("N{N} T{T} {heads}"), flop, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::backward(
+        Device::Cpu(cpu) => (E::cpu().attention_backward)(
             cpu,
             dqkv.host(),
             do_NHD.host(),

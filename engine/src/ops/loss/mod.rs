@@ -3,7 +3,7 @@
 //! their gradient, rounded to storage, replaces them there, so no head product is computed twice.
 //! Cached: nothing.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod logits;
 pub mod reference;
@@ -77,7 +77,8 @@ pub fn chunk_rows<E: Element>(dev: &Device, N: usize, V: usize) -> usize {
 /// Adds the loss to `sum`, in chunks of as many rows as `logits` has.
 ///
 /// # Panics
-/// If lengths disagree with C, `logits` is for another vocabulary, or a target is neither a row of w_VC nor [`IGNORE`]: a caller bug.
+/// If lengths disagree with C, `logits` is for another vocabulary, or a target is neither a row of
+/// w_VC nor [`IGNORE`]: a caller bug.
 pub fn forward<E: Element>(
     dev: &Device,
     sum: &mut Sum,
@@ -94,7 +95,7 @@ pub fn forward<E: Element>(
     match dev {
         Device::Cpu(cpu) => {
             sum.nats.view_mut().host()[0] +=
-                cpu::forward(cpu, logits, x_NC.host(), w_VC.host(), targets_N, C)
+                (E::cpu().loss_forward)(cpu, logits, x_NC.host(), w_VC.host(), targets_N, C)
         }
         Device::Cuda(cuda) => cuda::run(cuda, sum, None, logits, x_NC, w_VC, targets_N, C),
     }
@@ -125,7 +126,7 @@ pub fn forward_backward<E: Element>(
     sum.count(targets_N);
     match dev {
         Device::Cpu(cpu) => {
-            sum.nats.view_mut().host()[0] += cpu::forward_backward(
+            sum.nats.view_mut().host()[0] += (E::cpu().loss_forward_backward)(
                 cpu,
                 dx_NC.host(),
                 dw_acc_VC.host(),
