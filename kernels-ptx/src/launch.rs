@@ -305,15 +305,17 @@ pub mod gemm {
         let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(target.multiprocessors);
         let wide = per_sm(256) as f32;
         let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
-        let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
+        let bytes = |BN: u32| STAGES * (128 + BN) * BK * 2;
+        let (alone, fits) = (kernels[0] == kernels[1], bytes(256) <= target.shared_bytes);
+        let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) || (alone && !fits) {
             (kernels[2], 128)
-        } else if wide <= narrow || kernels[0] == kernels[1] {
+        } else if fits && (wide <= narrow || alone) {
             (kernels[0], 256)
         } else {
             (kernels[1], 128)
         };
         let threads = 128 / WARP_TILE * BN / WARP_TILE * 32;
-        Launch::new(kernel, [tiles(BN), 1, splits], threads, STAGES * (128 + BN) * BK * 2)
+        Launch::new(kernel, [tiles(BN), 1, splits], threads, bytes(BN))
     }
 
     /// Brain floats, C rounded: c, r (added before rounding, or null), a, b, M, N, K, lda, ldb, ldc.

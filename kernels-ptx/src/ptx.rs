@@ -333,6 +333,17 @@ pub unsafe fn copy16(to: u32, from: *const Bf16, bytes: u32) {
             in(reg32) to, in(reg64) from, in(reg32) bytes, options(nostack, preserves_flags))
     }
 }
+/// As [`copy16`], of 4 bytes or none.
+///
+/// # Safety
+/// `to` and `from` are aligned to 4; `bytes` at `from` are readable; any lanes may call.
+#[inline(always)]
+pub unsafe fn copy4(to: u32, from: *const f32, bytes: u32) {
+    unsafe {
+        asm!("cp.async.ca.shared.global [{}], [{}], 4, {};",
+            in(reg32) to, in(reg64) from, in(reg32) bytes, options(nostack, preserves_flags))
+    }
+}
 /// Closes a group of copies.
 #[inline(always)]
 pub fn commit() {
@@ -392,17 +403,6 @@ pub unsafe fn load_shared(from: u32) -> f32 {
             options(nostack, preserves_flags))
     }
     x
-}
-/// Stores a float to shared memory.
-///
-/// # Safety
-/// `to` lies in the block's shared memory; any lanes may call.
-#[inline(always)]
-pub unsafe fn store_shared_f32(to: u32, x: f32) {
-    unsafe {
-        asm!("st.shared.f32 [{}], {};", in(reg32) to, in(reg32) x,
-            options(nostack, preserves_flags))
-    }
 }
 
 // ---- matrices

@@ -8,6 +8,7 @@ mod counts;
 mod embedding;
 mod faults;
 mod gemm;
+mod launches;
 mod loss;
 mod norm;
 mod rmsnorm;
