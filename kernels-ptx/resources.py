@@ -90,12 +90,12 @@ def main():
     threads = bounds("sm_90a")
     out = [
         "# Resources of kernels", "",
-        f"Made by `kernels-ptx/resources.py` with ptxas {version}. Columns are compute capabilities "
-        f"({', '.join(f'{d.capability}: {d.example}' for d in DEVICES)}); 90 is our PTX for sm_90a, "
-        "the others are that for sm_80. Each is registers a thread and, where launch bounds give the "
-        "threads of a block, how many blocks fit on a multiprocessor by registers, threads and shared "
-        "memory. Shared memory is dynamic, bytes a block; `-` means that no launch gives the kernel to "
-        "such a device, because smaller tiles fit it. Never measured here: time.", "",
+        f"Made by `kernels-ptx/resources.py` with ptxas {version}. Columns are compute capabilities",
+        f"({', '.join(f'{d.capability}: {d.example}' for d in DEVICES)});",
+        "90 is our PTX for sm_90a, the others are that for sm_80. Each is registers a thread and, where launch bounds give",
+        "the threads of a block, how many blocks fit on a multiprocessor by registers, threads and shared memory. Shared",
+        "memory is dynamic, bytes a block; `-` means that no launch gives the kernel to such a device, because smaller",
+        "tiles fit it. Never measured here: time.", "",
         "| kernel | threads | shared | " + " | ".join(str(d.capability) for d in DEVICES) + " |",
         "|---|---|---|" + "---|" * len(DEVICES),
     ]

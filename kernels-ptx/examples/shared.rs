@@ -25,7 +25,7 @@ fn launches(target: Target) -> Vec<Launch> {
         ]);
     }
     // A decoder's one row, of outputs for one, two and four strips a block.
-    for N in [768, 2304, 32000] {
+    for N in [8, 16 * target.multiprocessors, 32 * target.multiprocessors] {
         all.extend([skinny::rounded(target, 1, N), skinny::wide(target, 1, N)]);
     }
     all
