@@ -470,15 +470,10 @@ unsafe fn backward_keys<
             copy_rows::<W, BR, THREADS, EXACT>(to + tile, d_o, s.H * s.D, s.T - query, s.D);
             if thread() < BR {
                 let t = query + thread();
-                let at = s.row(b, t, h);
-                let (lse, delta) = if t < s.T {
-                    (-LOG2_E * *lse_NH.add(at), *delta_NH.add(at))
-                } else {
-                    (0.0, 0.0)
-                };
+                let (at, bytes) = (s.row(b, t, h), if t < s.T { 4 } else { 0 });
                 let to = rows + stage * BR * 8 + thread() * 4;
-                ptx::store_shared_f32(to, lse);
-                ptx::store_shared_f32(to + BR * 4, delta);
+                ptx::copy4(to, lse_NH.wrapping_add(at), bytes);
+                ptx::copy4(to + BR * 4, delta_NH.wrapping_add(at), bytes);
             }
             ptx::commit();
         };
@@ -518,9 +513,9 @@ unsafe fn backward_keys<
                 rows_by_rows::<W, ROW, 1, NB>(&mut p, k_place, along_q + at);
                 for n in 0..NB {
                     let row = row + n as u32 * 32;
-                    let shift = [ptx::load_shared(row), ptx::load_shared(row + 4)];
+                    let lse = [ptx::load_shared(row), ptx::load_shared(row + 4)];
                     for e in 0..4 {
-                        p[0][n][e] = ptx::exp2(ptx::fma(p[0][n][e], rate, shift[e % 2]));
+                        p[0][n][e] = ptx::exp2(ptx::fma(p[0][n][e], rate, -LOG2_E * lse[e % 2]));
                     }
                 }
                 if own + 16 > query {
@@ -619,10 +614,10 @@ macro_rules! delta {
 delta!(f32, attention_delta_f32);
 delta!(Bf16, attention_delta_bf16);
 
-macro_rules! kernels {
-    ($tiles:expr, $exact:literal, $blocks:literal, $forward:ident, $queries:ident, $keys:ident) => {
+macro_rules! forward {
+    ($($name:ident: $tiles:expr, $exact:literal, $blocks:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $forward(
+        unsafe extern "ptx-kernel" fn $name(
             o_NHD: *mut Bf16,
             lse_NH: *mut f32,
             qkv: *const Bf16,
@@ -648,8 +643,12 @@ macro_rules! kernels {
                 >(o_NHD, lse_NH, qkv, s, scale)
             }
         }
+    )*};
+}
+macro_rules! backward_queries {
+    ($($name:ident: $tiles:expr, $exact:literal, $blocks:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $queries(
+        unsafe extern "ptx-kernel" fn $name(
             dqkv: *mut Bf16,
             do_NHD: *const Bf16,
             qkv: *const Bf16,
@@ -677,8 +676,12 @@ macro_rules! kernels {
                 >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
             }
         }
+    )*};
+}
+macro_rules! backward_keys {
+    ($($name:ident: $tiles:expr, $exact:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $keys(
+        unsafe extern "ptx-kernel" fn $name(
             dqkv: *mut Bf16,
             do_NHD: *const Bf16,
             qkv: *const Bf16,
@@ -720,37 +723,26 @@ macro_rules! kernels {
                 }
             }
         }
-    };
+    )*};
 }
-kernels!(
-    tiles::D64,
-    true,
-    2,
-    attention_forward_bf16_64,
-    attention_backward_queries_bf16_64,
-    attention_backward_keys_bf16_64
-);
-kernels!(
-    tiles::D128,
-    true,
-    2,
-    attention_forward_bf16_128,
-    attention_backward_queries_bf16_128,
-    attention_backward_keys_bf16_128
-);
-kernels!(
-    tiles::D64,
-    false,
-    1,
-    attention_forward_bf16_any64,
-    attention_backward_queries_bf16_any64,
-    attention_backward_keys_bf16_any64
-);
-kernels!(
-    tiles::D256,
-    false,
-    1,
-    attention_forward_bf16_any256,
-    attention_backward_queries_bf16_any256,
-    attention_backward_keys_bf16_any256
-);
+forward! {
+    attention_forward_bf16_64: tiles::D64, true, 2;
+    attention_forward_bf16_128: tiles::D128, true, 2;
+    attention_forward_bf16_any64: tiles::D64, false, 1;
+    attention_forward_bf16_any256: tiles::D256, false, 1;
+}
+backward_queries! {
+    attention_backward_queries_bf16_64: tiles::D64, true, 2;
+    attention_backward_queries_bf16_128: tiles::D128, true, 2;
+    attention_backward_queries_bf16_any64: tiles::D64, false, 1;
+    attention_backward_queries_bf16_any256: tiles::D256, false, 1;
+    attention_backward_queries_bf16_any256_small: tiles::D256_SMALL, false, 1;
+}
+backward_keys! {
+    attention_backward_keys_bf16_64: tiles::D64, true;
+    attention_backward_keys_bf16_128: tiles::D128, true;
+    attention_backward_keys_bf16_128_small: tiles::D128_SMALL, true;
+    attention_backward_keys_bf16_any64: tiles::D64, false;
+    attention_backward_keys_bf16_any256: tiles::D256, false;
+    attention_backward_keys_bf16_any256_small: tiles::D256_SMALL, false;
+}

@@ -355,6 +355,17 @@ pub unsafe fn copy16(to: u32, from: *const Bf16, bytes: u32) {
             in(reg32) to, in(reg64) from, in(reg32) bytes, options(nostack, preserves_flags))
     }
 }
+/// As [`copy16`], of 4 bytes or none.
+///
+/// # Safety
+/// `to` and `from` are aligned to 4; `bytes` at `from` are readable; any lanes may call.
+#[inline(always)]
+pub unsafe fn copy4(to: u32, from: *const f32, bytes: u32) {
+    unsafe {
+        asm!("cp.async.ca.shared.global [{}], [{}], 4, {};",
+            in(reg32) to, in(reg64) from, in(reg32) bytes, options(nostack, preserves_flags))
+    }
+}
 /// Closes a group of copies.
 #[inline(always)]
 pub fn commit() {
@@ -389,6 +400,19 @@ pub unsafe fn gather16(to: u32, from: *const Bf16, count: u32) {
             in(reg32) c, in(reg32) d, options(nostack, preserves_flags))
     }
 }
+/// Loads 16 bytes from shared memory.
+///
+/// # Safety
+/// `from` is aligned to 16 and lies in the block's shared memory; any lanes may call.
+#[inline(always)]
+pub unsafe fn load_shared16(from: u32) -> [u32; 4] {
+    let (a, b, c, d);
+    unsafe {
+        asm!("ld.shared.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) a, out(reg32) b, out(reg32) c,
+            out(reg32) d, in(reg32) from, options(nostack, preserves_flags))
+    }
+    [a, b, c, d]
+}
 /// Loads a float from shared memory.
 ///
 /// # Safety
@@ -401,17 +425,6 @@ pub unsafe fn load_shared(from: u32) -> f32 {
             options(nostack, preserves_flags))
     }
     x
-}
-/// Stores a float to shared memory.
-///
-/// # Safety
-/// `to` lies in the block's shared memory; any lanes may call.
-#[inline(always)]
-pub unsafe fn store_shared_f32(to: u32, x: f32) {
-    unsafe {
-        asm!("st.shared.f32 [{}], {};", in(reg32) to, in(reg32) x,
-            options(nostack, preserves_flags))
-    }
 }
 
 // ---- matrices

@@ -4,9 +4,10 @@ use engine::ops::linear::{backward, forward, forward_residual, forward_wide, ref
 use engine::{Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
-/// I = 8192 that is 256 of them), rows above one task, single rows and columns; on a GPU y, dx and
-/// dw in parts (I, O and N of 2048 and more).
-const SHAPES: [(usize, usize, usize); 14] = [
+/// I = 8192 that is 256 of them), rows above one task, single rows and columns; on a GPU as many rows
+/// as its products of a few take and one more, and y, dx and dw in parts (I, O and N of 2048 and
+/// more).
+const SHAPES: [(usize, usize, usize); 17] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 3),
@@ -19,6 +20,9 @@ const SHAPES: [(usize, usize, usize); 14] = [
     (200, 29, 50),
     (7, 1000, 65),
     (3, 8192, 300),
+    (9, 776, 40),
+    (16, 1032, 33),
+    (17, 136, 24),
     (130, 40, 2104),
     (2100, 16, 24),
 ];

@@ -323,8 +323,17 @@ impl Cuda {
 
     /// Queues a kernel.
     pub(crate) fn launch(&self, launch: Launch, args: &[Arg]) {
+        let (needed, most) = (launch.shared_bytes, self.target().shared_bytes);
         self.attempt(|driver| {
-            driver.launch(&launch, args).map_err(|e| format!("kernel {}: {e}", launch.kernel))
+            let done = if needed > most {
+                Err(format!(
+                    "it needs {needed} bytes of shared memory a block, of {most} that this GPU has; \
+                     take another GPU, or compute on --device cpu"
+                ))
+            } else {
+                driver.launch(&launch, args)
+            };
+            done.map_err(|e| format!("kernel {}: {e}", launch.kernel))
         });
     }
 
@@ -521,6 +530,19 @@ pub(crate) mod tests {
             assert!(calls.windows(2).all(|pair| pair[0].end <= pair[1].begin), "{calls:?}");
         }
         assert!(dev.take_calls().is_empty());
+    }
+
+    #[test]
+    fn a_launch_that_no_block_can_have_is_told_before_it_runs() {
+        let (cuda, seen) = fake(Target::of(90), 1 << 30);
+        let most = cuda.target().shared_bytes;
+        let launch = Launch { kernel: "greedy", blocks: [1; 3], threads: 32, shared_bytes: most };
+        cuda.launch(launch, &[]);
+        cuda.check().unwrap();
+        cuda.launch(Launch { shared_bytes: most + 1, ..launch }, &[]);
+        let error = cuda.check().unwrap_err().to_string();
+        assert!(error.contains("kernel greedy") && error.contains("of 232448 that"), "{error}");
+        assert_eq!(seen.lock().unwrap().len(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::driver::{Arg, Driver};
 use super::{Cuda, Storage, Target, int};
 pub(crate) use kernels_ptx::launch::gemm::Layout;
 use kernels_ptx::launch::gemm::{self, Cut};
+use kernels_ptx::launch::skinny;
 use std::sync::Arc;
 
 /// What multiplies.
@@ -77,6 +78,7 @@ impl Product {
     pub fn room(&self, target: Target, storage: Storage) -> usize {
         match (storage, self.cut(target).parts as usize) {
             (Storage::F32, _) | (_, 1) => 0,
+            (Storage::Bf16, _) if self.is_skinny() => 0,
             (Storage::Bf16, parts) => parts * self.M * self.N * size_of::<f32>(),
         }
     }
@@ -87,6 +89,12 @@ impl Product {
 
     fn sizes(&self, ldc: usize) -> [Arg; 6] {
         [self.M, self.N, self.K, self.lda, self.ldb, ldc].map(|x| Arg::U32(int(x)))
+    }
+
+    /// Whether this is a product of a few rows with a weight, for which tiles are too tall.
+    fn is_skinny(&self) -> bool {
+        let [M, K, lda, ldb] = [self.M, self.K, self.lda, self.ldb].map(int);
+        self.layout == Layout::Nt && skinny::takes(M, K, lda, ldb)
     }
 
     /// Writes C, in the storage of A and B. `room` is the address of [`Product::room`] bytes.
@@ -125,20 +133,32 @@ impl Product {
                 cuda.attempt(|_| lt.multiply(self, storage, Storage::F32, [c, a, b], onto));
             }
             (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
+            (Products::Kernels, Storage::Bf16) if self.is_skinny() && onto == Onto::Zero => {
+                let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
+                cuda.launch(
+                    launch,
+                    &[&[c, a, b].map(Arg::Ptr)[..], &self.sizes(self.ldc)].concat(),
+                );
+            }
             (Products::Kernels, Storage::Bf16) => self.bf16_wide(cuda, c, a, b, onto, room),
         }
     }
 
     fn bf16(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
-        let cut = self.cut(cuda.target());
+        let target = cuda.target();
+        let (cut, skinny) = (self.cut(target), self.is_skinny());
         let r = match onto {
             Onto::Zero => 0,
             Onto::Other(r) => r,
             Onto::Itself => c,
         };
         let (M, N) = (int(self.M), int(self.N));
-        if cut.parts == 1 {
-            let launch = gemm::rounded(cut, self.layout, M, N, int(self.lda), int(self.ldb));
+        if skinny || cut.parts == 1 {
+            let launch = if skinny {
+                skinny::rounded(target, M, N)
+            } else {
+                gemm::rounded(cut, self.layout, M, N, int(self.lda), int(self.ldb))
+            };
             let operands = [c, r, a, b].map(Arg::Ptr);
             return cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
         }
