@@ -1,8 +1,36 @@
 //! Which kernel computes an op, on which grid. Each function's docs list the kernel's arguments in
 //! order: pointers to device memory, then scalars (lengths u32 unless they say otherwise, f32).
-//! Grids depend on shapes alone, so sums have the same order on every device.
+//! Grids depend on shapes and on the [`Target`], and on nothing that changes from run to run, so sums
+//! have the same order on all devices of one type.
 
 use crate::tiles;
+
+/// What a launch must know of the device that it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Compute capability: 10 * major + minor.
+    pub capability: u32,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Shared memory that a block can ask for, in bytes.
+    pub shared_bytes: u32,
+}
+
+impl Target {
+    /// The largest device of a compute capability: A100, GeForce RTX 3090 and 4090, H100, B200,
+    /// GeForce RTX 5090. What an emulator plays, and tests choose for.
+    pub const fn of(capability: u32) -> Target {
+        let (multiprocessors, kib) = match capability {
+            120.. => (170, 99),
+            100..120 => (148, 227),
+            90..100 => (132, 227),
+            89 => (128, 99),
+            86..89 => (82, 99),
+            _ => (108, 163),
+        };
+        Target { capability, multiprocessors, shared_bytes: kib << 10 }
+    }
+}
 
 /// Storage of activations and of the weights that products read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -262,14 +290,18 @@ pub mod gemm {
         Tn,
     }
 
-    /// Multiprocessors that the choice of tiles assumes; it must not depend on the device.
-    const SMS: u32 = 132;
-
-    fn grid(kernels: [&'static str; 3], M: u32, N: u32, splits: u32, lds: [u32; 2]) -> Launch {
+    fn grid(
+        target: Target,
+        kernels: [&'static str; 3],
+        M: u32,
+        N: u32,
+        splits: u32,
+        lds: [u32; 2],
+    ) -> Launch {
         let tiles = |BN: u32| M.div_ceil(128) * N.div_ceil(BN);
         // A multiprocessor's registers hold one block of the wide tile, or two of the other, which
         // reads shared memory more often; one of those alone leaves the tensor cores waiting.
-        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(SMS);
+        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(target.multiprocessors);
         let wide = per_sm(256) as f32;
         let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
         let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
@@ -287,21 +319,21 @@ pub mod gemm {
     ///
     /// # Panics
     /// For [`Layout::Tn`], whose sums are gradients of weights and stay f32: see [`wide`].
-    pub fn rounded(layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
+    pub fn rounded(target: Target, layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
         let kernels = match layout {
             Layout::Nt => ["gemm_nt_bf16_128x256", "gemm_nt_bf16_128x128", "gemm_nt_bf16_any"],
             Layout::Nn => ["gemm_nn_bf16_128x256", "gemm_nn_bf16_128x128", "gemm_nn_bf16_any"],
             Layout::Tn => panic!("gemm: gradients of weights are f32"),
         };
-        grid(kernels, M, N, 1, [lda, ldb])
+        grid(target, kernels, M, N, 1, [lda, ldb])
     }
 
     /// Depth of each of the parts into which [`wide`] divides K: all of it, unless C has too few
     /// tiles to fill a device.
-    pub fn part_depth(M: u32, N: u32, K: u32) -> u32 {
+    pub fn part_depth(target: Target, M: u32, N: u32, K: u32) -> u32 {
         const LEAST: u32 = 1024;
         let tiles = M.div_ceil(128) * N.div_ceil(128);
-        let parts = (2 * SMS / tiles).min(K / LEAST).max(1);
+        let parts = (2 * target.multiprocessors / tiles).min(K / LEAST).max(1);
         K.div_ceil(parts).next_multiple_of(BK)
     }
 
@@ -311,7 +343,16 @@ pub mod gemm {
     ///
     /// # Panics
     /// For [`Layout::Nn`]: nothing needs it.
-    pub fn wide(layout: Layout, M: u32, N: u32, K: u32, lda: u32, ldb: u32, depth: u32) -> Launch {
+    pub fn wide(
+        target: Target,
+        layout: Layout,
+        M: u32,
+        N: u32,
+        K: u32,
+        lda: u32,
+        ldb: u32,
+        depth: u32,
+    ) -> Launch {
         let kernels = match layout {
             Layout::Nt => {
                 let kernel = "gemm_nt_bf16_f32_128x256";
@@ -322,7 +363,7 @@ pub mod gemm {
                 ["gemm_tn_bf16_f32_128x256", "gemm_tn_bf16_f32_128x128", "gemm_tn_bf16_f32_any"]
             }
         };
-        grid(kernels, M, N, K.div_ceil(depth), [lda, ldb])
+        grid(target, kernels, M, N, K.div_ceil(depth), [lda, ldb])
     }
 
     /// acc (f32), parts, len (u64), count: acc += parts, in ascending order.

@@ -19,7 +19,7 @@ use crate::profile::Recorder;
 use driver::Driver;
 pub(crate) use driver::{Arg, Event, Rows};
 use kernels_ptx::launch::Launch;
-pub use kernels_ptx::launch::Storage;
+pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -35,6 +35,7 @@ pub struct Cuda {
 }
 
 struct Inner {
+    target: Target,
     driver: Box<dyn Driver>,
     state: Mutex<State>,
 }
@@ -85,7 +86,8 @@ impl Cuda {
     /// [`Error::Device`] if there are no kernels for it.
     pub fn emulated(capability: i32) -> Result<Self, Error> {
         let ptx = ptx_for(capability).ok_or(format!("no kernels for capability {capability}"));
-        let driver = ptx.and_then(emulated::Emulated::new);
+        let target = Target::of(capability.unsigned_abs());
+        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, target));
         Self::over(driver.map(|emulated| Box::new(emulated) as Box<dyn Driver>))
     }
 
@@ -99,7 +101,7 @@ impl Cuda {
             outside: 0,
         };
         let driver = driver.map_err(Error::Device)?;
-        let inner = Arc::new(Inner { driver, state: Mutex::new(state) });
+        let inner = Arc::new(Inner { target: driver.target(), driver, state: Mutex::new(state) });
         Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
     }
 
@@ -120,6 +122,11 @@ impl Cuda {
     /// One line for people.
     pub fn describe(&self) -> String {
         format!("{}{}", self.inner.driver.describe(), self.products.describe())
+    }
+
+    /// What launches know of the device.
+    pub fn target(&self) -> Target {
+        self.inner.target
     }
 
     /// Whether the CPU plays the GPU.
@@ -371,6 +378,9 @@ mod tests {
     impl Driver for Fake {
         fn describe(&self) -> String {
             "fake".into()
+        }
+        fn target(&self) -> Target {
+            Target::of(90)
         }
         fn memory(&self) -> driver::Result<(u64, u64)> {
             Ok((self.free, self.free))

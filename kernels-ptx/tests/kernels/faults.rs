@@ -3,7 +3,7 @@
 //! of them is there in vain.
 
 use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
-use kernels_ptx::launch::{Launch, attention, gemm, norm};
+use kernels_ptx::launch::{Launch, Target, attention, gemm, norm};
 use kernels_ptx::{SM_80, SM_90A};
 use ptx_emu::{Arg, Error, FaultKind};
 
@@ -19,7 +19,8 @@ fn product(d: &mut Device) -> Result<(), Error> {
     let (a, b) =
         (d.put(Bf16, &g.normals(Bf16, M * K, 1.0)), d.put(Bf16, &g.normals(Bf16, N * K, 1.0)));
     let c = d.room(Bf16, M * N);
-    let launch = gemm::rounded(gemm::Layout::Nt, M as u32, N as u32, K as u32, K as u32);
+    let [m, n, k] = [M, N, K].map(|x| x as u32);
+    let launch = gemm::rounded(Target::of(90), gemm::Layout::Nt, m, n, k, k);
     let launch = Launch { kernel: "gemm_nt_bf16_128x128", threads: 128, ..launch };
     let args = [&[c, 0, a, b].map(ptr)[..], &[M, N, K, K, K, N].map(int)].concat();
     d.try_run(launch, &args)
