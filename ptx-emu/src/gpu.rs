@@ -6,7 +6,7 @@ use crate::counts::{Class, Counts, LineCounts, Tally};
 use crate::error::{Error, Fault, Result};
 use crate::exec;
 use crate::exec::block::{Failure, Launch};
-use crate::hardware::{BLOCK_THREADS, Card, Hardware, Sums};
+use crate::hardware::{BLOCK_THREADS, Card, Hardware, Sums, alignment};
 use crate::ir::{Inst, Program};
 use crate::lex::line_text;
 use crate::memory::{MAX_BLOCKS, Memory};
@@ -226,7 +226,7 @@ impl Gpu {
             epoch,
             races: self.races,
             budget: self.budget,
-            alignment: (sums == Sums::Truncate).then(|| card.alignment()),
+            alignment: (sums == Sums::Truncate).then(|| alignment(card.capability)),
             approximate,
             params: &params,
             globals: &self.loaded[&kernel.module.id],

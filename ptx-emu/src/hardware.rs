@@ -62,17 +62,17 @@ impl Card {
     pub fn of(capability: u32) -> Option<Card> {
         Card::ALL.into_iter().find(|card| card.capability == capability)
     }
+}
 
-    /// How its tensor cores line up what they add. Source: Khattak and Mikaitis 2025, "Accurate
-    /// Models of NVIDIA Tensor Cores", arXiv:2512.07004, compared bit by bit with A100, A2, A30,
-    /// Ada, L40S, H100, H200, B200 and RTX PRO 6000; Fasi, Higham, Mikaitis and Pranesh 2021,
-    /// "Numerical behavior of NVIDIA tensor cores", found the same on the A100, and
-    /// arXiv:2510.15884 on the RTX 3060.
-    pub(crate) fn alignment(self) -> Alignment {
-        match self.capability {
-            ..90 => Alignment { products: 8, extra_bits: 1 },
-            _ => Alignment { products: 16, extra_bits: 2 },
-        }
+/// How the tensor cores of a compute capability line up what they add. Source: Khattak and Mikaitis
+/// 2025, "Accurate Models of NVIDIA Tensor Cores", arXiv:2512.07004, compared bit by bit with A100,
+/// A2, A30, Ada, L40S, H100, H200, B200 and RTX PRO 6000; Fasi, Higham, Mikaitis and Pranesh 2021,
+/// "Numerical behavior of NVIDIA tensor cores", found the same on the A100, and arXiv:2510.15884 on
+/// the RTX 3060.
+pub(crate) fn alignment(capability: u32) -> Alignment {
+    match capability {
+        ..90 => Alignment { products: 8, extra_bits: 1 },
+        _ => Alignment { products: 16, extra_bits: 2 },
     }
 }
 
@@ -141,6 +141,20 @@ impl Hardware {
             Sums::Truncate => Hardware::strict(capability),
             Sums::Round => Hardware::rounding(capability),
         }
+    }
+}
+
+/// A capability times ten, and how sums are made if not truncated: `90`, `90-truncate`, `90-round`.
+impl FromStr for Hardware {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Hardware, String> {
+        let (capability, sums) = text.split_once('-').unwrap_or((text, "truncate"));
+        let played = Card::ALL.map(|card| card.capability.to_string()).join(", ");
+        let other = || format!("no emulator of compute capability `{capability}`; take {played}");
+        let sums = sums.parse()?;
+        let hardware = capability.parse().ok().and_then(|n| Hardware::with_sums(n, sums));
+        hardware.ok_or_else(other)
     }
 }
 

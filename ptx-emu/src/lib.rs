@@ -42,6 +42,7 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+pub mod bounds;
 mod counts;
 mod decode;
 mod error;

@@ -265,4 +265,9 @@ fn modes_have_names() {
     let round = Hardware::with_sums(86, Sums::Round).unwrap();
     assert_eq!((round.sums, round.approximate), (Sums::Round, None));
     assert!(Hardware::with_sums(86, Sums::Truncate).unwrap().approximate.is_some());
+    assert_eq!("86-round".parse(), Ok(round));
+    assert_eq!("86".parse(), Ok(Hardware::strict(86).unwrap()));
+    let error = "75".parse::<Hardware>().unwrap_err();
+    let words = "no emulator of compute capability `75`; take 80, 86, 89, 90, 100, 120";
+    assert_eq!(error, words);
 }

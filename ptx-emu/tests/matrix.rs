@@ -273,6 +273,25 @@ fn truncated_sums_bit_by_bit() {
     }
 }
 
+/// A chain of sums stays within the bound that budgets take, and comes near enough to need it.
+#[test]
+fn chains_of_sums_are_within_their_bound() {
+    for capability in [80, 86, 89, 90, 100, 120] {
+        let hardware = Hardware::strict(capability).unwrap();
+        let (mut c, mut exact) = (vec![1.0f32; 128], 1.0);
+        // Each loses nearly a last bit of the sum, always downwards.
+        let (a_mk, b_kn) = (vec![1.0 - 2f32.powi(-8); 256], vec![2f32.powi(-20); 128]);
+        let steps = 64;
+        for _ in 0..steps {
+            c = multiply(hardware, &BF16, &a_mk, &b_kn, &c);
+            exact += 16.0 * f64::from(a_mk[0]) * f64::from(b_kn[0]);
+        }
+        let bound = ptx_emu::bounds::sum(capability, 16 * steps, exact);
+        let error = exact - f64::from(c[0]);
+        assert!(error <= bound && error > bound / 10.0, "{capability}: {error:e} of {bound:e}");
+    }
+}
+
 /// Significand, with its sign, and the exponent of its unit. Normal numbers only.
 fn parts(x: f32) -> (i128, i32) {
     let bits = x.to_bits();

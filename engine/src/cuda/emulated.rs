@@ -3,13 +3,13 @@
 
 use super::driver::{Arg, Driver, Event, Result, Rows};
 use kernels_ptx::launch::{Launch, Target};
-use ptx_emu::{Gpu, Grid, Kernel, Module};
+use ptx_emu::{Gpu, Grid, Hardware, Kernel, Module, Sums};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 pub(crate) struct Emulated {
-    target: Target,
+    hardware: Hardware,
     state: Mutex<State>,
 }
 
@@ -21,11 +21,13 @@ struct State {
 }
 
 impl Emulated {
-    /// A device that runs `ptx`, and says that it is `target`.
-    pub fn new(ptx: &str, target: Target) -> Result<Self> {
-        let module = Module::parse(ptx).map_err(|e| e.to_string())?;
-        let (gpu, kernels, events) = (Gpu::new(), HashMap::new(), Vec::new());
-        Ok(Emulated { target, state: Mutex::new(State { gpu, module, kernels, events }) })
+    /// A device with `ptx` loaded.
+    pub fn new(ptx: &str, hardware: Hardware) -> Result<Self> {
+        let module = line(Module::parse(ptx))?;
+        let mut gpu = Gpu::with(hardware);
+        line(gpu.load(&module))?;
+        let (kernels, events) = (HashMap::new(), Vec::new());
+        Ok(Emulated { hardware, state: Mutex::new(State { gpu, module, kernels, events }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -39,11 +41,25 @@ fn line<T>(result: ptx_emu::Result<T>) -> Result<T> {
 
 impl Driver for Emulated {
     fn describe(&self) -> String {
-        "cuda-emulated: every kernel on the CPU, slow and strict".to_string()
+        let Hardware { card, sums, .. } = self.hardware;
+        let (major, minor) = (card.capability / 10, card.capability % 10);
+        let sums = match sums {
+            Sums::Truncate => "strict",
+            Sums::Round => "strict, every sum rounded",
+        };
+        format!(
+            "cuda-emulated: {} (compute capability {major}.{minor}), every kernel on the CPU, slow and {sums}",
+            card.name
+        )
     }
 
     fn target(&self) -> Target {
-        self.target
+        let card = self.hardware.card;
+        Target {
+            capability: card.capability,
+            multiprocessors: card.multiprocessors,
+            shared_bytes: card.block_shared_bytes as u32,
+        }
     }
 
     fn memory(&self) -> Result<(u64, u64)> {

@@ -21,6 +21,7 @@ pub(crate) use driver::{Arg, Event, Rows};
 use kernels_ptx::launch::Launch;
 pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
+pub use ptx_emu::{Card, Hardware, Sums};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Alignment of allocations and of the parts of work space.
@@ -80,14 +81,27 @@ impl Cuda {
         Self::over(real::Real::new(ordinal, ptx_for).map(|real| Box::new(real) as Box<dyn Driver>))
     }
 
-    /// An emulated GPU that runs the kernels for compute capability `capability` (80 or 90).
+    /// An emulated GPU of compute capability `capability` (80, 86, 89, 90, 100 or 120), no kinder
+    /// than a real one: [`Hardware::strict`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] for any other capability.
+    pub fn emulated(capability: i32) -> Result<Self, Error> {
+        let hardware = u32::try_from(capability).ok().and_then(Hardware::strict);
+        let played = Card::ALL.map(|card| card.capability.to_string()).join(", ");
+        let other = || format!("no emulator of compute capability {capability}; take {played}");
+        Self::emulating(hardware.ok_or_else(|| Error::Device(other()))?)
+    }
+
+    /// An emulated GPU of any kind.
     ///
     /// # Errors
     /// [`Error::Device`] if there are no kernels for it.
-    pub fn emulated(capability: i32) -> Result<Self, Error> {
-        let ptx = ptx_for(capability).ok_or(format!("no kernels for capability {capability}"));
-        let target = Target::of(capability.unsigned_abs());
-        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, target));
+    pub fn emulating(hardware: Hardware) -> Result<Self, Error> {
+        let capability = hardware.card.capability;
+        let ptx = ptx_for(capability as i32);
+        let ptx = ptx.ok_or_else(|| format!("no kernels for compute capability {capability}"));
+        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, hardware));
         Self::over(driver.map(|emulated| Box::new(emulated) as Box<dyn Driver>))
     }
 

@@ -13,3 +13,4 @@ mod norm;
 mod rmsnorm;
 mod rope;
 mod swiglu;
+mod target;
