@@ -288,8 +288,17 @@ impl Cuda {
 
     /// Queues a kernel.
     pub(crate) fn launch(&self, launch: Launch, args: &[Arg]) {
+        let (needed, most) = (launch.shared_bytes, self.target().shared_bytes);
         self.attempt(|driver| {
-            driver.launch(&launch, args).map_err(|e| format!("kernel {}: {e}", launch.kernel))
+            let done = if needed > most {
+                Err(format!(
+                    "it needs {needed} bytes of shared memory a block, of {most} that this GPU has; \
+                     take another GPU, or compute on --device cpu"
+                ))
+            } else {
+                driver.launch(&launch, args)
+            };
+            done.map_err(|e| format!("kernel {}: {e}", launch.kernel))
         });
     }
 
@@ -455,6 +464,19 @@ mod tests {
             let place = "swiglu forward: kernel swiglu_forward_f32: an illegal address";
             assert!(error.contains(place) && error.contains("CUDA_LAUNCH_BLOCKING"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_launch_that_no_block_can_have_is_told_before_it_runs() {
+        let (cuda, launches) = fake(1 << 30);
+        let most = cuda.target().shared_bytes;
+        let launch = Launch { kernel: "greedy", blocks: [1; 3], threads: 32, shared_bytes: most };
+        cuda.launch(launch, &[]);
+        cuda.check().unwrap();
+        cuda.launch(Launch { shared_bytes: most + 1, ..launch }, &[]);
+        let error = cuda.check().unwrap_err().to_string();
+        assert!(error.contains("kernel greedy") && error.contains("of 232448 that"), "{error}");
+        assert_eq!(launches.load(Relaxed), 1);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::cublaslt::CublasLt;
 use super::driver::{Arg, Driver};
 use super::{Cuda, Storage, Target, int};
-use kernels_ptx::launch::gemm;
 pub(crate) use kernels_ptx::launch::gemm::Layout;
+use kernels_ptx::launch::{gemm, skinny};
 
 /// What multiplies.
 pub(crate) enum Products {
@@ -82,6 +82,12 @@ impl Product {
         }
     }
 
+    /// Whether this is a product of a few rows with a weight, for which tiles are too tall.
+    fn is_skinny(&self) -> bool {
+        let [M, K, lda, ldb] = [self.M, self.K, self.lda, self.ldb].map(int);
+        self.layout == Layout::Nt && skinny::takes(M, K, lda, ldb)
+    }
+
     fn sizes(&self) -> [Arg; 6] {
         [self.M, self.N, self.K, self.lda, self.ldb, self.N].map(|x| Arg::U32(int(x)))
     }
@@ -99,9 +105,12 @@ impl Product {
                     Onto::Other(r) => r,
                     Onto::Itself => c,
                 };
-                let [lda, ldb] = [self.lda, self.ldb].map(int);
-                let (M, N) = (int(self.M), int(self.N));
-                let launch = gemm::rounded(cuda.target(), self.layout, M, N, lda, ldb);
+                let [M, N, lda, ldb] = [self.M, self.N, self.lda, self.ldb].map(int);
+                let launch = if self.is_skinny() {
+                    skinny::rounded(cuda.target(), M, N)
+                } else {
+                    gemm::rounded(cuda.target(), self.layout, M, N, lda, ldb)
+                };
                 cuda.launch(launch, &[&[c, r, a, b].map(Arg::Ptr)[..], &self.sizes()].concat());
             }
         }
@@ -123,6 +132,10 @@ impl Product {
                 cuda.attempt(|_| lt.multiply(self, storage, Storage::F32, [c, a, b], onto));
             }
             (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
+            (Products::Kernels, Storage::Bf16) if self.is_skinny() && onto == Onto::Zero => {
+                let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
+                cuda.launch(launch, &[&[c, a, b].map(Arg::Ptr)[..], &self.sizes()].concat());
+            }
             (Products::Kernels, Storage::Bf16) => self.bf16_wide(cuda, c, a, b, onto, room),
         }
     }

@@ -13,6 +13,7 @@ const SIZES: Sizes = Sizes {
     parameters: 100_000,
     T: 200,
     product: (200, 300, 200),
+    skinny: (3, 300, 1024),
 };
 
 /// Bytes of shared memory of the largest tile. What is counted is the same on every device, so those

@@ -19,7 +19,7 @@ fn tiled(kernel: &'static str, BN: u32, M: usize, N: usize, splits: u32) -> Laun
 }
 
 /// Rows by columns with a pitch of `ld`; what is beyond a row's end must not be read.
-fn pitched(x: &[f64], cols: usize, ld: usize) -> Vec<f64> {
+pub fn pitched(x: &[f64], cols: usize, ld: usize) -> Vec<f64> {
     let gap = vec![f64::NAN; ld - cols];
     x.chunks(cols).flat_map(|row| row.iter().chain(&gap).copied()).collect()
 }

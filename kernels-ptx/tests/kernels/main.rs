@@ -12,5 +12,6 @@ mod loss;
 mod norm;
 mod rmsnorm;
 mod rope;
+mod skinny;
 mod swiglu;
 mod target;
