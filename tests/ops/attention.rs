@@ -159,9 +159,9 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
 }
 
 /// What errors of a GPU are shares of. A score errs as tensor cores sum; e^x errs by that, by EX2
-/// and by a last bit of x, whose mean is below ln T; a sum of them by EX2 for each tile of keys
-/// (of 32 or more) in which its maximum moves, but what is divided by it moves with it. The
-/// reciprocal adds RCP, the logarithm what its instruction errs by.
+/// and by a last bit of x, whose mean is below ln T; weights of earlier keys, and their sum, err by
+/// EX2 once more for each tile of keys (of 32 or more) in which the maximum moves. The reciprocal
+/// adds RCP, the logarithm what its instruction errs by.
 struct Sizes {
     shape: Shape,
     /// Largest sum of q k on its way, unscaled, and of dO v.
@@ -233,10 +233,16 @@ impl Sizes {
         score + bounds::EX2 + bounds::LAST_BIT * (1.0 + (T as f64).ln())
     }
 
+    /// Of a weight where the maximum is found on the way, relative.
+    fn of_weight<E: Element>(&self, capability: u32) -> f64 {
+        let moves = self.shape.1.div_ceil(32) as f64;
+        self.of_power::<E>(capability) + moves * bounds::EX2
+    }
+
     fn of_o<E: Element>(&self, capability: u32) -> f64 {
         let T = self.shape.1;
         // Weights change, so the mean of values moves between them.
-        let by_weights = 2.0 * self.of_power::<E>(capability) * self.values;
+        let by_weights = 2.0 * self.of_weight::<E>(capability) * self.values;
         by_weights
             + bounds::RCP * self.values
             + sum_bound::<E>(capability, T, T as f64 * self.values)
@@ -244,9 +250,7 @@ impl Sizes {
 
     fn of_lse<E: Element>(&self, capability: u32) -> f64 {
         let T = self.shape.1;
-        let moves = T.div_ceil(32) as f64;
-        let of_log = 2f64.ln() * bounds::lg2((T as f64).log2());
-        self.of_power::<E>(capability) + moves * bounds::EX2 + of_log
+        self.of_weight::<E>(capability) + 2f64.ln() * bounds::lg2((T as f64).log2())
     }
 
     fn of_dqkv<E: Element>(&self, capability: u32) -> f64 {
@@ -295,9 +299,11 @@ fn decode_case<E: Element>(dev: &Device, g: &mut Gen, (shape, new): (Shape, usiz
     let plain = &o_plain[(T - new) * H * D..];
     let exact = exact.slice(s![T - new.., .., ..]).to_owned();
     let o = Output::new("attention decode", &o, plain, exact);
-    // Decoding sums on ordinary cores, and its reciprocal is rounded; warps join by powers once more.
+    // Decoding sums on ordinary cores, and its reciprocal is rounded. The maximum moves at most every
+    // fourth key of 16 groups or more; groups are joined at most 6 times.
     let values = wide(&qkv).iter().fold(0.0, |a: f64, v| a.max(v.abs()));
-    let of_power = 2.0 * bounds::EX2 + bounds::LAST_BIT * (1.0 + (T as f64).ln());
+    let powers = (1 + T.div_ceil(64) + 6) as f64;
+    let of_power = powers * bounds::EX2 + bounds::LAST_BIT * (1.0 + (T as f64).ln());
     vec![o.allowing(dev, |_| 2.0 * of_power * values)]
 }
 

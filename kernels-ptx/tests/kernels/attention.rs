@@ -1,4 +1,6 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, bounds, devices, float, int, ptr, rounded};
+use crate::check::{
+    Bf16, Device, F32, Gen, Output, bounds, devices, devices_with, float, int, ptr, rounded,
+};
 use crate::counted::causal_flop;
 use kernels_ptx::launch::{Storage, Target, attention};
 use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, Tiles};
@@ -141,7 +143,10 @@ fn case(target: Target, storage: Storage, s: Shape) {
     // P and dS are rounded to brain floats on their way into products, O once more for delta.
     let (out, grad) = if storage == F32 { (5e-6, 2e-5) } else { (0.003, 0.006) };
     let context = format!("{storage:?} B{B} T{T} H{H} G{G} D{D}, {}", target.capability);
-    for mut d in devices() {
+    let [b, t, h, g, width] = [B, T, H, G, D].map(|x| x as u32);
+    let queries = attention::backward_queries(target, storage, b, t, h, width);
+    let keys = attention::backward_keys(target, storage, b, t, g, width);
+    for mut d in devices_with(queries.shared_bytes.max(keys.shared_bytes)) {
         let b = buffers(&mut d, storage, &qkv, &d_o, s);
         forward(&mut d, storage, &b, s);
         let o = d.get(storage, b.o, e.o.len());
@@ -157,9 +162,8 @@ fn case(target: Target, storage: Storage, s: Shape) {
         let got = d.get(F32, b.delta, of_o.len());
         Output::new("delta", F32, got, of_o).check(&context);
         let args = backward_args(storage, &b, s);
-        let (B, T) = (B as u32, T as u32);
-        d.run(attention::backward_queries(target, storage, B, T, H as u32, D as u32), &args);
-        d.run(attention::backward_keys(target, storage, B, T, G as u32, D as u32), &args);
+        d.run(queries, &args);
+        d.run(keys, &args);
         let got = d.get(storage, b.dqkv, e.dqkv.len());
         Output::new("dqkv", storage, got, e.dqkv.clone()).floor(grad).check(&context);
     }
@@ -186,7 +190,9 @@ fn no_bank_conflicts_and_no_masked_tiles() {
         let qkv = g.normals(Bf16, s.T * 4 * D, 1.0);
         let d_o = g.normals(Bf16, s.T * 2 * D, 1.0);
         let T = s.T as u32;
-        for mut d in devices() {
+        let of_queries = attention::backward_queries(target, Bf16, 1, T, 2, D as u32);
+        let of_keys = attention::backward_keys(target, Bf16, 1, T, 1, D as u32);
+        for mut d in devices_with(of_queries.shared_bytes.max(of_keys.shared_bytes)) {
             let b = buffers(&mut d, Bf16, &qkv, &d_o, s);
             let check = |d: &Device, products: u64, expected: u64| {
                 let c = &d.counts;
@@ -199,9 +205,9 @@ fn no_bank_conflicts_and_no_masked_tiles() {
             delta(&mut d, Bf16, &b, s);
             d.moved_at_most(2 * d_o.len() * 2 + s.T * 2 * 4);
             let args = backward_args(Bf16, &b, s);
-            d.run(attention::backward_queries(target, Bf16, 1, T, 2, D as u32), &args);
+            d.run(of_queries, &args);
             check(&d, 3, causal_flop(T, 16 * groups, backward_keys, true, width));
-            d.run(attention::backward_keys(target, Bf16, 1, T, 1, D as u32), &args);
+            d.run(of_keys, &args);
             check(&d, 4, causal_flop(T, 16, queries, false, width));
         }
     }
@@ -269,10 +275,12 @@ fn decode_case(storage: Storage, N: usize, past: usize, H: usize, G: usize, D: u
         d.run(attention::decode(storage, N as u32, H as u32, D as u32), &args);
         let context = format!("decode {storage:?} N{N} past {past} H{H} G{G} D{D}");
         let got = d.get(storage, o, N * H * D);
-        // Each weight errs by its power, and once more where warps join; by a last bit of the
-        // exponent, whose mean is below the keys' logarithm.
-        let keys = ((past + N) as f64).ln();
-        let of_weight = 2.0 * bounds::EX2 + bounds::LAST_BIT * (1.0 + keys);
+        // Each weight errs by its power, and once more each time that its group's maximum moves, at
+        // most every fourth key of 16 groups or more, and that groups are joined, at most 6 times; by
+        // a last bit of the exponent, whose mean is below the keys' logarithm.
+        let keys = past + N;
+        let powers = (1 + keys.div_ceil(64) + 6) as f64;
+        let of_weight = powers * bounds::EX2 + bounds::LAST_BIT * (1.0 + (keys as f64).ln());
         let values = kv.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
         let most = 2.0 * of_weight * values;
         Output::new("o", storage, got, exact.clone()).allowing(most).check(&context);
