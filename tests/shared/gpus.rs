@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// The emulated devices that tests run on: `HANDGRAD_TEST_TARGETS`, compute capabilities such as
 /// `80,86,90,100,120`, and `HANDGRAD_TEST_SUMS`, `truncate` or `round`.
-pub fn emulated() -> Vec<Hardware> {
+fn emulated() -> Vec<Hardware> {
     let targets = env::var("HANDGRAD_TEST_TARGETS").unwrap_or_else(|_| "80,90".into());
     let sums = env::var("HANDGRAD_TEST_SUMS").unwrap_or_else(|_| "truncate".into());
     let one = |target| format!("{target}-{sums}").parse().unwrap_or_else(|e| panic!("{e}"));
