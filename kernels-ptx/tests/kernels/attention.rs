@@ -1,10 +1,10 @@
 use crate::check::{
-    Bf16, Device, F32, Gen, Output, bounds, devices, devices_with, float, int, ptr, rounded,
+    Bf16, Device, F32, Gen, Output, devices, devices_with, float, int, ptr, rounded,
 };
 use crate::counted::causal_flop;
 use kernels_ptx::launch::{Storage, Target, attention};
 use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, Tiles};
-use ptx_emu::{Arg, Class, DevicePtr};
+use ptx_emu::{Arg, Class, DevicePtr, bounds};
 
 #[derive(Clone, Copy)]
 struct Shape {

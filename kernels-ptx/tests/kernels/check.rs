@@ -3,7 +3,6 @@
 
 use kernels_ptx::launch::{Launch, Storage};
 use kernels_ptx::{SM_80, SM_90A};
-pub use ptx_emu::bounds;
 use ptx_emu::{Arg, Counts, DevicePtr, Error, Gpu, Grid, Hardware, Module};
 use std::sync::LazyLock;
 
@@ -234,7 +233,7 @@ impl Output {
     }
 
     /// For what tensor cores sum and approximations make: no element errs by more than `most` for
-    /// that, see [`bounds`].
+    /// that, see [`ptx_emu::bounds`].
     pub fn allowing(self, most: f64) -> Self {
         Output { hardware: most, ..self }
     }

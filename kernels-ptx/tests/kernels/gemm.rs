@@ -1,8 +1,8 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, bounds, devices, devices_with, int, ptr};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, devices_with, int, ptr};
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{Launch, Target};
 use kernels_ptx::tiles::gemm::{BK, STAGES};
-use ptx_emu::{Arg, Class};
+use ptx_emu::{Arg, Class, bounds};
 
 /// (M, N, K): one token, edges in every direction, several blocks, more slices than stages.
 const SHAPES: [(usize, usize, usize); 6] =

@@ -1,5 +1,6 @@
-use crate::check::{Bf16, F32, Gen, Output, bounds, devices, float, int, ptr};
+use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
 use kernels_ptx::launch::{Storage, loss, norm};
+use ptx_emu::bounds;
 
 /// (N, V): the last two are wider than what registers keep.
 const SHAPES: [(usize, usize); 7] =

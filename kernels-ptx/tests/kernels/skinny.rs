@@ -1,8 +1,8 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, bounds, devices, int, ptr};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, int, ptr};
 use crate::gemm::pitched;
 use kernels_ptx::launch::{Launch, Target, skinny};
 use kernels_ptx::tiles::skinny::{DEPTH, STRIP, WARPS, stages};
-use ptx_emu::{Class, DevicePtr};
+use ptx_emu::{Class, DevicePtr, bounds};
 
 /// (M, N, K): one row, rows around half of a matrix instruction and all of it, an odd number of
 /// outputs, one piece of 16 bytes, pieces of K that end anywhere, fewer pieces than warps, more than
