@@ -1,5 +1,6 @@
+use crate::check::wide;
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, narrow};
-use crate::check::{notice, put, same_bits, take, wide};
+use crate::check::{bounds, notice, notice_on_gpus, on_the_way, put, same_bits, sum_bound, take};
 use engine::ops::attention::{Heads, backward, decode, forward, reference};
 use engine::{Buf, Device, Element, Real, bf16};
 use ndarray::{Array3, ArrayView3, s};
@@ -143,11 +144,121 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
     let dqkv_plain = plain_backward(&d_o, &qkv, &cached_o, &cached_lse, shape);
     let exact_dqkv =
         reference::backward(cube(&d_o, D, heads.out()).view(), exact_qkv.view(), heads, T);
+    let o = Output::new("attention o", &o, &o_plain, exact_o);
+    let lse = Output::new("attention lse", &lse, &lse_plain, exact_lse);
+    let dqkv = Output::new("attention dqkv", &dqkv, &dqkv_plain, exact_dqkv);
+    if let Device::Cpu(_) = dev {
+        return vec![o, lse, dqkv];
+    }
+    let sizes = Sizes::of(&wide(&d_o), &wide(&qkv), shape);
     vec![
-        Output::new("attention o", &o, &o_plain, exact_o),
-        Output::new("attention lse", &lse, &lse_plain, exact_lse),
-        Output::new("attention dqkv", &dqkv, &dqkv_plain, exact_dqkv),
+        o.allowing(dev, |c| sizes.of_o::<E>(c)),
+        lse.allowing(dev, |c| sizes.of_lse::<E>(c)),
+        dqkv.allowing(dev, |c| sizes.of_dqkv::<E>(c)),
     ]
+}
+
+/// What errors of a GPU are shares of. A score errs as tensor cores sum; e^x errs by that, by EX2
+/// and by a last bit of x, whose mean is below ln T; weights of earlier keys, and their sum, err by
+/// EX2 once more for each tile of keys (of 32 or more) in which the maximum moves. The reciprocal
+/// adds RCP, the logarithm what its instruction errs by.
+struct Sizes {
+    shape: Shape,
+    /// Largest sum of q k on its way, unscaled, and of dO v.
+    scores: f64,
+    dp: f64,
+    /// Largest |v|.
+    values: f64,
+    /// Largest sums of sizes, over the elements of dqkv: of what they are sums of, and of its
+    /// derivative by dO v.
+    terms: f64,
+    weights: f64,
+}
+
+impl Sizes {
+    fn of(d_o: &[f64], qkv: &[f64], shape: Shape) -> Sizes {
+        let (B, T, H, G, D) = shape;
+        let (S, scale) = (heads(shape).qkv(), (D as f64).powf(-0.5));
+        let pairs = |cell: usize| {
+            let (n, h, j) = (cell / (H * T), cell / T % H, cell % T);
+            let (key, out) = ((n / T * T + j) * S + (H + h / (H / G)) * D, (n * H + h) * D);
+            (n * S + h * D, key, key + G * D, out)
+        };
+        let product = |cell, d| {
+            let (q, k, ..) = pairs(cell);
+            qkv[q + d] * qkv[k + d]
+        };
+        let largest_score = on_the_way(B * T * H * T, D, product);
+        let product = |cell, d| {
+            let (_, _, v, out) = pairs(cell);
+            d_o[out + d] * qkv[v + d]
+        };
+        let dp = on_the_way(B * T * H * T, D, product);
+        let of_values = |n: usize| qkv[n * S + (H + G) * D..(n + 1) * S].iter();
+        let values = (0..B * T).flat_map(of_values).fold(0.0, |a: f64, v| a.max(v.abs()));
+        let (mut terms, mut weights) = (vec![0.0; qkv.len()], vec![0.0; qkv.len()]);
+        for (b, h, i) in queries(shape) {
+            let s = scores::<f64>(qkv, shape, b, h, i);
+            let max = s.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let sum: f64 = s.iter().map(|s| (s - max).exp()).sum();
+            let p: Vec<f64> = s.iter().map(|s| (s - max).exp() / sum).collect();
+            let at = |j: usize| pairs(((b * T + i) * H + h) * T + j);
+            let dps: Vec<f64> = (0..=i)
+                .map(|j| {
+                    let (_, _, v, out) = at(j);
+                    (0..D).map(|d| d_o[out + d] * qkv[v + d]).sum()
+                })
+                .collect();
+            let delta: f64 = p.iter().zip(&dps).map(|(p, dp)| p * dp).sum();
+            for j in 0..=i {
+                let (q, k, v, out) = at(j);
+                let (weight, ds) = (p[j] * scale, p[j] * (dps[j] - delta).abs() * scale);
+                for d in 0..D {
+                    terms[q + d] += ds * qkv[k + d].abs();
+                    terms[k + d] += ds * qkv[q + d].abs();
+                    terms[v + d] += p[j] * d_o[out + d].abs();
+                    weights[q + d] += weight * qkv[k + d].abs();
+                    weights[k + d] += weight * qkv[q + d].abs();
+                }
+            }
+        }
+        let [terms, weights] = [terms, weights].map(|x| x.into_iter().fold(0.0, f64::max));
+        Sizes { shape, scores: largest_score, dp, values, terms, weights }
+    }
+
+    /// Of one e^x, relative.
+    fn of_power<E: Element>(&self, capability: u32) -> f64 {
+        let (_, T, _, _, D) = self.shape;
+        let score = sum_bound::<E>(capability, D, self.scores) * (D as f64).powf(-0.5);
+        score + bounds::EX2 + bounds::LAST_BIT * (1.0 + (T as f64).ln())
+    }
+
+    /// Of a weight where the maximum is found on the way, relative.
+    fn of_weight<E: Element>(&self, capability: u32) -> f64 {
+        let moves = self.shape.1.div_ceil(32) as f64;
+        self.of_power::<E>(capability) + moves * bounds::EX2
+    }
+
+    fn of_o<E: Element>(&self, capability: u32) -> f64 {
+        let T = self.shape.1;
+        // Weights change, so the mean of values moves between them.
+        let by_weights = 2.0 * self.of_weight::<E>(capability) * self.values;
+        by_weights
+            + bounds::RCP * self.values
+            + sum_bound::<E>(capability, T, T as f64 * self.values)
+    }
+
+    fn of_lse<E: Element>(&self, capability: u32) -> f64 {
+        let T = self.shape.1;
+        self.of_weight::<E>(capability) + 2f64.ln() * bounds::lg2((T as f64).log2())
+    }
+
+    fn of_dqkv<E: Element>(&self, capability: u32) -> f64 {
+        let (_, T, H, G, D) = self.shape;
+        let of_dp = sum_bound::<E>(capability, D, self.dp) * self.weights;
+        let sums = sum_bound::<E>(capability, T * H / G, self.terms);
+        self.of_power::<E>(capability) * self.terms + of_dp + sums
+    }
 }
 
 /// Scores of hundreds: those of some queries are too far above their own key's to start from it.
@@ -186,12 +297,14 @@ fn decode_case<E: Element>(dev: &Device, g: &mut Gen, (shape, new): (Shape, usiz
     let (o_plain, _) = plain_forward(&qkv, shape);
     let (exact, _) = reference::forward(cube(&qkv, D, S).view(), heads, T);
     let plain = &o_plain[(T - new) * H * D..];
-    vec![Output::new(
-        "attention decode",
-        &o,
-        plain,
-        exact.slice(s![T - new.., .., ..]).iter().copied(),
-    )]
+    let exact = exact.slice(s![T - new.., .., ..]).to_owned();
+    let o = Output::new("attention decode", &o, plain, exact);
+    // Decoding sums on ordinary cores, and its reciprocal is rounded. The maximum moves at most every
+    // fourth key of 16 groups or more; groups are joined at most 6 times.
+    let values = wide(&qkv).iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+    let powers = (1 + T.div_ceil(64) + 6) as f64;
+    let of_power = powers * bounds::EX2 + bounds::LAST_BIT * (1.0 + (T as f64).ln());
+    vec![o.allowing(dev, |_| 2.0 * of_power * values)]
 }
 
 /// One token alone, with its keys below, at and beyond whole tasks of 64; and several.
@@ -258,6 +371,10 @@ fn planted_errors_are_noticed() {
     notice((1, 49, 4, 2, 12), case::<bf16>);
     notice(((1, 100, 4, 2, 12), 1), decode_case::<f32>);
     notice(((1, 100, 4, 2, 12), 1), decode_case::<bf16>);
+    notice_on_gpus((1, 49, 4, 2, 12), case::<f32>);
+    notice_on_gpus((1, 49, 4, 2, 12), case::<bf16>);
+    notice_on_gpus(((1, 100, 4, 2, 12), 1), decode_case::<f32>);
+    notice_on_gpus(((1, 100, 4, 2, 12), 1), decode_case::<bf16>);
 }
 
 #[test]

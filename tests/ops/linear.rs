@@ -1,5 +1,5 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
-use crate::check::{notice, put, rows_of, same_bits, take};
+use crate::check::{notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, sum_bound, take};
 use engine::ops::linear::{backward, forward, forward_residual, forward_wide, reference};
 use engine::{Device, Element, Real, bf16};
 
@@ -64,16 +64,22 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
         .collect();
 
     let (x, w, dy) = (matrix(&x, I), matrix(&w, I), matrix(&dy, O));
+    let way_y = on_the_way(N * O, I, |c, i| x[[c / O, i]] * w[[c % O, i]]);
+    let way_dx = on_the_way(N * I, O, |c, o| dy[[c / I, o]] * w[[o, c % I]]);
+    let way_dw = on_the_way(O * I, N, |c, n| dy[[n, c / I]] * x[[n, c % I]]);
+    let tensor = |output: Output, K: usize, way: f64| {
+        output.allowing(dev, |capability| sum_bound::<E>(capability, K, way))
+    };
     let exact_y = reference::forward(x.view(), w.view());
     let exact_logits = exact_y.clone();
     let (exact_dx, exact_dw) = reference::backward(dy.view(), x.view(), w.view());
-    vec![
-        Output::new("linear y", &y, &y_plain, exact_y.iter().copied()),
-        Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O)),
-        Output::new("linear y, wide", &logits, &sums, exact_logits),
-        Output::new("linear dx", &dx, &dx_plain, exact_dx),
-        Output::new("linear dw", &dw, &dw_plain, exact_dw + matrix(&start, I)),
-    ]
+    let y = Output::new("linear y", &y, &y_plain, exact_y.iter().copied());
+    let y_r = Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O));
+    let logits = Output::new("linear y, wide", &logits, &sums, exact_logits);
+    let dx = Output::new("linear dx", &dx, &dx_plain, exact_dx);
+    let dw = Output::new("linear dw", &dw, &dw_plain, exact_dw + matrix(&start, I));
+    let of_x = [y, y_r, logits].map(|output| tensor(output, I, way_y));
+    of_x.into_iter().chain([tensor(dx, O, way_dx), tensor(dw, N, way_dw)]).collect()
 }
 
 #[test]
@@ -112,6 +118,9 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((25, 33, 47), case::<f32>);
     notice((25, 33, 47), case::<bf16>);
+    notice_on_gpus((25, 33, 47), case::<f32>);
+    // The longer the sums, the larger the budget.
+    notice_on_gpus((7, 1000, 65), case::<bf16>);
 }
 
 #[test]

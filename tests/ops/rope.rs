@@ -1,4 +1,6 @@
-use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, notice};
+use crate::check::{
+    Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, notice, notice_on_gpus,
+};
 use crate::check::{put, same_bits, take, wide};
 use engine::ops::rope::{backward_inplace, forward_inplace, reference, table};
 use engine::{Device, Element, Real, bf16};
@@ -100,6 +102,8 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((2, 33, 2, 48, 96), case::<f32>);
     notice((2, 33, 2, 48, 96), case::<bf16>);
+    notice_on_gpus((2, 33, 2, 48, 96), case::<f32>);
+    notice_on_gpus((2, 33, 2, 48, 96), case::<bf16>);
 }
 
 #[test]

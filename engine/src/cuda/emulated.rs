@@ -3,13 +3,13 @@
 
 use super::driver::{Arg, Driver, Event, Result, Rows};
 use kernels_ptx::launch::{Launch, Target};
-use ptx_emu::{Gpu, Grid, Kernel, Module};
+use ptx_emu::{Gpu, Grid, Hardware, Kernel, Module, Sums};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 pub(crate) struct Emulated {
-    target: Target,
+    hardware: Hardware,
     state: Mutex<State>,
 }
 
@@ -23,12 +23,13 @@ struct State {
 }
 
 impl Emulated {
-    /// A device that runs `ptx`, and says that it is `target`.
-    pub fn new(ptx: &str, target: Target) -> Result<Self> {
-        let module = Module::parse(ptx).map_err(|e| e.to_string())?;
-        let (gpu, kernels) = (Gpu::new(), HashMap::new());
-        let state = State { gpu, module, kernels, events: vec![], idle: vec![] };
-        Ok(Emulated { target, state: Mutex::new(state) })
+    /// A device with `ptx` loaded.
+    pub fn new(ptx: &str, hardware: Hardware) -> Result<Self> {
+        let module = line(Module::parse(ptx))?;
+        let mut gpu = Gpu::with(hardware);
+        line(gpu.load(&module))?;
+        let state = State { gpu, module, kernels: HashMap::new(), events: vec![], idle: vec![] };
+        Ok(Emulated { hardware, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -42,11 +43,25 @@ fn line<T>(result: ptx_emu::Result<T>) -> Result<T> {
 
 impl Driver for Emulated {
     fn describe(&self) -> String {
-        "cuda-emulated: every kernel on the CPU, slow and strict".to_string()
+        let Hardware { card, sums, .. } = self.hardware;
+        let (major, minor) = (card.capability / 10, card.capability % 10);
+        let sums = match sums {
+            Sums::Truncate => "strict",
+            Sums::Round => "strict, every sum rounded",
+        };
+        format!(
+            "cuda-emulated: {} (compute capability {major}.{minor}), every kernel on the CPU, slow and {sums}",
+            card.name
+        )
     }
 
     fn target(&self) -> Target {
-        self.target
+        let card = self.hardware.card;
+        Target {
+            capability: card.capability,
+            multiprocessors: card.multiprocessors,
+            shared_bytes: card.block_shared_bytes as u32,
+        }
     }
 
     fn memory(&self) -> Result<(u64, u64)> {
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn moments_are_used_again() {
         let ptx = ".version 7.0\n.target sm_80\n.address_size 64\n";
-        let driver = Emulated::new(ptx, Target::of(80)).unwrap();
+        let driver = Emulated::new(ptx, Hardware::strict(80).unwrap()).unwrap();
         for _ in 0..3 {
             let moments = [(); 3].map(|()| driver.record().unwrap());
             let ms = driver.elapsed_ms(&moments).unwrap();

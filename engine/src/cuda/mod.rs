@@ -22,6 +22,7 @@ pub(crate) use driver::{Arg, Event, Rows};
 use kernels_ptx::launch::Launch;
 pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
+pub use ptx_emu::{Card, Hardware, Sums};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Alignment of allocations and of the parts of work space.
@@ -104,16 +105,28 @@ impl Cuda {
         Self::over(real)
     }
 
-    /// An emulated GPU that runs the kernels for compute capability `capability` (80 or 90).
+    /// An emulated GPU of compute capability `capability` (80, 86, 89, 90, 100 or 120), no kinder
+    /// than a real one: [`Hardware::strict`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] for any other capability.
+    pub fn emulated(capability: i32) -> Result<Self, Error> {
+        let hardware = u32::try_from(capability).ok().and_then(Hardware::strict);
+        let played = Card::ALL.map(|card| card.capability.to_string()).join(", ");
+        let other = || format!("no emulator of compute capability {capability}; take {played}");
+        Self::emulating(hardware.ok_or_else(|| Error::Device(other()))?)
+    }
+
+    /// An emulated GPU of any kind.
     ///
     /// # Errors
     /// [`Error::Device`] if there are no kernels for it.
-    pub fn emulated(capability: i32) -> Result<Self, Error> {
-        let target = Target::of(capability.unsigned_abs());
-        let ptx = ptx_for(target.capability)
-            .ok_or_else(|| Error::Device(format!("no kernels for capability {capability}")))?;
-        let driver = emulated::Emulated::new(ptx, target).map_err(Error::Device)?;
-        Self::over(Arc::new(driver))
+    pub fn emulating(hardware: Hardware) -> Result<Self, Error> {
+        let capability = hardware.card.capability;
+        let ptx = ptx_for(capability);
+        let ptx = ptx.ok_or_else(|| format!("no kernels for compute capability {capability}"));
+        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, hardware));
+        Self::over(Arc::new(driver.map_err(Error::Device)?))
     }
 
     fn over(driver: Arc<dyn Driver>) -> Result<Self, Error> {

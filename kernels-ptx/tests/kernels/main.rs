@@ -15,3 +15,4 @@ mod rmsnorm;
 mod rope;
 mod skinny;
 mod swiglu;
+mod target;

@@ -6,6 +6,7 @@ use crate::cuda::driver::{Arg, Event, Rows};
 use crate::cuda::{Storage, Target};
 use half::bf16;
 use kernels_ptx::launch::Launch;
+use ptx_emu::Hardware;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -175,7 +176,9 @@ fn a_library_that_does_not_start_is_passed_over_and_named() {
 
 #[test]
 fn an_emulator_has_no_stream_to_multiply_on() {
-    let driver = crate::cuda::emulated::Emulated::new(kernels_ptx::SM_80, Target::of(80)).unwrap();
+    let driver =
+        crate::cuda::emulated::Emulated::new(kernels_ptx::SM_80, Hardware::strict(80).unwrap())
+            .unwrap();
     let error = CublasLt::new(Arc::new(driver)).err().unwrap();
     assert!(error.contains("needs a GPU") && error.contains("--gemm rust"), "{error}");
 }
