@@ -8,7 +8,7 @@ pub mod step;
 use criterion::Criterion;
 use device::{Clock, Inputs};
 use engine::cpu::ceiling::{dot_flops, fma_flops};
-use engine::{Device, Element, bf16};
+use engine::{Device, Dtype, Element, bf16};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl Bench {
     pub fn new() -> Self {
         let (dev, at) = opened();
         let (f32, bf16, bandwidth) =
-            (ceiling::<f32>(&dev), ceiling::<bf16>(&dev), dev.memory_bandwidth());
+            (ceiling::<f32>(&dev), ceiling::<bf16>(&dev), engine::ceiling::memory_bandwidth(&dev));
         println!(
             "{}: {} {:.1} GFLOP/s, {} {:.1} GFLOP/s, memory {:.1} GB/s",
             dev.describe(),
@@ -146,13 +146,13 @@ fn fail(why: &str) -> ! {
 /// what its maker states, or else what our large product reaches.
 fn ceiling<E: Element>(dev: &Device) -> Ceiling {
     let Device::Cpu(cpu) = dev else {
-        let (flops, known) = dev.product_ceiling::<E>();
+        let (flops, known) = engine::ceiling::products::<E>(dev);
         return Ceiling(
             flops,
             if known == "stated" { "the stated peak" } else { "our large product" },
         );
     };
-    match dot_flops(cpu).filter(|_| E::NAME == bf16::NAME) {
+    match dot_flops(cpu).filter(|_| E::DTYPE == Dtype::Bf16) {
         Some(dots) => Ceiling(dots, "the bf16 dot peak"),
         None => Ceiling(fma_flops(cpu), "the FMA peak"),
     }

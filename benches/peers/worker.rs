@@ -21,15 +21,14 @@ mod device;
 mod step;
 
 use device::{Clock, Inputs};
+use engine::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
 use engine::{Buf, Device, Element, Init, Table, bf16};
-use handgrad::model::{hf, llama::Llama};
-use handgrad::train::config::{self, LogLevel};
+use handgrad::train::config::{DeviceChoice, Gemm, LogLevel};
+use handgrad::train::memory::{peak_bytes, resident_bytes};
 use handgrad::train::progress::init_logging;
-use handgrad::train::report::{peak_bytes, resident_bytes};
-use handgrad::train::session;
 use handgrad::{engine, train};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -55,11 +54,11 @@ fn start() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let begin = Instant::now();
     let (wanted, args) = match args[..] {
-        ["--device=cuda", ref rest @ ..] => (config::Device::Cuda, rest),
-        ["--device=cuda-emulated", ref rest @ ..] => (config::Device::CudaEmulated, rest),
-        ["--device=cpu", ref rest @ ..] | ref rest => (config::Device::Cpu, rest),
+        ["--device=cuda", ref rest @ ..] => (DeviceChoice::Cuda, rest),
+        ["--device=cuda-emulated", ref rest @ ..] => (DeviceChoice::CudaEmulated, rest),
+        ["--device=cpu", ref rest @ ..] | ref rest => (DeviceChoice::Cpu, rest),
     };
-    let dev = &session::device(wanted, None, config::Gemm::Rust)?;
+    let dev = &train::device::open(wanted, None, Gemm::Rust)?;
     match *args {
         ["step", size, "f32"] => serve_steps::<f32>(dev, &named(size)?),
         ["step", size, "bf16"] => serve_steps::<bf16>(dev, &named(size)?),
@@ -127,7 +126,7 @@ fn serve(
         // A GPU's peaks are its vendor's product and copy, which the other side measures.
         let peaks = match dev {
             Device::Cpu(_) => {
-                json!({ "f32": dev.product_flops::<f32>(), "bf16": dev.product_flops::<bf16>() })
+                json!({ "f32": product_flops::<f32>(dev), "bf16": product_flops::<bf16>(dev) })
             }
             Device::Cuda(_) => Value::Null,
         };
@@ -167,10 +166,7 @@ fn serve_steps<E: Element<Acc = f32>>(dev: &Device, size: &Size) -> Result<()> {
 }
 
 fn export(dev: &Device, size: &Size, dir: &Path) -> Result<()> {
-    let model = Llama::<f32>::new(dev, &size.config(), size.T);
-    let weights = size.weights(dev, &model);
-    let (config, table) = (model.config(), model.table());
-    Ok(hf::write(dir, config, table, weights.master(), hf::Dtype::F32, u64::MAX)?)
+    Ok(size.trainer::<f32>(dev, 1).export(dir, None)?)
 }
 
 /// Causal attention over one sequence: forward, backward, or one after the other.

@@ -1,7 +1,7 @@
 //! What all op tests share: generated inputs, devices, and the error budget.
 
 pub use crate::gpus::gpus;
-use engine::{Buf, Cpu, Device, Element, Isa, Real};
+use engine::{Buf, Cpu, Device, Dtype, Element, Isa, Real};
 use ndarray::{Array2, ArrayView2};
 pub use ptx_emu::bounds;
 
@@ -211,7 +211,7 @@ fn notice_on<S>(dev: &Device, shape: S, case: impl Fn(&Device, &mut Gen, S) -> V
 /// The most by which a GPU errs in sums of K products in storage type E: tensor cores sum those of
 /// brain floats, ordinary cores round each sum to nearest, as a plain loop does.
 pub fn sum_bound<E: Element>(capability: u32, K: usize, largest: f64) -> f64 {
-    if E::NAME == "bf16" { bounds::sum(capability, K, largest) } else { 0.0 }
+    if E::DTYPE == Dtype::Bf16 { bounds::sum(capability, K, largest) } else { 0.0 }
 }
 
 /// The largest size of a product, or of a sum on its way, among `cells` sums of K products.

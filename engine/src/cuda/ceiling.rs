@@ -4,7 +4,7 @@ use super::product::{Onto, Product};
 use super::{Cuda, Rows, storage};
 use crate::buf::Buf;
 use crate::device::Device;
-use crate::element::Element;
+use crate::element::{Dtype, Element};
 use std::time::{Duration, Instant};
 
 /// Rounds of a measurement, at least; the best counts.
@@ -28,7 +28,7 @@ const DATA_SHEETS: [(&str, f64); 6] = [
 
 /// FLOP/s of matrix products that the maker states; `None` for f32 and for GPUs that are not listed.
 pub fn stated_flops<E: Element>(cuda: &Cuda) -> Option<f64> {
-    stated(&cuda.describe()).filter(|_| E::NAME == "bf16")
+    stated(&cuda.describe()).filter(|_| E::DTYPE == Dtype::Bf16)
 }
 
 /// FLOP/s in bf16 of the GPU that is described. Nothing is stated of a part of a GPU (MIG).
