@@ -132,7 +132,7 @@ fn multiply(hardware: Hardware, s: &Shape, a_mk: &[f32], b_kn: &[f32], c_mn: &[f
     let loads: String =
         (0..ra + rb + 4).map(|i| format!("ld.global.b32 %r{i}, [%rd1+{}];\n", 4 * i)).collect();
     let text = format!(
-        ".version 8.0\n.target sm_90\n.address_size 64\n\
+        ".version 8.0\n.target sm_80\n.address_size 64\n\
          .visible .entry k(.param .u64 in, .param .u64 out)\n{{\n\
          .reg .b32 %r<16>, %f<4>, %t; .reg .b64 %rd<4>;\n\
          ld.param.u64 %rd1, [in]; ld.param.u64 %rd2, [out]; mov.u32 %t, %laneid;\n\

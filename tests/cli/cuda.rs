@@ -187,6 +187,6 @@ fn an_emulator_that_there_is_not_is_refused() {
         ("80-up", "sums `up`; give truncate or round"),
     ] {
         let done = run(&dir, "pretrain", &line, named);
-        assert_one_line(&done, 1, &["HANDGRAD_EMULATOR", words]);
+        assert_one_line(&done, 2, &["HANDGRAD_EMULATOR", words]);
     }
 }

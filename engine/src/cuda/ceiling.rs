@@ -37,8 +37,10 @@ fn stated(description: &str) -> Option<f64> {
     listed.filter(|_| !description.contains(" MIG ")).map(|(_, tera)| tera * 1e12)
 }
 
-/// FLOP/s that a large matrix product in storage type `E` reaches here, by whatever multiplies.
+/// FLOP/s that a large matrix product in storage type `E` reaches here, by whatever multiplies; NaN
+/// after a failure.
 pub fn product_flops<E: Element>(cuda: &Cuda) -> f64 {
+    let Some(cuda) = &cuda.aside() else { return f64::NAN };
     let n = if cuda.is_emulated() { 128 } else { side(room(cuda), size_of::<E>() as u64) };
     let dev = Device::Cuda(cuda.clone());
     let [mut c, a, b] = [(); 3].map(|()| Buf::<E>::zeros(&dev, n * n));
@@ -50,8 +52,9 @@ pub fn product_flops<E: Element>(cuda: &Cuda) -> f64 {
     2.0 * (n as f64).powi(3) / seconds
 }
 
-/// Bytes/s, read and written, of a copy within the GPU's memory.
+/// Bytes/s, read and written, of a copy within the GPU's memory; NaN after a failure.
 pub fn memory_bandwidth(cuda: &Cuda) -> f64 {
+    let Some(cuda) = &cuda.aside() else { return f64::NAN };
     let bytes = if cuda.is_emulated() { 1 << 12 } else { copied(room(cuda)) as usize };
     let dev = Device::Cuda(cuda.clone());
     let [mut to, from] = [(); 2].map(|()| Buf::<f32>::zeros(&dev, bytes / 4));

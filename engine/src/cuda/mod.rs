@@ -154,6 +154,13 @@ impl Cuda {
         Ok(Cuda { products: Arc::new(products), ..self.clone() })
     }
 
+    /// The same device for a measurement beside a run: what is allocated on it is no part of the
+    /// run's memory, and a failure there is not the run's.
+    fn aside(&self) -> Option<Self> {
+        let aside = Self::over(self.inner.driver.clone()).ok()?;
+        Some(Cuda { products: self.products.clone(), ..aside })
+    }
+
     /// A clone that keeps the calls of ops.
     pub(crate) fn recording(&self) -> Self {
         Cuda { recorder: Some(Arc::default()), ..self.clone() }

@@ -9,7 +9,8 @@ use super::approx::{self, BRAIN, Bound, HALF, SINGLE};
 use super::regs::{Regs, mask_of};
 use crate::ir::{Alu, F1, F2, FMods, H1, Half, Reg, Testp};
 
-const NAN32: u32 = 0x7fff_ffff;
+/// The NaN that PTX's instructions make in f32.
+pub(super) const NAN32: u32 = 0x7fff_ffff;
 const NAN16: u16 = 0x7fff;
 
 /// `seed`: of the errors of approximations; none rounds them to nearest.

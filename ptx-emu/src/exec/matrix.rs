@@ -6,7 +6,7 @@
 
 use super::access::addresses;
 use super::block::Block;
-use super::float::half_to_f32;
+use super::float::{NAN32, half_to_f32};
 use super::regs::LANES;
 use super::warp::Warp;
 use crate::error::Exec;
@@ -50,7 +50,8 @@ fn multiply(w: &mut Warp, o: &Mma, alignment: Option<Alignment>) {
     for (i, d) in o.d.iter().enumerate() {
         let d = &mut w.regs.r32[*d as usize];
         for l in 0..LANES {
-            d[l] = sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2].to_bits();
+            let sum = sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
+            d[l] = if sum.is_nan() { NAN32 } else { sum.to_bits() };
         }
     }
 }
