@@ -8,6 +8,10 @@ const SHAPES: [(usize, usize); 7] =
 fn case(storage: Storage, (N, V): (usize, usize)) {
     let g = &mut Gen::new((N * 1000 + V) as u64);
     let logits = g.normals(storage, N * V, 3.0);
+    check(storage, g, &logits, (N, V), &format!("{storage:?} N{N} V{V}"));
+}
+
+fn check(storage: Storage, g: &mut Gen, logits: &[f64], (N, V): (usize, usize), context: &str) {
     let scale = 0.25;
     let mut targets: Vec<i32> = (0..N).map(|_| g.below(V) as i32).collect();
     if N > 2 {
@@ -24,10 +28,9 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
             if counts { scale * ((x - max).exp() / sum - hit) } else { 0.0 }
         }));
     }
-    let context = format!("{storage:?} N{N} V{V}");
     for mut d in devices() {
         let ptargets = d.put_u32(&targets.iter().map(|&t| t as u32).collect::<Vec<_>>());
-        let (plogits, pnats) = (d.put(storage, &logits), d.room_f64(N));
+        let (plogits, pnats) = (d.put(storage, logits), d.room_f64(N));
         d.run(
             loss::forward(storage, N as u32, V as u32),
             &[ptr(pnats), ptr(plogits), ptr(ptargets), int(V)],
@@ -38,9 +41,9 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
             &[ptr(pnats), ptr(plogits), ptr(ptargets), float(scale), int(V)],
         );
         assert!(forward == d.get_f64(pnats, N), "{context}: two losses");
-        Output::new("nats", F32, forward, nats.clone()).check(&context);
+        Output::new("nats", F32, forward, nats.clone()).check(context);
         let got = d.get(storage, plogits, N * V);
-        Output::new("dlogits", storage, got, exact.clone()).check(&context);
+        Output::new("dlogits", storage, got, exact.clone()).check(context);
     }
 }
 
@@ -49,6 +52,28 @@ fn against_f64() {
     for shape in SHAPES {
         case(F32, shape);
         case(Bf16, shape);
+    }
+}
+
+/// One logit far above the others: a maximum that misses it makes the sum infinite. At the first and
+/// last place of what a thread accesses at once, of what registers keep, and beyond it.
+#[test]
+fn the_largest_logit_anywhere() {
+    for (V, places) in [
+        (7, vec![0, 3, 6]),
+        (264, vec![0, 7, 8, 255, 256, 263]),
+        (521, vec![0, 511, 512, 520]),
+        (16_801, vec![0, 4095, 4096, 8191, 8192, 16_800]),
+        (33_000, vec![0, 32_767, 32_768, 32_999]),
+    ] {
+        for storage in [F32, Bf16] {
+            // A row for each place.
+            let N = places.len();
+            let g = &mut Gen::new(V as u64);
+            let mut logits = g.normals(storage, N * V, 1.0);
+            places.iter().enumerate().for_each(|(n, place)| logits[n * V + place] = 300.0);
+            check(storage, g, &logits, (N, V), &format!("{storage:?} V{V}, one of 300"));
+        }
     }
 }
 

@@ -3,9 +3,21 @@ use kernels_ptx::launch::{Storage, rmsnorm};
 
 const EPS: f64 = 1e-5;
 
-/// (N, C): one token, odd widths, widths beyond what registers keep, more rows than blocks.
-const SHAPES: [(usize, usize); 8] =
-    [(1, 1), (1, 7), (3, 8), (2, 15), (33, 64), (5, 288), (2, 2056), (600, 16)];
+/// (N, C): one token, odd widths, more rows than blocks (of backward 512, of forward 2048), and
+/// widths beyond what registers keep (2048 elements one by one, 16384 in sixteens of bytes).
+const SHAPES: [(usize, usize); 11] = [
+    (1, 1),
+    (1, 7),
+    (3, 8),
+    (2, 15),
+    (33, 64),
+    (5, 288),
+    (2, 2056),
+    (600, 16),
+    (2, 2051),
+    (2060, 3),
+    (1, 16_392),
+];
 
 struct Exact {
     y: Vec<f64>,
