@@ -3,9 +3,10 @@ use crate::check::{notice, put, rows_of, same_bits, take};
 use engine::ops::linear::{backward, forward, forward_residual, forward_wide, reference};
 use engine::{Device, Element, Real, bf16};
 
-/// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
-/// I = 8192 that is 256 of them), rows above one task, single rows and columns.
-const SHAPES: [(usize, usize, usize); 12] = [
+/// (N, I, O). Sums above and far above one block of 1024 items (2048 where an item is a pair),
+/// columns beyond one packed block (at I = 1024 that is 2048 of them), rows above one task, single
+/// rows and columns, and as many rows as still count as few.
+const SHAPES: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 3),
@@ -18,6 +19,10 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (200, 29, 50),
     (7, 1000, 65),
     (3, 8192, 300),
+    (4, 131, 40),
+    (5, 1024, 2051),
+    (9, 2049, 37),
+    (6, 4099, 33),
 ];
 
 /// sum over k < K of a(k) * b(k), one after the other.
