@@ -84,7 +84,10 @@ impl Pending {
                     return Err(format!("{} before the metrics are synced", to.display()));
                 }
                 self.seen.retain(|path| !path.starts_with(from));
-                self.name_in_folder(to);
+                // What is put aside to be deleted may come back after a power cut.
+                if !to.file_name().unwrap().to_str().unwrap().starts_with(".tmp-") {
+                    self.name_in_folder(to);
+                }
             }
         }
         Ok(())

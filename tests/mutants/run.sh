@@ -18,6 +18,10 @@ tree=$dir/tree
 limit=${MUTANTS_SECONDS:-1200} # a test that hangs is caught as well
 export CARGO_TARGET_DIR=$dir/build CARGO_INCREMENTAL=1 CARGO_PROFILE_RELEASE_DEBUG=0
 
+# Kernels are compiled where they are used, in the root package: quickly, and in many small units.
+cargo=(cargo --config profile.release.package.handgrad.opt-level=1
+    --config profile.release.package.handgrad.codegen-units=256)
+
 names=() titles=() files=() olds=() news=() tests=()
 
 # Appends a line to the last element of an array, on a line of its own.
@@ -118,10 +122,10 @@ run_test() {
         fi
     done
     if [[ $1 == *"--test cli"* ]]; then
-        (cd "$tree" && cargo build --release --quiet --examples) >>"$dir/log" 2>&1 || return 2
+        (cd "$tree" && "${cargo[@]}" build --release --quiet --examples) >>"$dir/log" 2>&1 || return 2
     fi
-    (cd "$tree" && cargo test --release --quiet --no-run "${build[@]}") >>"$dir/log" 2>&1 || return 2
-    (cd "$tree" && timeout "$limit" cargo test --release --quiet "${words[@]}") >>"$dir/log" 2>&1 || return 1
+    (cd "$tree" && "${cargo[@]}" test --release --quiet --no-run "${build[@]}") >>"$dir/log" 2>&1 || return 2
+    (cd "$tree" && timeout "$limit" "${cargo[@]}" test --release --quiet "${words[@]}") >>"$dir/log" 2>&1 || return 1
 }
 
 mode=run
