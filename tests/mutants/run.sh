@@ -10,6 +10,7 @@
 # a copy of the last commit, $MUTANTS_DIR (target/mutants unless given), which is removed at the end;
 # its build stays there for the next time. A test command that fails without a fault ends the run.
 set -euo pipefail
+{ # Read as a whole, so that the script may be edited while it runs.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(git -C "$here" rev-parse --show-toplevel)
@@ -218,3 +219,5 @@ for crate in $(printf '%s\n' "${!crates[@]}" | sort); do
 done
 echo "| all | ${all[0]} | ${all[1]} | ${all[2]} |"
 [[ ${all[1]} == 0 && ${all[2]} == 0 ]]
+exit
+}
