@@ -164,7 +164,8 @@ fn cpu_against_reference_bf16() {
 
 #[test]
 fn gpu_against_reference() {
-    agree_on_gpus(&SHAPES, case::<f32>);
+    // Chunks are the host's, the same for both; in bf16 the emulator is faster.
+    agree_on_gpus(&SHAPES[..8], case::<f32>);
     agree_on_gpus(&SHAPES, case::<bf16>);
 }
 
