@@ -415,3 +415,22 @@ impl TokenSource {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device in place of a file's content cannot be synced.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_cannot_be_synced_is_not_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = |at: &Path| {
+            File::create(at)?;
+            File::options().write(true).open("/dev/null")
+        };
+        let file = tempfile::Builder::new().make_in(dir.path(), device).unwrap();
+        let path = dir.path().join("named");
+        assert!(persist(file, &path).is_err() && !path.exists());
+    }
+}

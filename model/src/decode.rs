@@ -53,8 +53,9 @@ impl<E: Element> Decoder<E> {
     pub fn bytes(config: &Config, capacity: usize) -> u64 {
         let d = &config.dims;
         let rows = 3 * d.C + d.qkv() + d.attn() + 3 * d.F;
-        let elements = d.L * capacity * 2 * d.G * d.D + CHUNK.min(capacity) * rows;
-        (elements * size_of::<E>() + d.V * size_of::<E::Acc>()) as u64
+        let n = CHUNK.min(capacity);
+        let elements = d.L * capacity * 2 * d.G * d.D + n * rows;
+        (elements * size_of::<E>() + (n + d.V) * size_of::<E::Acc>()) as u64
     }
 
     /// Tokens taken in so far.

@@ -405,3 +405,23 @@ fn truncated_and_corrupt_files_are_named() {
         assert!(line.starts_with("corrupt safetensors header: "), "{line}");
     }
 }
+
+/// The system is asked to sync each file before it gets its name: a device that cannot be synced, in
+/// place of a temporary file, is an error, and nothing is named.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_synced_is_not_named() {
+    let config = config(false);
+    let (table, weights) = weights(&config);
+    for shard_bytes in [hf::SHARD_BYTES, 4000] {
+        let (whole, ..) = export(&config, Dtype::F32, shard_bytes);
+        for (name, _) in files(whole.path()) {
+            let dir = tempfile::tempdir().unwrap();
+            let temporary = dir.path().join(format!("{name}.tmp"));
+            std::os::unix::fs::symlink("/dev/null", &temporary).unwrap();
+            let written = hf::write(dir.path(), &config, &table, &weights, Dtype::F32, shard_bytes);
+            assert!(written.unwrap_err().to_string().contains(&name), "{name}");
+            assert!(files(dir.path()).is_empty(), "{name}: something is named");
+        }
+    }
+}

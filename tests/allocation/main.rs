@@ -1,5 +1,7 @@
-//! A step allocates nothing once the first has run, but for the few bytes that threads hand each
-//! other work in.
+//! What is allocated, and when: nothing once the first step has run, but for the few bytes that
+//! threads hand each other work in; and until then what the plan says, row by row.
+
+mod plan;
 
 #[path = "../model/common.rs"]
 #[allow(dead_code)]
@@ -7,6 +9,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{Bench, config};
 use engine::{Dims, Element, bf16};
@@ -18,17 +21,39 @@ const LARGE: usize = 2048;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
+/// Alignment of buffers and of work space, and of nothing else that these tests allocate.
+const LINE: usize = 64;
+
+/// Bytes and number of all live allocations with that alignment.
+static LINES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// The counters are the process's, so one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits for the counters; a test that failed before leaves them as good as they were.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Counting;
 
 // SAFETY: every call goes on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add((layout.size() >= LARGE) as usize, Relaxed);
+        if layout.align() == LINE {
+            LINES[0].fetch_add(layout.size(), Relaxed);
+            LINES[1].fetch_add(1, Relaxed);
+        }
         // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if layout.align() == LINE {
+            LINES[0].fetch_sub(layout.size(), Relaxed);
+            LINES[1].fetch_sub(1, Relaxed);
+        }
         // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -50,6 +75,7 @@ fn large_allocations_of_a_step<E: Element<Acc = f32>>(mode: Mode) -> (usize, usi
 
 #[test]
 fn nothing_is_allocated_after_the_first_step() {
+    let _alone = alone();
     for mode in [Mode::Linear, Mode::Full] {
         for (start, later) in
             [large_allocations_of_a_step::<f32>(mode), large_allocations_of_a_step::<bf16>(mode)]

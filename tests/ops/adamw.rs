@@ -1,7 +1,7 @@
 use crate::check::{
-    Gen, Output, agree, agree_on_gpus, devices, narrow, notice, notice_on_gpus, put, same_bits,
+    Gen, Output, agree, agree_on_gpus, devices, everywhere, narrow, notice, notice_on_gpus,
 };
-use crate::check::{take, wide};
+use crate::check::{put, same_bits, take, wide};
 use engine::ops::adamw::{Step, reference, step};
 use engine::{Device, Element, Init, Real, Slot, Table, ViewMut, bf16};
 
@@ -134,6 +134,79 @@ fn planted_errors_are_noticed() {
 fn bits_do_not_depend_on_threads() {
     same_bits(SHAPES[3], case::<f32>);
     same_bits(SHAPES[3], case::<bf16>);
+}
+
+/// The same step with gradients of norm `norm`, clipped to `max_norm`: w, m, v and the copy.
+fn clipped(dev: &Device, len: usize, norm: f64, max_norm: f64) -> ([Vec<f32>; 3], Vec<bf16>) {
+    let mut table = Table::default();
+    let slot = table.push("p", &[len], Init::Ones);
+    let g = &mut Gen::new(len as u64);
+    let [mut w, mut m, mut v] =
+        [1.0, 0.0, 0.0].map(|scale| put(dev, &g.normals::<f32>(len, scale)));
+    let values = g.normals::<f64>(len, 1.0);
+    let by = norm / values.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let values: Vec<f32> = values.iter().map(|x| (x * by) as f32).collect();
+    let mut copy = put(dev, &vec![narrow::<bf16>(0.0); len]);
+    let s = Step { lr: 0.02, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm, t: 3 };
+    let (w_to, m_to, v_to) = (w.view_mut(), m.view_mut(), v.view_mut());
+    let (values, sum) = (put(dev, &values), put(dev, &[norm * norm]));
+    let copy_to = Some(copy.view_mut());
+    step(dev, w_to, copy_to, m_to, v_to, values.view(), sum.view(), &[(slot, 0.1)], s);
+    ([w, m, v].map(take), take(copy))
+}
+
+/// Gradients whose norm is below the limit are taken as they are, to the bit, however far below.
+#[test]
+fn clipping_leaves_small_gradients_alone() {
+    everywhere(|dev| {
+        for len in [1, 5, 31, 4_099, 16_391] {
+            for norm in [1e-12, 1e-6, 0.01, 0.9, 30.0] {
+                let free = clipped(dev, len, norm, f64::INFINITY);
+                for above in [1.001, 2.0, 1e3, 1e30] {
+                    // The formula's 1e-6 joins the norm.
+                    let max_norm = (norm + 1e-6) * above;
+                    let what = format!("{}: {len}, norm {norm}, limit {max_norm}", dev.describe());
+                    assert!(clipped(dev, len, norm, max_norm) == free, "{what}");
+                }
+            }
+        }
+    });
+}
+
+/// From the limit on, what the moments take of a gradient has the norm of the limit.
+#[test]
+fn clipping_scales_large_gradients_down_to_the_limit() {
+    let norm_of = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    everywhere(|dev| {
+        for len in [1, 5, 31, 4_099, 16_391] {
+            for (norm, max_norm) in [(2.0, 2.0), (2.0, 1.999), (2.0, 1.0), (50.0, 0.25)] {
+                let ([_, m, _], _) = clipped(dev, len, norm, max_norm);
+                // The first moment starts at zero.
+                let got = norm_of(&m) / (1.0 - 0.9);
+                let error = (got / (max_norm * norm / (norm + 1e-6)) - 1.0).abs();
+                let what = format!("{}: {len}, {norm} to {max_norm}: {got}", dev.describe());
+                assert!(error < 1e-6, "{what}");
+            }
+        }
+    });
+}
+
+/// Where gradients are as small as eps it is all that counts where eps stands: beside the root of the
+/// second moment. g = 2e-8: m/(1-b1) = 2e-8, sqrt(v/(1-b2)) = 2e-8, and w falls by lr * 2/3.
+#[test]
+fn eps_joins_the_root() {
+    let mut table = Table::default();
+    let slot = table.push("p", &[21], Init::Ones);
+    let s = Step { lr: 0.03, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm: f64::INFINITY, t: 1 };
+    everywhere(|dev| {
+        let [mut w, mut m, mut v, g] =
+            [1.0, 0.0, 0.0, 2e-8].map(|x: f32| put(dev, &vec![x; table.len()]));
+        let (w_to, m_to, v_to) = (w.view_mut(), m.view_mut(), v.view_mut());
+        let sum = put(dev, &[1e-15]);
+        step::<f32>(dev, w_to, None, m_to, v_to, g.view(), sum.view(), &[(slot, 0.0)], s);
+        let w = take(w);
+        assert!(w.iter().all(|w| (w - 0.98).abs() < 1e-6), "{}: {w:?}", dev.describe());
+    });
 }
 
 /// A parameter whose gradient has always been zero does not move, and a NaN gradient is seen.

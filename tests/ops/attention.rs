@@ -6,9 +6,9 @@ use engine::{Buf, Device, Element, Real, bf16};
 use ndarray::{Array3, ArrayView3, s};
 
 /// (B, T, H, G, D). T around one and two blocks of queries and keys, and long enough to be cut
-/// into tasks.
+/// into tasks, of whole blocks and not.
 type Shape = (usize, usize, usize, usize, usize);
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 14] = [
     (1, 1, 1, 1, 2),
     (2, 1, 4, 2, 10),
     (3, 7, 2, 2, 12),
@@ -21,6 +21,8 @@ const SHAPES: [Shape; 12] = [
     (1, 200, 4, 4, 2),
     (2, 192, 2, 1, 16),
     (1, 384, 1, 1, 6),
+    (1, 401, 2, 1, 10),
+    (1, 518, 1, 1, 6),
 ];
 
 fn heads((_, _, H, G, D): Shape) -> Heads {
@@ -281,6 +283,51 @@ fn steep_case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output
     ]
 }
 
+/// One key that every query after it looks at, and at nothing else: a largest score that is missed
+/// makes the weights infinite. Forward, and decoding of the last token and of the last ten.
+fn peaked_case<E: Element>(dev: &Device, g: &mut Gen, (shape, at): (Shape, usize)) -> Vec<Output> {
+    let (_, T, H, G, D) = shape;
+    let (heads, S) = (heads(shape), heads(shape).qkv());
+    let mut qkv = g.normals::<E>(T * S, 1.0);
+    for row in qkv.chunks_mut(S) {
+        (0..H).for_each(|h| row[h * D] = narrow(4.0));
+    }
+    for key in qkv[at * S + H * D..][..G * D].chunks_mut(D) {
+        key.fill(narrow(0.0));
+        key[0] = narrow(50.0 * (D as f64).sqrt());
+    }
+    let (o, lse) = run(dev, &qkv, heads, T);
+    let (o_plain, lse_plain) = plain_forward(&qkv, shape);
+    let (exact_o, exact_lse) = reference::forward(cube(&qkv, D, S).view(), heads, T);
+    let kv: Vec<E> = qkv.chunks(S).flat_map(|row| row[H * D..].iter().copied()).collect();
+    let kv = put(dev, &kv);
+    let mut outputs = vec![];
+    for new in [1, 10.min(T)] {
+        let (mut to, q) = (Buf::zeros(dev, new * H * D), put(dev, &qkv[(T - new) * S..]));
+        decode(dev, to.view_mut(), q.view(), kv.view(), heads, S, T - new);
+        let plain = &o_plain[(T - new) * H * D..];
+        let exact = exact_o.slice(s![T - new.., .., ..]);
+        outputs.push(Output::new(
+            "attention peaked decode",
+            &take(to),
+            plain,
+            exact.iter().copied(),
+        ));
+    }
+    outputs.push(Output::new("attention peaked o", &o, &o_plain, exact_o));
+    outputs.push(Output::new("attention peaked lse", &lse, &lse_plain, exact_lse));
+    outputs
+}
+
+/// The first and last places of blocks, tiles and tasks, and of the tails behind them.
+fn peaks() -> Vec<(Shape, usize)> {
+    let places = [0, 1, 15, 16, 22, 23, 24, 31, 32, 47, 48, 63, 64, 65, 95, 96];
+    let short = places.map(|at| ((1, 97, 2, 1, 12), at));
+    let long = [0, 63, 64, 127, 128, 190, 191, 192, 193, 198].map(|at| ((1, 199, 4, 2, 6), at));
+    let many_heads = [0, 63, 64, 69].map(|at| ((1, 70, 20, 4, 48), at));
+    [&short[..], &long, &many_heads].concat()
+}
+
 const STEEP: [Shape; 2] = [(1, 100, 2, 1, 12), (1, 200, 1, 1, 64)];
 
 /// The last `new` tokens of one sequence, decoded against a cache that is NaN beyond them.
@@ -363,6 +410,21 @@ fn gpu_against_reference() {
     agree_on_gpus(&SHAPES, case::<bf16>);
     agree_on_gpus(&DECODED, decode_case::<f32>);
     agree_on_gpus(&DECODED, decode_case::<bf16>);
+}
+
+#[test]
+fn the_largest_score_anywhere() {
+    agree(&peaks(), peaked_case::<f64>);
+    agree(&peaks(), peaked_case::<f32>);
+    agree(&peaks(), peaked_case::<bf16>);
+}
+
+#[test]
+fn the_largest_score_anywhere_on_gpus() {
+    let places = [0, 31, 32, 63, 64, 127, 128, 129].map(|at| ((1, 130, 2, 1, 12), at));
+    agree_on_gpus(&places, peaked_case::<f32>);
+    agree_on_gpus(&places, peaked_case::<bf16>);
+    agree_on_gpus(&[((1, 70, 2, 1, 64), 69), ((1, 70, 2, 1, 128), 33)], peaked_case::<bf16>);
 }
 
 #[test]

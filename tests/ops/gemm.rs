@@ -70,15 +70,28 @@ fn small_products_are_exact() {
 fn large_products_are_exact() {
     for isa in Isa::all_available() {
         let (cpu, g) = (Cpu::with_isa(2, isa).unwrap(), &mut Gen::new(1));
-        for shape in [[200, 70, 50], [3, 300, 8192], [1, 1, 700], [97, 290, 321], [3001, 9, 2]] {
+        // The last two are wider than a packed block, which at K = 1024 has 2048 columns.
+        for shape in [
+            [200, 70, 50],
+            [3, 300, 8192],
+            [1, 1, 700],
+            [97, 290, 321],
+            [3001, 9, 2],
+            [3, 2081, 1024],
+            [2, 2051, 2048],
+        ] {
             for layout in 0..4 {
                 check::<f32, f32>(&cpu, g, shape, layout);
                 check::<f32, bf16>(&cpu, g, shape, layout);
                 check::<f64, f64>(&cpu, g, shape, layout);
             }
         }
-        // bf16 keeps sums of 200 products exactly.
-        for (shape, layout) in [[200, 70, 50], [97, 520, 180], [30, 600, 200]].into_iter().zip(0..4)
+        // bf16 keeps sums of 200 products exactly, and those of 3000 whose signs are random. The last
+        // two are summed in several blocks.
+        for (shape, layout) in
+            [[200, 70, 50], [97, 520, 180], [30, 600, 200], [50, 70, 3001], [5, 2081, 2050]]
+                .into_iter()
+                .zip([0, 1, 2, 3, 2])
         {
             check::<bf16, bf16>(&cpu, g, shape, layout);
             check::<bf16, f32>(&cpu, g, shape, layout);

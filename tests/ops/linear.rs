@@ -3,11 +3,11 @@ use crate::check::{notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, 
 use engine::ops::linear::{backward, forward, forward_residual, forward_wide, reference};
 use engine::{Device, Element, Real, bf16};
 
-/// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
-/// I = 8192 that is 256 of them), rows above one task, single rows and columns; on a GPU as many rows
-/// as its products of a few take and one more, and y, dx and dw in parts (I, O and N of 2048 and
-/// more).
-const SHAPES: [(usize, usize, usize); 17] = [
+/// (N, I, O). Sums above and far above one block of 1024 items (2048 where an item is a pair),
+/// columns beyond one packed block (at I = 1024 that is 2048 of them), rows above one task, single
+/// rows and columns, and as many rows as still count as few; on a GPU as many rows as its products of
+/// a few take and one more, and y, dx and dw in parts (I, O and N of 2048 and more).
+const SHAPES: [(usize, usize, usize); 21] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 3),
@@ -25,6 +25,10 @@ const SHAPES: [(usize, usize, usize); 17] = [
     (17, 136, 24),
     (130, 40, 2104),
     (2100, 16, 24),
+    (4, 131, 40),
+    (5, 1024, 2051),
+    (9, 2049, 37),
+    (6, 4099, 33),
 ];
 
 /// sum over k < K of a(k) * b(k), one after the other.

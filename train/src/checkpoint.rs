@@ -17,7 +17,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::config::Fingerprint;
 use crate::error::Error;
-use crate::files::{TEMP_PREFIX, parent, sync_dir, write_synced};
+use crate::files::{self, TEMP_PREFIX, parent, sync_dir, write_synced};
 
 pub use safetensors::Dtype;
 
@@ -173,16 +173,17 @@ fn write_all(
 
 /// Writes and syncs one safetensors file, hashing what it writes.
 fn write_payload(dir: &Path, name: &str, header: &[u8], tensors: &[Tensor]) -> io::Result<FileSum> {
-    let mut file = File::create_new(dir.join(name))?;
+    let path = dir.join(name);
+    let mut file = File::create_new(&path)?;
     let (mut hash, mut bytes) = (Xxh3::new(), 0);
     for part in std::iter::once(header).chain(tensors.iter().map(|tensor| &*tensor.bytes)) {
         for chunk in part.chunks(CHUNK) {
             hash.update(chunk);
-            file.write_all(chunk)?;
+            files::write_all(&mut file, &path, chunk)?;
             bytes += chunk.len() as u64;
         }
     }
-    file.sync_all()?;
+    files::sync(&file, &path)?;
     Ok(FileSum { name: name.to_string(), bytes, xxh3: hex(hash.digest128()) })
 }
 
@@ -193,9 +194,9 @@ fn publish(temp: &Path, target: &Path) -> io::Result<()> {
     let replaced = root.join(format!("{TEMP_PREFIX}replaced"));
     let occupied = target.exists();
     if occupied {
-        fs::rename(target, &replaced)?;
+        files::rename(target, &replaced)?;
     }
-    fs::rename(temp, target)?;
+    files::rename(temp, target)?;
     sync_dir(&root)?;
     if occupied { fs::remove_dir_all(&replaced) } else { Ok(()) }
 }
@@ -449,7 +450,7 @@ pub fn prune(root: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
         }
         // Renamed first, so that a crash while deleting leaves no half under a valid name.
         let temp = root.join(format!("{TEMP_PREFIX}pruned"));
-        let gone = fs::rename(&path, &temp).and_then(|()| fs::remove_dir_all(&temp));
+        let gone = files::rename(&path, &temp).and_then(|()| fs::remove_dir_all(&temp));
         gone.map_err(Error::io("cannot delete the checkpoint", &path))?;
         removed.push(path);
     }

@@ -6,12 +6,13 @@
 //! the rest, so that the file continues as if nothing had happened.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::files;
 
 /// What one training step gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -70,7 +71,7 @@ impl Metrics {
         let open = OpenOptions::new().append(true).open(path);
         let file = open.map_err(Error::io("cannot open the metrics", path))?;
         // Lines are in order of step, so shortening, which is atomic, is all it takes.
-        let cut = file.set_len(length).and_then(|()| file.sync_all());
+        let cut = file.set_len(length).and_then(|()| files::sync(&file, path));
         cut.map_err(Error::io("cannot shorten the metrics", path))?;
         Ok(Metrics { path: path.to_path_buf(), file })
     }
@@ -97,13 +98,14 @@ impl Metrics {
     /// # Errors
     /// [`Error::Io`] if the system cannot.
     pub fn sync(&mut self) -> Result<(), Error> {
-        self.file.sync_data().map_err(Error::io("cannot write the metrics", &self.path))
+        let synced = files::sync(&self.file, &self.path);
+        synced.map_err(Error::io("cannot write the metrics", &self.path))
     }
 
     fn line(&mut self, record: &impl Serialize) -> Result<(), Error> {
         let mut line = serde_json::to_string(record).expect("numbers always fit JSON");
         line.push('\n');
-        let written = self.file.write_all(line.as_bytes());
+        let written = files::write_all(&mut self.file, &self.path, line.as_bytes());
         written.map_err(Error::io("cannot write the metrics", &self.path))
     }
 }

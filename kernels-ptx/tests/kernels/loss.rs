@@ -25,6 +25,10 @@ fn unpadded(storage: Storage, x: &[f64], V: usize) -> Vec<f64> {
 fn case(storage: Storage, (N, V): (usize, usize)) {
     let g = &mut Gen::new((N * 1000 + V) as u64);
     let logits = g.normals(storage, N * V, 3.0);
+    check(storage, g, &logits, (N, V), &format!("{storage:?} N{N} V{V}"));
+}
+
+fn check(storage: Storage, g: &mut Gen, logits: &[f64], (N, V): (usize, usize), context: &str) {
     let scale = 0.25;
     let mut targets: Vec<i32> = (0..N).map(|_| g.below(V) as i32).collect();
     if N > 2 {
@@ -41,7 +45,6 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
             if counts { scale * ((x - max).exp() / sum - hit) } else { 0.0 }
         }));
     }
-    let context = format!("{storage:?} N{N} V{V}");
     // A sum errs by its powers, and once more each time that a thread's maximum moves, at most once
     // an access of 512 threads; by a last bit of exponents, whose mean is below ln V.
     let moves = V.div_ceil(512) + 1;
@@ -51,7 +54,7 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
     // What lies between rows must not count, whatever it is.
     for (mut d, gap) in devices().zip([f64::NAN, f64::INFINITY].into_iter().cycle()) {
         let ptargets = d.put_u32(&targets.iter().map(|&t| t as u32).collect::<Vec<_>>());
-        let plogits = d.put(storage, &padded(storage, &logits, V, gap));
+        let plogits = d.put(storage, &padded(storage, logits, V, gap));
         let pnats = d.room_f64(N);
         d.run(
             loss::forward(storage, N as u32, V as u32),
@@ -63,10 +66,10 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
             &[ptr(pnats), ptr(plogits), ptr(ptargets), float(scale), int(V), int(S)],
         );
         assert!(forward == d.get_f64(pnats, N), "{context}: two losses");
-        Output::new("nats", F32, forward, nats.clone()).allowing(of_sum + of_log).check(&context);
+        Output::new("nats", F32, forward, nats.clone()).allowing(of_sum + of_log).check(context);
         let got = unpadded(storage, &d.get(storage, plogits, N * S), V);
         let dlogits = Output::new("dlogits", storage, got, exact.clone());
-        dlogits.allowing((bounds::EX2 + of_sum) * scale).check(&context);
+        dlogits.allowing((bounds::EX2 + of_sum) * scale).check(context);
     }
 }
 
@@ -75,6 +78,28 @@ fn against_f64() {
     for shape in SHAPES {
         case(F32, shape);
         case(Bf16, shape);
+    }
+}
+
+/// One logit far above the others: a maximum that misses it makes the sum infinite. At the first and
+/// last place of what a thread accesses at once, of what registers keep, and beyond it.
+#[test]
+fn the_largest_logit_anywhere() {
+    for (V, places) in [
+        (7, vec![0, 3, 6]),
+        (264, vec![0, 7, 8, 255, 256, 263]),
+        (521, vec![0, 511, 512, 520]),
+        (16_801, vec![0, 4095, 4096, 8191, 8192, 16_800]),
+        (33_000, vec![0, 32_767, 32_768, 32_999]),
+    ] {
+        for storage in [F32, Bf16] {
+            // A row for each place.
+            let N = places.len();
+            let g = &mut Gen::new(V as u64);
+            let mut logits = g.normals(storage, N * V, 1.0);
+            places.iter().enumerate().for_each(|(n, place)| logits[n * V + place] = 300.0);
+            check(storage, g, &logits, (N, V), &format!("{storage:?} V{V}, one of 300"));
+        }
     }
 }
 

@@ -24,6 +24,22 @@ fn against_f64() {
     }
 }
 
+/// More parts than the one block that adds them has threads.
+#[test]
+fn many_parts_are_added() {
+    for len in [1023, 1024, 1025, 3001] {
+        let x = Gen::new(len as u64).normals(F32, len, 1.0);
+        let exact: f64 = x.iter().map(|x| x * x).sum();
+        for mut d in devices() {
+            let bytes: Vec<u8> = x.iter().flat_map(|x| (x * x).to_le_bytes()).collect();
+            let (part, sum) = (d.bytes(&bytes), d.room_f64(1));
+            d.run(norm::sum(), &[ptr(sum), ptr(part), int(len), int(0)]);
+            let got = d.get_f64(sum, 1);
+            assert!((got[0] / exact - 1.0).abs() < 1e-13, "{len}: {} and {exact}", got[0]);
+        }
+    }
+}
+
 #[test]
 fn not_finite_stays_so() {
     for bad in [f64::NAN, f64::INFINITY] {

@@ -4,9 +4,10 @@ use kernels_ptx::launch::{Storage, rmsnorm};
 const IN_SHARED: usize = kernels_ptx::tiles::rmsnorm::IN_SHARED as usize;
 const EPS: f64 = 1e-5;
 
-/// (N, C): one token, odd widths, widths beyond what registers keep, more rows than blocks, the
-/// widest row whose gradients a block sums in shared memory, and wider ones.
-const SHAPES: [(usize, usize); 11] = [
+/// (N, C): one token, odd widths, more rows than blocks (of backward 512, of forward 2048), widths
+/// beyond what registers keep (2048 elements one by one, 16384 in sixteens of bytes), the widest row
+/// whose gradients a block sums in shared memory, and wider ones.
+const SHAPES: [(usize, usize); 14] = [
     (1, 1),
     (1, 7),
     (3, 8),
@@ -18,6 +19,9 @@ const SHAPES: [(usize, usize); 11] = [
     (1, IN_SHARED),
     (2, IN_SHARED + 1),
     (2, IN_SHARED + 8),
+    (2, 2051),
+    (2060, 3),
+    (1, 16_392),
 ];
 
 struct Exact {

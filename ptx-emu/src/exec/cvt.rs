@@ -85,12 +85,25 @@ fn one(c: &Cvt, x: u64) -> u64 {
         (Value::Int(v), Ty::F32) if c.round == Some(Round::Nearest) => {
             u64::from((v as f32).to_bits())
         }
-        (Value::Int(v), Ty::F64) => (v as f64).to_bits(),
+        (Value::Int(v), Ty::F64) => int_to_f64(c.round, v).to_bits(),
         (Value::Int(v), Ty::F32 | Ty::F16 | Ty::Bf16) => float_bits(c, to_odd(v)),
         (Value::Int(v), _) if c.sat => clamp(c.to, v) as u64,
         (Value::Int(v), _) => v as u64,
         (Value::Float(v), to) if to.integer() => float_to_int(c, v),
         (Value::Float(v), _) => float_bits(c, v),
+    }
+}
+
+/// An integer of up to 64 bits, rounded once.
+fn int_to_f64(round: Option<Round>, v: i128) -> f64 {
+    let nearest = v as f64;
+    let off = nearest as i128 - v;
+    match round {
+        Some(Round::Down) if off > 0 => nearest.next_down(),
+        Some(Round::Up) if off < 0 => nearest.next_up(),
+        Some(Round::Zero) if off > 0 && v > 0 => nearest.next_down(),
+        Some(Round::Zero) if off < 0 && v < 0 => nearest.next_up(),
+        _ => nearest,
     }
 }
 

@@ -2,10 +2,11 @@
 //! approximates (`.approx`, `.full`) is computed in f64; it then errs as far as PTX allows, by a
 //! seed, or is rounded once.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::alu::{map, zip};
 use super::approx::{self, BRAIN, Bound, HALF, SINGLE};
+use super::cvt::nearest_bf16;
 use super::regs::{Regs, mask_of};
 use crate::ir::{Alu, F1, F2, FMods, H1, Half, Reg, Testp};
 
@@ -265,15 +266,26 @@ pub(super) fn half_to_f32(is_bf16: bool, x: u16) -> f32 {
     if is_bf16 { f32::from_bits(u32::from(x) << 16) } else { f16::from_bits(x).to_f32() }
 }
 
-/// One rounding, from f64.
+/// One rounding, from f64. `half` has two: through f32, or by the upper 32 bits, as the machine has it.
 fn half_from(h: Half, v: f64) -> u16 {
     if v.is_nan() {
         NAN16
     } else if h.bf16 {
-        bf16::from_f64(v).to_bits()
+        nearest_bf16(narrow_to_odd(v).to_bits())
     } else {
-        f16::from_f64(v).to_bits()
+        f16::from_f32(narrow_to_odd(v)).to_bits()
     }
+}
+
+/// As f32 so that a later rounding to a much shorter format is correct: what is not exact gets an odd
+/// last digit.
+fn narrow_to_odd(v: f64) -> f32 {
+    let near = v as f32;
+    if f64::from(near) == v {
+        return near;
+    }
+    let beyond = f64::from(near).abs() > v.abs();
+    f32::from_bits((near.to_bits() - u32::from(beyond)) | 1)
 }
 
 fn half1(h: Half, op: H1, bits: u16, seed: Option<u64>) -> u16 {

@@ -1,6 +1,8 @@
 //! Small kernels around the instructions under test.
 #![allow(dead_code)]
 
+pub mod exact;
+
 use ptx_emu::{Arg, Counts, Error, Fault, Gpu, Grid, Hardware, Module, Result};
 
 pub fn grid(blocks: u32, threads: u32, shared_bytes: usize) -> Grid {

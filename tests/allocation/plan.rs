@@ -1,0 +1,176 @@
+//! Every row of a plan against the bytes that are allocated for it: to the byte, but for what each
+//! allocation is rounded up by.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use engine::ops::loss::{Logits, Sum};
+use engine::{Arena, Cuda, Device, Dims, Element, bf16};
+use handgrad::{engine, model, optim, train};
+use model::cache::{Cache, Mode, Scratch};
+use model::decode::Decoder;
+use model::llama::{Batch, Llama};
+use model::weights::Weights;
+use model::{Config, init};
+use optim::{AdamW, GlobalNorm};
+use train::plan::plan;
+use train::trainer::Recipe;
+
+use super::{LINE, LINES, alone};
+
+/// Bytes of live allocations, and how many there are.
+type Taken = [usize; 2];
+
+/// How a device counts, and what it rounds an allocation up to. A GPU's work space is apart.
+struct Counter<'a> {
+    taken: &'a dyn Fn() -> Taken,
+    unit: usize,
+}
+
+impl Counter<'_> {
+    /// Makes something, and tells what that took.
+    fn of<T>(&self, make: impl FnOnce() -> T) -> (T, Taken) {
+        let before = (self.taken)();
+        let made = make();
+        let after = (self.taken)();
+        (made, [after[0] - before[0], after[1] - before[1]])
+    }
+
+    /// Asserts that `taken` is `planned` bytes, each allocation rounded up to whole units.
+    fn assert(&self, what: &str, planned: u64, [bytes, count]: Taken) {
+        let planned = planned as usize;
+        let most = planned + count * (self.unit - 1);
+        assert!((planned..=most).contains(&bytes), "{what}: planned {planned}, took {bytes}");
+    }
+}
+
+/// Tokens of a decoder's prompts: one, a few, all.
+fn prompts(T: usize) -> [usize; 3] {
+    [1, T.min(20), T]
+}
+
+fn check<E: Element<Acc = f32>>(
+    dev: &Device,
+    counter: &Counter,
+    dims: Dims,
+    (B, T): (usize, usize),
+    mode: Mode,
+) {
+    let what = format!("{} {} {dims:?} B{B} T{T} {mode:?}", dev.describe(), E::NAME);
+    let recipe = Recipe { cache: mode, context: T, ..Recipe::new(B, T) };
+    let config = Config { max_seq_len: T, ..super::common::config(dims, false) };
+    let plan = plan::<E>(dev, &config, &recipe, 0);
+    let row = |name: &str| {
+        let rows: Vec<u64> =
+            plan.rows().iter().filter(|row| row.0.starts_with(name)).map(|row| row.1).collect();
+        assert!(!rows.is_empty(), "{what}: no {name}");
+        rows.into_iter().sum::<u64>()
+    };
+    let assert = |name: &str, planned, taken| {
+        counter.assert(&format!("{what}: {name}"), planned, taken);
+    };
+
+    let N = B * T;
+    let (model, taken) = counter.of(|| Llama::<E>::new(dev, &config, T));
+    // Not in the plan: the angles, and two numbers.
+    assert("angles", (T * dims.D * 4) as u64, taken);
+    let (mut numbers, taken) = counter.of(|| (Sum::new(dev), GlobalNorm::new(dev)));
+    assert("sums", 2 * counter.unit as u64, taken);
+    let table = model.table();
+    let (mut weights, taken) = counter.of(|| Weights::<E>::zeros(dev, table));
+    assert("weights", row("weights"), taken);
+    let (mut grads, taken) = counter.of(|| Arena::<f32>::zeros(dev, table));
+    assert("gradients", row("gradients"), taken);
+    let (mut adamw, taken) = counter.of(|| AdamW::<E>::new(dev, table, Default::default()));
+    assert("moments", row("AdamW's moments"), taken);
+    let (mut cache, taken) = counter.of(|| Cache::<E>::new(dev, &config.dims, N, mode));
+    let last = (N * dims.C * size_of::<E>()) as u64;
+    assert("kept for backward", row("activations, kept for backward") + last, taken);
+    let (mut scratch, taken) = counter.of(|| Scratch::<E>::new(dev, &config.dims, N));
+    let (_, taken_by_logits) = counter.of(|| Logits::<E>::new(dev, N, dims.V));
+    let logits = row("logits");
+    assert("logits", logits, taken_by_logits);
+    assert("shared by layers", row("activations, shared by layers") - last + logits, taken);
+    let (mut decoder, taken) = counter.of(|| Decoder::<E>::new(dev, &model, T));
+    assert("decoder", row("decoder"), taken);
+
+    init::fill(dev, weights.master_mut(), table, 1);
+    weights.refresh().unwrap();
+    let tokens: Vec<u32> = (0..N).map(|i| (i * 7 % dims.V) as u32).collect();
+    let targets: Vec<i32> = (0..N).map(|i| (i * 5 % dims.V) as i32).collect();
+    let batch = Batch { tokens_N: &tokens, targets_N: &targets, T };
+    let ((), taken) = counter.of(|| {
+        for _ in 0..2 {
+            let (sum, norm) = &mut numbers;
+            model.forward(dev, weights.view(), batch, &mut cache, &mut scratch);
+            let (w, cache, scratch) = (weights.view(), &mut cache, &mut scratch);
+            model.backward(dev, sum, &mut grads, w, batch, cache, scratch, 1.0 / N as f64);
+            norm.measure(dev, &grads);
+            adamw.step(dev, weights.both_mut(), &grads, norm, 1e-3, 1.0);
+            model.forward(dev, weights.view(), batch, cache, scratch);
+            model.loss(dev, sum, weights.view(), batch, cache, scratch);
+            for length in prompts(T) {
+                decoder.clear();
+                decoder.feed(dev, &model, weights.view(), &tokens[..length]).unwrap();
+            }
+        }
+        dev.sync().unwrap();
+    });
+    let workspace = row("work space of ops");
+    match dev {
+        Device::Cpu(_) => assert("work space", workspace, taken),
+        Device::Cuda(cuda) => {
+            assert_eq!(taken[0], 0, "{what}: a step takes buffers");
+            assert_eq!(cuda.held_bytes().0, workspace, "{what}: work space");
+        }
+    }
+    let program = if matches!(dev, Device::Cpu(_)) { row("program") + row("tokens") } else { 0 };
+    let rows = ["weights", "gradients", "AdamW", "activations", "logits", "decoder", "work space"];
+    let sum: u64 = rows.map(row).into_iter().sum();
+    assert_eq!(plan.total(), sum + program, "{what}: a row that nothing here allocates");
+}
+
+/// Sizes of no vector and no line, and one whose sequence is cut into tasks and whose prompt is taken
+/// in chunks.
+const CASES: [(Dims, usize, usize); 3] = [
+    (Dims { L: 2, C: 10, H: 4, G: 2, D: 6, F: 14, V: 23 }, 3, 17),
+    (Dims { L: 3, C: 48, H: 6, G: 2, D: 16, F: 88, V: 515 }, 2, 112),
+    (Dims { L: 1, C: 32, H: 2, G: 1, D: 16, F: 200, V: 70 }, 1, 528),
+];
+
+const MODES: [Mode; 2] = [Mode::Linear, Mode::Full];
+
+#[test]
+fn the_cpu_takes_what_each_row_says() {
+    let _alone = alone();
+    let counter = Counter { taken: &|| LINES.each_ref().map(|n| n.load(Relaxed)), unit: LINE };
+    for (dims, B, T) in CASES {
+        for isa in engine::Isa::all_available() {
+            for (threads, mode) in [(1, MODES[0]), (3, MODES[0]), (2, MODES[1])] {
+                let dev = Device::Cpu(engine::Cpu::with_isa(threads, isa).unwrap());
+                check::<f32>(&dev, &counter, dims, (B, T), mode);
+                let dev = Device::Cpu(engine::Cpu::with_isa(threads, isa).unwrap());
+                check::<bf16>(&dev, &counter, dims, (B, T), mode);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gpu_takes_what_each_row_says() {
+    let _alone = alone();
+    let dims = Dims { L: 2, C: 128, H: 4, G: 2, D: 32, F: 192, V: 576 };
+    for mode in MODES {
+        for capability in [80, 90] {
+            for narrow in [false, true] {
+                // A device of its own: its work space only grows.
+                let cuda = Cuda::emulated(capability).unwrap();
+                let dev = Device::Cuda(cuda.clone());
+                // Whole units, so that no number of allocations is needed.
+                let taken = || [cuda.held_bytes().1 as usize, 0];
+                let counter = Counter { taken: &taken, unit: 256 };
+                let check = if narrow { check::<bf16> } else { check::<f32> };
+                check(&dev, &counter, dims, (2, 64), mode);
+            }
+        }
+    }
+}
