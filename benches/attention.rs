@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, MODELS, Model, Work, numbers};
 use engine::ops::attention::{Heads, backward, decode, forward};
-use engine::{Element, bf16};
+use engine::{Element, Segments, bf16};
 
 fn main() {
     let mut bench = Bench::new();
@@ -17,6 +17,7 @@ fn main() {
 fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     let dev = &bench.dev.clone();
     let (heads, T) = (Heads { H, G, D }, T.min(1024));
+    let segments = &Segments::equal(1, T);
     let (name, shape) = (E::NAME, format!("T{T}_H{H}_G{G}_D{D}"));
     let qkv = || numbers::<E>(T * heads.qkv());
     let outputs = || (numbers::<E>(T * heads.out()), numbers::<E::Acc>(T * H));
@@ -29,7 +30,7 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
             let (qkv, (mut o, mut lse)) = (qkv(), outputs());
             move || {
                 let (o, lse) = ((&mut o[..]).into(), (&mut lse[..]).into());
-                forward(dev, o, lse, (&qkv[..]).into(), heads, T)
+                forward(dev, o, lse, (&qkv[..]).into(), segments, heads)
             }
         },
     );
@@ -39,21 +40,23 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
         || {
             let (qkv, (mut o, mut lse)) = (qkv(), outputs());
             let (to, lse_to) = ((&mut o[..]).into(), (&mut lse[..]).into());
-            forward(dev, to, lse_to, (&qkv[..]).into(), heads, T);
+            forward(dev, to, lse_to, (&qkv[..]).into(), segments, heads);
             let (d_o, mut dqkv) = (numbers::<E>(o.len()), qkv.clone());
             move || {
                 let (d_o, qkv, o) = ((&d_o[..]).into(), (&qkv[..]).into(), (&o[..]).into());
-                backward(dev, (&mut dqkv[..]).into(), d_o, qkv, o, (&lse[..]).into(), heads, T)
+                let (dqkv, lse) = ((&mut dqkv[..]).into(), (&lse[..]).into());
+                backward(dev, dqkv, d_o, qkv, o, lse, segments, heads)
             }
         },
     );
     let bytes = 2 * T * G * D * size_of::<E>();
     bench.run(&format!("attention/decode/cpu/{name}/{shape}"), Work::Bytes(bytes), || {
-        let (q, kv) = (numbers::<E>(H * D), numbers::<E>(2 * T * G * D));
-        let mut o = q.clone();
+        let (qkv, mut kept) = (numbers::<E>(heads.qkv()), numbers::<E>(T * heads.kv()));
+        let (mut o, mut last) = (numbers::<E>(heads.out()), Segments::default());
+        last.push(1, T - 1);
         move || {
-            let (q, kv) = ((&q[..]).into(), (&kv[..]).into());
-            decode(dev, (&mut o[..]).into(), q, kv, heads, H * D, T - 1)
+            let (o, kept, qkv) = ((&mut o[..]).into(), (&mut kept[..]).into(), (&qkv[..]).into());
+            decode(dev, o, kept, qkv, &last, &[0], heads, T)
         }
     });
 }

@@ -49,16 +49,16 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
     let mut weights = Weights::zeros(dev, model.table());
     init::fill(dev, weights.master_mut(), model.table(), 1);
     weights.refresh().expect("the CPU does not fail");
-    let mut decoder = Decoder::<E>::new(dev, &model, capacity);
+    let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
     let feed = |decoder: &mut Decoder<E>, tokens: &[u32]| {
         let start = Instant::now();
-        dev.install(|| decoder.feed(dev, &model, weights.view(), tokens).map(|l| l[0]))
+        dev.install(|| decoder.feed(dev, &model, weights.view(), &[(0, tokens)]).map(|l| l[0]))
             .expect("as above");
         start.elapsed().as_secs_f64()
     };
     let Device::Cpu(cpu) = dev else { unreachable!("it is one") };
     for context in CONTEXTS.into_iter().filter(|context| context + TOKENS <= capacity) {
-        decoder.clear();
+        decoder.clear(0);
         feed(&mut decoder, &vec![7; context.max(1)]);
         // In turns, for memory is shared with other machines: what it gives changes by half.
         let (mut ceilings, mut seconds) = (Vec::new(), Vec::new());
@@ -84,7 +84,7 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
     let (mut ceilings, mut seconds) = (Vec::new(), Vec::new());
     for _ in 0..PROMPTS {
         ceilings.push(product_flops::<E>(cpu));
-        decoder.clear();
+        decoder.clear(0);
         seconds.push(feed(&mut decoder, &prompt));
     }
     let (ceiling, seconds) = (median(ceilings), median(seconds));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use handgrad::data::tokenizer::Tokenizer;
 use handgrad::engine::ops::loss::Sum;
-use handgrad::engine::{Arena, Device, Element, bf16, heap};
+use handgrad::engine::{Arena, Device, Element, Segments, bf16, heap};
 use handgrad::model::cache::{Cache, Scratch};
 use handgrad::model::decode::Decoder;
 use handgrad::model::llama::{Batch, Llama};
@@ -173,6 +173,7 @@ struct Training<'a, E: Element> {
     decoder: Decoder<E>,
     tokens_N: Vec<u32>,
     targets_N: Vec<i32>,
+    segments: Segments,
     fingerprint: Fingerprint,
 }
 
@@ -200,9 +201,10 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
             loss: Sum::new(dev),
             cache: Cache::new(dev, &config.dims, N, report::mode(run.run.cache)),
             scratch: Scratch::new(dev, &config.dims, N),
-            decoder: Decoder::new(dev, &model, T),
+            decoder: Decoder::new(dev, &model, 1, T),
             tokens_N: vec![0; N],
             targets_N: vec![0; N],
+            segments: Segments::equal(run.run.batch_size, T),
             fingerprint: session::fingerprint(run, config, &corpus.hash),
             dev,
             run,
@@ -297,7 +299,8 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         for k in 0..accum {
             let first = (s * accum as u64 + k as u64) * B as u64;
             self.corpus.train.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);
-            let batch = Batch { tokens_N: &self.tokens_N, targets_N: &self.targets_N, T };
+            let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
+            let batch = Batch { tokens_N, targets_N, segments: &self.segments };
             let (model, w) = (&self.model, self.weights.view());
             let (grads, cache, scratch) = (&mut self.grads, &mut self.cache, &mut self.scratch);
             let loss = &mut self.loss;
@@ -311,7 +314,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
     /// Names the first place where the last batch meets a number that is not finite.
     fn diverged(&mut self, step: u64, loss: f64, norm: f64) -> Error {
         let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
-        let batch = Batch { tokens_N, targets_N, T: self.run.run.seq_len };
+        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
         let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
         let in_forward = self.model.first_non_finite(self.dev, w, batch, cache, scratch);
         let in_backward = || self.model.first_non_finite_gradient(&self.grads);
@@ -340,7 +343,7 @@ impl<'a, E: Element<Acc = f32>> Training<'a, E> {
         let (w, decoder, eos) = (self.weights.view(), &mut self.decoder, tokenizer.eos());
         let (dev, model, count, seed) = (self.dev, &self.model, run.sample_tokens, run.seed);
         let mut ids = Vec::new();
-        decoder.clear();
+        decoder.clear(0);
         report::generate(dev, model, w, decoder, &prompt, count, sampler, seed, eos, |id| {
             ids.push(id);
             Ok(())

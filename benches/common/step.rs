@@ -3,7 +3,7 @@
 #![allow(dead_code)] // every bench uses a part of it
 
 use handgrad::engine::ops::loss::Sum;
-use handgrad::engine::{Arena, Device, Dims, Element};
+use handgrad::engine::{Arena, Device, Dims, Element, Segments};
 use handgrad::model::cache::{Cache, Mode, Scratch};
 use handgrad::model::config::{Config, hidden};
 use handgrad::model::llama::{Batch, Llama};
@@ -84,7 +84,7 @@ impl Size {
 /// Everything that a step needs.
 pub struct Training<E: Element> {
     dev: Device,
-    T: usize,
+    segments: Segments,
     model: Llama<E>,
     weights: Weights<E>,
     adamw: AdamW<E>,
@@ -102,7 +102,7 @@ impl<E: Element<Acc = f32>> Training<E> {
         let model = Llama::<E>::new(dev, &config, size.T);
         Training {
             dev: dev.clone(),
-            T: size.T,
+            segments: Segments::equal(N / size.T, size.T),
             weights: size.weights(dev, &model),
             adamw: AdamW::new(dev, model.table(), Settings::default()),
             grads: Arena::zeros(dev, model.table()),
@@ -122,7 +122,7 @@ impl<E: Element<Acc = f32>> Training<E> {
         loss.clear(dev);
         grads.fill_zero(dev);
         for (tokens_N, targets_N) in tokens_N.chunks(N).zip(targets_N.chunks(N)) {
-            let batch = Batch { tokens_N, targets_N, T: self.T };
+            let batch = Batch { tokens_N, targets_N, segments: &self.segments };
             dev.install(|| {
                 self.model.forward(dev, w, batch, cache, scratch);
                 self.model.backward(dev, loss, grads, w, batch, cache, scratch, scale);

@@ -18,7 +18,7 @@ mod step;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
-use engine::{Buf, Device, Element, Init, Real, Table, bf16};
+use engine::{Buf, Device, Element, Init, Real, Segments, Table, bf16};
 use handgrad::model::{hf, llama::Llama};
 use handgrad::train::report::{peak_bytes, resident_bytes};
 use handgrad::{engine, train};
@@ -146,14 +146,14 @@ fn used_bytes(dev: &Device) -> Result<u64> {
 }
 
 fn attention<E: Element>(dev: &Device, [T, H, D, calls]: [usize; 4]) -> Result<Value> {
-    let heads = Heads { H, G: H, D };
+    let (heads, segments) = (Heads { H, G: H, D }, &Segments::equal(1, T));
     let (qkv, d_o) = (numbers::<E>(dev, T * heads.qkv()), numbers::<E>(dev, T * heads.out()));
     let (mut o, mut dqkv) = (numbers::<E>(dev, d_o.len()), numbers::<E>(dev, qkv.len()));
     let mut lse = numbers::<E::Acc>(dev, T * H);
     timed(dev, calls, |dev| {
-        attention::forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), heads, T);
+        attention::forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);
         let (o, lse) = (o.view(), lse.view());
-        attention::backward(dev, dqkv.view_mut(), d_o.view(), qkv.view(), o, lse, heads, T)
+        attention::backward(dev, dqkv.view_mut(), d_o.view(), qkv.view(), o, lse, segments, heads)
     })
 }
 
@@ -219,9 +219,9 @@ fn pass<E: Element<Acc = f32>>(dev: &Device, op: &str, [N, C, calls]: [usize; 3]
             timed(dev, calls, |dev| swiglu::backward_inplace(dev, gu.view_mut(), y.view(), C))
         }
         "rope" => {
-            let table = rope::table::<f32>(dev, N, 64, 1e4);
+            let (table, segments) = (rope::table::<f32>(dev, N, 64, 1e4), &Segments::equal(1, N));
             timed(dev, calls, |dev| {
-                rope::forward_inplace(dev, x.view_mut(), table.view(), C, C / 64, 64)
+                rope::forward_inplace(dev, x.view_mut(), table.view(), segments, C, C / 64, 64)
             })
         }
         "adamw" => adamw_pass(dev, &mut y, calls),

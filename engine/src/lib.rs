@@ -16,6 +16,7 @@ pub mod heap;
 pub mod ops;
 pub mod plan;
 pub mod profile;
+pub mod segments;
 
 pub use arena::{Arena, Init, Slot, Table};
 pub use buf::{Buf, View, ViewMut};
@@ -27,3 +28,4 @@ pub use element::{Element, Real};
 pub use error::Error;
 pub use half::bf16;
 pub use plan::Plan;
+pub use segments::{Segment, Segments};

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decode;
 pub mod hf;
 pub mod init;
+pub mod kv;
 pub mod llama;
 pub mod params;
 pub mod plan;

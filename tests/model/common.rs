@@ -1,7 +1,7 @@
 //! A model of any storage type with everything that a step needs, filled from a formula.
 
 use engine::ops::loss::{Loss, Sum};
-use engine::{Arena, Cpu, Device, Dims, Element, Isa, Real};
+use engine::{Arena, Cpu, Device, Dims, Element, Isa, Real, Segments};
 use model::cache::{Cache, Mode, Scratch};
 use model::config::Config;
 use model::llama::{Batch, Llama};
@@ -39,7 +39,7 @@ pub struct Bench<E: Element> {
     pub scratch: Scratch<E>,
     pub tokens: Vec<u32>,
     pub targets: Vec<i32>,
-    pub T: usize,
+    pub segments: Segments,
 }
 
 impl<E: Element> Bench<E> {
@@ -48,9 +48,14 @@ impl<E: Element> Bench<E> {
         Self::on(Device::cpu(threads).unwrap(), config, B, T, mode)
     }
 
-    /// The same on `dev`. Weights are of order one where that keeps attention sharp.
+    /// The same on `dev`.
     pub fn on(dev: Device, config: &Config, B: usize, T: usize, mode: Mode) -> Self {
-        let model = Llama::new(&dev, config, T);
+        Self::of_segments(dev, config, Segments::equal(B, T), mode)
+    }
+
+    /// Any segments. Weights are of order one where that keeps attention sharp.
+    pub fn of_segments(dev: Device, config: &Config, segments: Segments, mode: Mode) -> Self {
+        let model = Llama::new(&dev, config, segments.reach());
         let mut weights = Weights::zeros(&dev, model.table());
         for (r, row) in model.table().rows().iter().enumerate() {
             weights.master_mut().get_mut(row.slot).fill_with(|values| {
@@ -62,7 +67,7 @@ impl<E: Element> Bench<E> {
             });
         }
         weights.refresh().unwrap();
-        let N = B * T;
+        let N = segments.rows();
         let V = config.dims.V as u64;
         let id = |i: usize| (hash(77 + i as u64) % V) as u32;
         let mut targets: Vec<i32> = (1..=N).map(|i| id(i) as i32).collect();
@@ -73,7 +78,7 @@ impl<E: Element> Bench<E> {
             scratch: Scratch::new(&dev, &config.dims, N),
             tokens: (0..N).map(id).collect(),
             targets,
-            T,
+            segments,
             dev,
             model,
             weights,
@@ -81,7 +86,7 @@ impl<E: Element> Bench<E> {
     }
 
     pub fn forward(&mut self) {
-        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
         let weights = self.weights.view();
         self.model.forward(&self.dev, weights, batch, &mut self.cache, &mut self.scratch);
     }
@@ -89,7 +94,7 @@ impl<E: Element> Bench<E> {
     /// Loss of the current weights, forward only.
     pub fn loss(&mut self) -> Loss {
         self.forward();
-        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
         let (weights, scratch) = (self.weights.view(), &mut self.scratch);
         let mut sum = Sum::new(&self.dev);
         self.model.loss(&self.dev, &mut sum, weights, batch, &self.cache, scratch);
@@ -99,7 +104,7 @@ impl<E: Element> Bench<E> {
     /// Loss, and the gradient of its mean added to `grads`.
     pub fn step(&mut self) -> Loss {
         self.forward();
-        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
         let count = self.targets.iter().filter(|&&t| t >= 0).count();
         let mut sum = Sum::new(&self.dev);
         self.model.backward(
@@ -114,6 +119,11 @@ impl<E: Element> Bench<E> {
         );
         sum.read().unwrap()
     }
+}
+
+/// What a step takes in, without a borrow of the rest of a bench.
+pub fn batch<'a>(tokens_N: &'a [u32], targets_N: &'a [i32], segments: &'a Segments) -> Batch<'a> {
+    Batch { tokens_N, targets_N, segments }
 }
 
 pub fn hash(x: u64) -> u64 {

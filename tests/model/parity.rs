@@ -9,7 +9,7 @@ use crate::common::{cpu, hash as splitmix64};
 use data::loader::{Loader, LoaderConfig, Order};
 use data::shard::{ShardWriter, TokenSource};
 use engine::ops::loss::Sum;
-use engine::{Arena, Buf, Device, Element, Isa};
+use engine::{Arena, Buf, Device, Element, Isa, Segments};
 use handgrad::{data, engine, model, optim};
 use model::cache::{Cache, Mode, Scratch};
 use model::hf;
@@ -127,6 +127,7 @@ struct Run<E: Element> {
     loader: Loader,
     B: usize,
     T: usize,
+    segments: Segments,
 }
 
 impl Run<f32> {
@@ -155,6 +156,7 @@ impl Run<f32> {
             weights,
             B,
             T,
+            segments: Segments::equal(B, T),
         }
     }
 
@@ -166,7 +168,7 @@ impl Run<f32> {
 
     /// Mean loss; the gradients of it replace `grads`.
     fn step(&mut self, tokens_N: &[u32], targets_N: &[i32]) -> f64 {
-        let batch = Batch { tokens_N, targets_N, T: self.T };
+        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
         let count = targets_N.iter().filter(|&&t| t >= 0).count() as f64;
         let (dev, w) = (&self.dev, self.weights.view());
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);

@@ -1,7 +1,7 @@
 //! What must hold to the last bit: threads, caching modes; and to rounding: accumulation, decoding.
 //! On every instruction set of the machine; f64 has one path.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::common::{Bench, GQA, MHA, batch, config, cpu};
 use engine::ops::loss::Sum;
 use engine::{Dims, Element, Isa, bf16};
 use model::cache::Mode;
@@ -64,8 +64,7 @@ fn accumulation_agrees_with_one_large_batch() {
         small.tokens = large.tokens[part.clone()].to_vec();
         small.targets = large.targets[part].to_vec();
         small.forward();
-        let batch =
-            model::llama::Batch { tokens_N: &small.tokens, targets_N: &small.targets, T: small.T };
+        let batch = batch(&small.tokens, &small.targets, &small.segments);
         small.model.backward(
             &small.dev,
             &mut sum,
@@ -102,12 +101,12 @@ fn decoded_loss<E: Element>(isa: Isa, dims: Dims, pieces: &[usize]) -> (f64, f64
     let T = pieces.iter().sum();
     let mut bench = Bench::<E>::on(cpu(isa, 2), &config(dims, false), 1, T, Mode::Linear);
     let whole = bench.loss();
-    let mut decoder = Decoder::<E>::new(&bench.dev, &bench.model, T);
+    let mut decoder = Decoder::<E>::new(&bench.dev, &bench.model, 1, T);
     let mut end = 0;
     let mut nats = 0.0;
     for &piece in pieces {
-        let tokens = &bench.tokens[end..end + piece];
-        let logits = decoder.feed(&bench.dev, &bench.model, bench.weights.view(), tokens).unwrap();
+        let (w, tokens) = (bench.weights.view(), &bench.tokens[end..end + piece]);
+        let logits = decoder.feed(&bench.dev, &bench.model, w, &[(0, tokens)]).unwrap();
         end += piece;
         if bench.targets[end - 1] >= 0 {
             let logits: Vec<f64> = logits.iter().map(|&l| engine::Real::to_f64(l)).collect();
@@ -136,18 +135,18 @@ fn a_prompt_in_one_piece_gives_the_same_logits() {
     let mut bench = Bench::<f64>::new(&config(GQA, false), 1, T, Mode::Linear, 2);
     bench.forward();
     let weights = bench.weights.view();
-    let mut at_once = Decoder::<f64>::new(&bench.dev, &bench.model, T);
-    let mut apart = Decoder::<f64>::new(&bench.dev, &bench.model, T);
-    let expected = at_once.feed(&bench.dev, &bench.model, weights, &bench.tokens).unwrap().to_vec();
+    let mut at_once = Decoder::<f64>::new(&bench.dev, &bench.model, 1, T);
+    let mut apart = Decoder::<f64>::new(&bench.dev, &bench.model, 1, T);
+    let expected =
+        at_once.feed(&bench.dev, &bench.model, weights, &[(0, &bench.tokens)]).unwrap().to_vec();
     for piece in bench.tokens.chunks(7) {
-        apart.feed(&bench.dev, &bench.model, weights, piece).unwrap();
+        apart.feed(&bench.dev, &bench.model, weights, &[(0, piece)]).unwrap();
     }
-    let last = apart.len();
-    assert_eq!((last, apart.room()), (T, 0));
-    apart.clear();
+    assert_eq!((apart.kv().len(0), apart.kv().room(0)), (T, 0));
+    apart.clear(0);
     let mut logits = Vec::new();
     for piece in bench.tokens.chunks(7) {
-        logits = apart.feed(&bench.dev, &bench.model, weights, piece).unwrap().to_vec();
+        logits = apart.feed(&bench.dev, &bench.model, weights, &[(0, piece)]).unwrap().to_vec();
     }
     let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst <= 1e-10, "{worst:e}");
@@ -193,8 +192,7 @@ fn one_batch_is_learnt_by_heart() {
 fn the_first_bad_number_is_named() {
     let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 2);
     let find = |bench: &mut Bench<f32>| {
-        let batch =
-            model::llama::Batch { tokens_N: &bench.tokens, targets_N: &bench.targets, T: bench.T };
+        let batch = batch(&bench.tokens, &bench.targets, &bench.segments);
         let (cache, scratch) = (&mut bench.cache, &mut bench.scratch);
         bench.model.first_non_finite(&bench.dev, bench.weights.view(), batch, cache, scratch)
     };

@@ -4,7 +4,7 @@ use data::loader::EvalWindows;
 use data::rng::Rng;
 use data::tokenizer::Tokenizer;
 use engine::ops::loss::{IGNORE, Sum};
-use engine::{Arena, Device, Element, Plan, View};
+use engine::{Arena, Device, Element, Plan, Segments, View};
 use model::cache::{self, Cache, Mode, Scratch};
 use model::config::Config;
 use model::decode::Decoder;
@@ -41,6 +41,7 @@ pub fn validation_loss<E: Element>(
     let rows = cache.tokens() / T;
     let count = windows.count().min(tokens.div_ceil(T as u64));
     let (mut tokens_N, mut targets_N) = (vec![0; rows * T], vec![0; rows * T]);
+    let segments = &Segments::equal(rows, T);
     let mut loss = Sum::new(dev);
     for first in (0..count).step_by(rows) {
         let pairs = tokens_N.chunks_exact_mut(T).zip(targets_N.chunks_exact_mut(T));
@@ -50,7 +51,7 @@ pub fn validation_loss<E: Element>(
                 targets.fill(IGNORE);
             }
         }
-        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
+        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, segments };
         dev.install(|| {
             model.forward(dev, weights, batch, cache, scratch);
             model.loss(dev, &mut loss, weights, batch, cache, scratch);
@@ -60,7 +61,7 @@ pub fn validation_loss<E: Element>(
 }
 
 /// Continues `prompt` (token ids, at least one) by up to `count` tokens, each handed to `emit`
-/// as soon as it is chosen; stops after the end token, or where the model's context is full.
+/// as soon as it is chosen, in slot 0 of `decoder`; stops after the end token, or where the model's context is full.
 ///
 /// # Errors
 /// Whatever `emit` returns.
@@ -79,10 +80,10 @@ pub fn generate<E: Element<Acc = f32>>(
     let mut rng = Rng::new(seed, SAMPLES, 0);
     let mut next = prompt.to_vec();
     for _ in 0..count {
-        if next.len() > decoder.room() {
+        if next.len() > decoder.kv().room(0) {
             break;
         }
-        let logits_V = dev.install(|| decoder.feed(dev, model, weights, &next))?;
+        let logits_V = dev.install(|| decoder.feed(dev, model, weights, &[(0, &next)]))?;
         let u = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let id = sampler.choose(&logits_V, u);
         if Some(id) == eos {
@@ -127,7 +128,7 @@ pub fn plan<E: Element>(dev: &Device, model: &Config, run: &RunConfig, tokens: u
     plan.add("gradients", elements * acc);
     plan.add("AdamW's moments", 2 * elements * acc);
     cache::plan::<E>(&mut plan, model, N, mode);
-    plan.add("decoder for samples", Decoder::<E>::bytes(model, run.run.seq_len));
+    plan.add("decoder for samples", Decoder::<E>::bytes(model, 1, run.run.seq_len));
     let workspace = model::plan::workspace::<E>(dev, &model.dims, &table, N, run.run.seq_len);
     plan.add(WORKSPACE, workspace);
     if let Device::Cpu(_) = dev {

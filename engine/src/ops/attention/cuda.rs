@@ -1,6 +1,6 @@
 use super::Heads;
-use crate::cuda::{Arg, Cuda, int, storage};
-use crate::{Element, View, ViewMut};
+use crate::cuda::{Arg, Cuda, Rows, int, storage};
+use crate::{Element, Segments, View, ViewMut};
 use kernels_ptx::launch::{Storage, attention};
 
 /// T, H, G, D and 1/sqrt(D); kernels in f32 want N before them.
@@ -22,9 +22,10 @@ pub fn forward<E: Element>(
     o_NHD: ViewMut<E>,
     lse_NH: ViewMut<E::Acc>,
     qkv: View<E>,
+    segments: &Segments,
     heads: Heads,
-    T: usize,
 ) {
+    let T = equal_len(segments);
     let (storage, N) = (storage::<E>(), lse_NH.len() / heads.H);
     let pointers = [o_NHD.gpu(), lse_NH.gpu(), qkv.gpu()].map(Arg::Ptr);
     let args = [&pointers[..], &sizes(storage, heads, N, T)].concat();
@@ -35,18 +36,40 @@ pub fn forward<E: Element>(
 pub fn decode<E: Element>(
     cuda: &Cuda,
     o_NHD: ViewMut<E>,
-    q_NS: View<E>,
-    kv: View<E>,
+    kept: ViewMut<E>,
+    qkv: View<E>,
+    segments: &Segments,
+    slots: &[usize],
     heads: Heads,
-    S: usize,
-    past: usize,
+    capacity: usize,
 ) {
-    let N = int(q_NS.len() / S);
-    let pointers = [o_NHD.gpu(), q_NS.gpu(), kv.gpu()].map(Arg::Ptr);
     let Heads { H, G, D } = heads;
-    let sizes = [past, S, H, G, D].map(|x| Arg::U32(int(x)));
-    let args = [&pointers[..], &[Arg::U32(N)], &sizes, &[Arg::F32(scale(heads))]].concat();
-    cuda.launch(attention::decode(storage::<E>(), N, int(H), int(D)), &args);
+    let (o, kept, qkv) = (o_NHD.gpu(), kept.gpu(), qkv.gpu());
+    let bytes = |elements: usize| elements * size_of::<E>();
+    for (s, slot) in segments.list().iter().zip(slots) {
+        let at = |to: u64, elements: usize| to + bytes(elements) as u64;
+        let kv = at(kept, slot * capacity * heads.kv());
+        cuda.copy_rows(Rows {
+            dst: at(kv, s.first * heads.kv()),
+            dst_stride: bytes(heads.kv()),
+            src: at(qkv, s.offset * heads.qkv() + heads.out()),
+            src_stride: bytes(heads.qkv()),
+            width: bytes(heads.kv()),
+            rows: s.len,
+        });
+        let (o, q) = (at(o, s.offset * heads.out()), at(qkv, s.offset * heads.qkv()));
+        let sizes = [s.len, s.first, heads.qkv(), H, G, D].map(|x| Arg::U32(int(x)));
+        let args = [&[o, q, kv].map(Arg::Ptr)[..], &sizes, &[Arg::F32(scale(heads))]].concat();
+        cuda.launch(attention::decode(storage::<E>(), int(s.len), int(H), int(D)), &args);
+    }
+}
+
+/// T of sequences of equal length.
+///
+/// # Panics
+/// For others, which kernels do not take yet: a caller bug.
+fn equal_len(segments: &Segments) -> usize {
+    segments.equal_len().expect("attention: kernels take segments of equal length alone")
 }
 
 pub fn backward<E: Element>(
@@ -56,9 +79,10 @@ pub fn backward<E: Element>(
     qkv: View<E>,
     o_NHD: View<E>,
     lse_NH: View<E::Acc>,
+    segments: &Segments,
     heads: Heads,
-    T: usize,
 ) {
+    let T = equal_len(segments);
     let (storage, rows) = (storage::<E>(), lse_NH.len());
     let N = rows / heads.H;
     let [delta_NH] = cuda.workspace(workspace(heads, N));
