@@ -28,6 +28,7 @@ const SIZES: Sizes = Sizes {
     parameters: 1 << 22,
     T: 1024,
     product: (500, 640, 1000),
+    skinny: (1, 2048, 2048),
 };
 
 fn main() {

@@ -1,21 +1,40 @@
-//! Prints the dynamic shared memory of the kernels whose tiles decide it, for `resources.py`.
+//! Prints the dynamic shared memory of the kernels whose tiles decide it, for `resources.py`: compute
+//! capability, kernel, bytes. A kernel that a device is never given is not listed for it.
 
 use kernels_ptx::launch::Storage::Bf16;
 use kernels_ptx::launch::gemm::{self, Layout};
-use kernels_ptx::launch::{Launch, attention};
+use kernels_ptx::launch::{Launch, Target, attention, skinny};
+use std::collections::BTreeMap;
 
-fn main() {
-    let print = |launch: Launch| println!("{} {}", launch.kernel, launch.shared_bytes);
+fn launches(target: Target) -> Vec<Launch> {
+    let mut all = vec![];
     for D in [64, 128, 32, 256] {
-        print(attention::forward(Bf16, 1, 1, 1, D));
-        print(attention::backward_queries(Bf16, 1, 1, 1, D));
-        print(attention::backward_keys(Bf16, 1, 1, 1, D));
+        all.extend([
+            attention::forward(target, Bf16, 1, 1, 1, D),
+            attention::backward_queries(target, Bf16, 1, 1, 1, D),
+            attention::backward_keys(target, Bf16, 1, 1, 1, D),
+        ]);
     }
     // Many tiles, few tiles, rows that are not whole multiples of 16 bytes.
     for (M, N, ld) in [(8192, 8192, 8), (128, 256, 8), (128, 256, 1)] {
-        print(gemm::rounded(Layout::Nt, M, N, ld, ld));
-        print(gemm::rounded(Layout::Nn, M, N, ld, ld));
-        print(gemm::wide(Layout::Nt, M, N, 64, ld, ld, 64));
-        print(gemm::wide(Layout::Tn, M, N, 64, ld, ld, 64));
+        all.extend([
+            gemm::rounded(target, Layout::Nt, M, N, ld, ld),
+            gemm::rounded(target, Layout::Nn, M, N, ld, ld),
+            gemm::wide(target, Layout::Nt, M, N, 64, ld, ld, 64),
+            gemm::wide(target, Layout::Tn, M, N, 64, ld, ld, 64),
+        ]);
+    }
+    // A decoder's one row, of outputs for one, two and four strips a block.
+    for N in [768, 2304, 32000] {
+        all.extend([skinny::rounded(target, 1, N), skinny::wide(target, 1, N)]);
+    }
+    all
+}
+
+fn main() {
+    for capability in [80, 86, 89, 90, 100, 120] {
+        let all = launches(Target::of(capability));
+        let all: BTreeMap<_, _> = all.iter().map(|l| (l.kernel, l.shared_bytes)).collect();
+        all.iter().for_each(|(kernel, bytes)| println!("{capability} {kernel} {bytes}"));
     }
 }

@@ -619,10 +619,10 @@ macro_rules! delta {
 delta!(f32, attention_delta_f32);
 delta!(Bf16, attention_delta_bf16);
 
-macro_rules! kernels {
-    ($tiles:expr, $exact:literal, $blocks:literal, $forward:ident, $queries:ident, $keys:ident) => {
+macro_rules! forward {
+    ($($name:ident: $tiles:expr, $exact:literal, $blocks:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $forward(
+        unsafe extern "ptx-kernel" fn $name(
             o_NHD: *mut Bf16,
             lse_NH: *mut f32,
             qkv: *const Bf16,
@@ -648,8 +648,12 @@ macro_rules! kernels {
                 >(o_NHD, lse_NH, qkv, s, scale)
             }
         }
+    )*};
+}
+macro_rules! backward_queries {
+    ($($name:ident: $tiles:expr, $exact:literal, $blocks:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $queries(
+        unsafe extern "ptx-kernel" fn $name(
             dqkv: *mut Bf16,
             do_NHD: *const Bf16,
             qkv: *const Bf16,
@@ -677,8 +681,12 @@ macro_rules! kernels {
                 >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
             }
         }
+    )*};
+}
+macro_rules! backward_keys {
+    ($($name:ident: $tiles:expr, $exact:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $keys(
+        unsafe extern "ptx-kernel" fn $name(
             dqkv: *mut Bf16,
             do_NHD: *const Bf16,
             qkv: *const Bf16,
@@ -720,37 +728,26 @@ macro_rules! kernels {
                 }
             }
         }
-    };
+    )*};
 }
-kernels!(
-    tiles::D64,
-    true,
-    2,
-    attention_forward_bf16_64,
-    attention_backward_queries_bf16_64,
-    attention_backward_keys_bf16_64
-);
-kernels!(
-    tiles::D128,
-    true,
-    2,
-    attention_forward_bf16_128,
-    attention_backward_queries_bf16_128,
-    attention_backward_keys_bf16_128
-);
-kernels!(
-    tiles::D64,
-    false,
-    1,
-    attention_forward_bf16_any64,
-    attention_backward_queries_bf16_any64,
-    attention_backward_keys_bf16_any64
-);
-kernels!(
-    tiles::D256,
-    false,
-    1,
-    attention_forward_bf16_any256,
-    attention_backward_queries_bf16_any256,
-    attention_backward_keys_bf16_any256
-);
+forward! {
+    attention_forward_bf16_64: tiles::D64, true, 2;
+    attention_forward_bf16_128: tiles::D128, true, 2;
+    attention_forward_bf16_any64: tiles::D64, false, 1;
+    attention_forward_bf16_any256: tiles::D256, false, 1;
+}
+backward_queries! {
+    attention_backward_queries_bf16_64: tiles::D64, true, 2;
+    attention_backward_queries_bf16_128: tiles::D128, true, 2;
+    attention_backward_queries_bf16_any64: tiles::D64, false, 1;
+    attention_backward_queries_bf16_any256: tiles::D256, false, 1;
+    attention_backward_queries_bf16_any256_small: tiles::D256_SMALL, false, 1;
+}
+backward_keys! {
+    attention_backward_keys_bf16_64: tiles::D64, true;
+    attention_backward_keys_bf16_128: tiles::D128, true;
+    attention_backward_keys_bf16_128_small: tiles::D128_SMALL, true;
+    attention_backward_keys_bf16_any64: tiles::D64, false;
+    attention_backward_keys_bf16_any256: tiles::D256, false;
+    attention_backward_keys_bf16_any256_small: tiles::D256_SMALL, false;
+}

@@ -1,16 +1,123 @@
 //! Attention of a few new tokens over a cache of keys and values: a block for a token and a head.
-//! Its warps take the keys in turns of 32, a lane a key, and join what they have at the end. D is
-//! at most 256.
+//! D is at most 256.
+//!
+//! Reading the cache sets the pace. A group of lanes takes a key at a time, 16 bytes a lane, so that
+//! a warp's request is whole rows of the cache, and has several keys with their values under way.
+//! Each group keeps a maximum, a sum and an output of its own under an online softmax; groups of a
+//! warp are joined by shuffles, warps through shared memory. Which group takes which key depends on
+//! its position and on D alone: a token's bits are the same beside any other tokens.
 
 use crate::math::{Bf16, LOG2_E};
-use crate::ptx::{self, Element, WARP, block, from_lane, lane, thread, threads, warp};
-use crate::ptx::{warp_max, warp_sum, zeroed};
+use crate::ptx::zeroed;
+use crate::ptx::{self, Access, Element, Single, WARP, Wide, block, from_xor, lane, thread, warp};
+use crate::tiles::attention::DECODE_WARPS;
 
 /// Most elements of a head that a lane holds.
 const PER_LANE: usize = 8;
+/// Keys that a group reads at a time.
+const BATCH: usize = 4;
+
+/// A lane's elements of a row of a head, as they were read.
+type Packed<E, W> = [<W as Access<E>>::Packed; PER_LANE];
+
+/// What keys have given so far: the largest score, the sum of their weights relative to it, and the
+/// values times those weights.
+#[derive(Clone, Copy)]
+struct Part {
+    max: f32,
+    sum: f32,
+    out: [f32; PER_LANE],
+}
+
+/// e^x.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    ptx::exp2(x * LOG2_E)
+}
+
+impl Part {
+    /// With `max` raised to at least `other`: the factor for what belongs to the old one, and a
+    /// number to subtract from scores. That is the maximum, or 0 where nothing has a weight.
+    #[inline(always)]
+    fn raise(&mut self, other: f32) -> (f32, f32) {
+        let max = ptx::max(self.max, other);
+        let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let shrink = exp(self.max - shift);
+        self.max = max;
+        (shrink, shift)
+    }
+
+    /// Joins with lane `lane ^ mask`.
+    #[inline(always)]
+    fn join(&mut self, mask: u32) {
+        let other = Part {
+            max: from_xor(self.max, mask),
+            sum: from_xor(self.sum, mask),
+            out: self.out.map(|x| from_xor(x, mask)),
+        };
+        let (mine, shift) = self.raise(other.max);
+        let theirs = exp(other.max - shift);
+        self.sum = ptx::fma(self.sum, mine, other.sum * theirs);
+        for i in 0..PER_LANE {
+            self.out[i] = ptx::fma(self.out[i], mine, other.out[i] * theirs);
+        }
+    }
+}
+
+/// A head of D elements, spread over `share` lanes.
+#[derive(Clone, Copy)]
+struct Spread {
+    D: u32,
+    share: u32,
+}
+
+impl Spread {
+    /// As few lanes as hold D elements, a power of two.
+    #[inline(always)]
+    fn new<E: Element, W: Access<E>>(D: u32) -> Self {
+        let mut share = 1;
+        while share < WARP && share * (W::LANES as u32) < D {
+            share *= 2;
+        }
+        Spread { D, share }
+    }
+
+    /// First element of the lane's access number k; there is none from D on.
+    #[inline(always)]
+    fn at<E: Element, W: Access<E>>(&self, k: usize) -> u32 {
+        (k as u32 * self.share + lane() % self.share) * W::LANES as u32
+    }
+
+    /// The lane's elements of `row`; zeros if there is no row.
+    #[inline(always)]
+    unsafe fn load<E: Element, W: Access<E>>(&self, row: *const E, exists: bool) -> Packed<E, W> {
+        let mut packed: Packed<E, W> = zeroed();
+        for k in 0..PER_LANE / W::LANES {
+            let d = self.at::<E, W>(k);
+            if exists && d < self.D {
+                // SAFETY: the row has D elements, D is a multiple of LANES.
+                packed[k] = unsafe { W::load(row.add(d as usize)) };
+            }
+        }
+        packed
+    }
+}
+
+/// The numbers of a packed row.
+#[inline(always)]
+fn unpack<E: Element, W: Access<E>>(packed: &Packed<E, W>) -> [f32; PER_LANE] {
+    let mut x: [f32; PER_LANE] = zeroed();
+    for k in 0..PER_LANE / W::LANES {
+        let numbers = W::unpack(packed[k]);
+        for j in 0..W::LANES {
+            x[k * W::LANES + j] = numbers[j];
+        }
+    }
+    x
+}
 
 #[inline(always)]
-unsafe fn decode<E: Element>(
+unsafe fn decode<E: Element, W: Access<E>>(
     o_NHD: *mut E,
     q_NS: *const E,
     kv: *const E,
@@ -29,79 +136,105 @@ unsafe fn decode<E: Element>(
         }
         let h = block() - n * H;
         let g = ptx::div(h, ptx::div(H, G));
-        let q = q_NS.add(n as usize * S as usize + (h * D) as usize);
         let row = |t: u32, head: u32| {
             kv.add((t as usize * (2 * G) as usize + head as usize) * D as usize)
         };
+        let spread = Spread::new::<E, W>(D);
+        let q = q_NS.add(n as usize * S as usize + (h * D) as usize);
+        let q = unpack::<E, W>(&spread.load::<E, W>(q, true));
         let keys = past + n + 1;
-        let (mut max, mut sum): (f32, f32) = (f32::NEG_INFINITY, 0.0);
-        let mut out: [f32; PER_LANE] = zeroed();
-        let mut first = warp() * WARP;
+        // Groups of the warp, and the first key of this one.
+        let groups = ptx::div(WARP, spread.share);
+        let mut first = ptx::uniform_warp() * groups * BATCH as u32;
+        let own = ptx::div(lane(), spread.share) * BATCH as u32;
+        let mut part = Part { max: f32::NEG_INFINITY, sum: 0.0, out: zeroed() };
         while first < keys {
-            let mut s = f32::NEG_INFINITY;
-            if first + lane() < keys {
-                let key = row(first + lane(), g);
-                let mut dot = 0.0;
-                for d in 0..D as usize {
-                    dot = ptx::fma((*q.add(d)).get(), (*key.add(d)).get(), dot);
-                }
-                s = dot * scale;
+            let (mut k, mut v): ([Packed<E, W>; BATCH], [Packed<E, W>; BATCH]) =
+                (zeroed(), zeroed());
+            for i in 0..BATCH {
+                let t = first + own + i as u32;
+                k[i] = spread.load::<E, W>(row(t, g), t < keys);
+                v[i] = spread.load::<E, W>(row(t, G + g), t < keys);
             }
-            let new = ptx::max(max, warp_max(s));
-            let shrink = ptx::exp2((max - new) * LOG2_E);
-            let p = ptx::exp2((s - new) * LOG2_E);
-            (max, sum) = (new, ptx::fma(sum, shrink, warp_sum(p)));
-            for i in 0..PER_LANE {
-                out[i] *= shrink;
-            }
-            for k in 0..ptx::opaque((keys - first).min(WARP)) {
-                let (p, value) = (from_lane(p, k), row(first + k, G + g));
-                for i in 0..PER_LANE {
-                    let d = lane() + WARP * i as u32;
-                    if d < D {
-                        out[i] = ptx::fma(p, (*value.add(d as usize)).get(), out[i]);
-                    }
+            let mut s: [f32; BATCH] = zeroed();
+            for i in 0..BATCH {
+                let k = unpack::<E, W>(&k[i]);
+                for j in 0..PER_LANE {
+                    s[i] = ptx::fma(q[j], k[j], s[i]);
                 }
             }
-            first += threads();
+            let mut mask = spread.share / 2;
+            while mask > 0 {
+                for i in 0..BATCH {
+                    s[i] += from_xor(s[i], mask);
+                }
+                mask /= 2;
+            }
+            let mut most = f32::NEG_INFINITY;
+            for i in 0..BATCH {
+                let exists = first + own + (i as u32) < keys;
+                s[i] = if exists { s[i] * scale } else { f32::NEG_INFINITY };
+                most = ptx::max(most, s[i]);
+            }
+            let (shrink, shift) = part.raise(most);
+            part.sum *= shrink;
+            for j in 0..PER_LANE {
+                part.out[j] *= shrink;
+            }
+            for i in 0..BATCH {
+                let (p, v) = (exp(s[i] - shift), unpack::<E, W>(&v[i]));
+                part.sum += p;
+                for j in 0..PER_LANE {
+                    part.out[j] = ptx::fma(p, v[j], part.out[j]);
+                }
+            }
+            first += DECODE_WARPS * groups * BATCH as u32;
         }
-        join(o_NHD.add((block() * D) as usize), max, sum, &out, D);
+        let mut mask = spread.share;
+        while mask < WARP {
+            part.join(mask);
+            mask *= 2;
+        }
+        store::<E, W>(o_NHD.add((block() * D) as usize), &part, spread);
     }
 }
 
-/// Joins the warps' maxima, sums and outputs, and writes the head.
+/// Joins the parts of all warps, and writes the head.
 #[inline(always)]
-unsafe fn join<E: Element>(o_D: *mut E, max: f32, sum: f32, out: &[f32; PER_LANE], D: u32) {
+unsafe fn store<E: Element, W: Access<E>>(o_D: *mut E, part: &Part, spread: Spread) {
     unsafe {
+        let D = spread.D;
         let room: *mut f32 = ptx::shared_ptr();
         let of = |warp: u32| room.add((warp * (D + 2)) as usize);
         let mine = of(warp());
         if lane() == 0 {
-            (*mine, *mine.add(1)) = (max, sum);
+            (*mine, *mine.add(1)) = (part.max, part.sum);
         }
-        for i in 0..PER_LANE {
-            let d = lane() + WARP * i as u32;
-            if d < D {
-                *mine.add(2 + d as usize) = out[i];
+        if lane() < spread.share {
+            for k in 0..PER_LANE / W::LANES {
+                let d = spread.at::<E, W>(k);
+                for j in 0..W::LANES {
+                    if d < D {
+                        *mine.add(2 + d as usize + j) = part.out[k * W::LANES + j];
+                    }
+                }
             }
         }
         ptx::barrier();
-        let warps = ptx::opaque(threads() / WARP);
-        let mut most = f32::NEG_INFINITY;
-        for w in 0..warps {
-            most = ptx::max(most, *of(w));
-        }
-        let mut d = thread();
-        while d < D {
+        let d = thread();
+        if d < D {
+            let mut most = f32::NEG_INFINITY;
+            for w in 0..DECODE_WARPS {
+                most = ptx::max(most, *of(w));
+            }
             let (mut sum, mut total) = (0.0, 0.0);
-            for w in 0..warps {
+            for w in 0..DECODE_WARPS {
                 let part = of(w);
-                let share = ptx::exp2((*part - most) * LOG2_E);
+                let share = exp(*part - most);
                 sum = ptx::fma(*part.add(1), share, sum);
                 total = ptx::fma(*part.add(2 + d as usize), share, total);
             }
             *o_D.add(d as usize) = E::of(total * ptx::recip_exact(sum));
-            d += threads();
         }
     }
 }
@@ -121,7 +254,14 @@ macro_rules! kernels {
             D: u32,
             scale: f32,
         ) {
-            unsafe { decode::<$E>(o_NHD, q_NS, kv, N, past, S, H, G, D, scale) }
+            ptx::launch_bounds::<{ DECODE_WARPS * WARP }, 1>();
+            unsafe {
+                if ptx::wide::<$E>(D) {
+                    decode::<$E, Wide>(o_NHD, q_NS, kv, N, past, S, H, G, D, scale)
+                } else {
+                    decode::<$E, Single>(o_NHD, q_NS, kv, N, past, S, H, G, D, scale)
+                }
+            }
         }
     };
 }

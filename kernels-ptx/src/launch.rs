@@ -1,8 +1,36 @@
 //! Which kernel computes an op, on which grid. Each function's docs list the kernel's arguments in
 //! order: pointers to device memory, then scalars (lengths u32 unless they say otherwise, f32).
-//! Grids depend on shapes alone, so sums have the same order on every device.
+//! Grids depend on shapes and on the [`Target`], and on nothing that changes from run to run, so sums
+//! have the same order on all devices of one type.
 
 use crate::tiles;
+
+/// What a launch must know of the device that it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Compute capability: 10 * major + minor.
+    pub capability: u32,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Shared memory that a block can ask for, in bytes.
+    pub shared_bytes: u32,
+}
+
+impl Target {
+    /// The largest device of a compute capability: A100, GeForce RTX 3090 and 4090, H100, B200,
+    /// GeForce RTX 5090. What an emulator plays, and tests choose for.
+    pub const fn of(capability: u32) -> Target {
+        let (multiprocessors, kib) = match capability {
+            120.. => (170, 99),
+            100..120 => (148, 227),
+            90..100 => (132, 227),
+            89 => (128, 99),
+            86..89 => (82, 99),
+            _ => (108, 163),
+        };
+        Target { capability, multiprocessors, shared_bytes: kib << 10 }
+    }
+}
 
 /// Storage of activations and of the weights that products read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +131,8 @@ pub mod rmsnorm {
     pub fn backward(storage: Storage, N: u32, C: u32) -> Launch {
         let kernel = storage.pick("rmsnorm_backward_f32", "rmsnorm_backward_bf16");
         let threads = row_threads(C / storage.lanes(C), 512);
-        Launch::new(kernel, [N.min(BACKWARD_BLOCKS), 1, 1], threads, 32 * 4 + C * 4)
+        let sums = if C <= tiles::rmsnorm::IN_SHARED { C } else { 0 };
+        Launch::new(kernel, [N.min(BACKWARD_BLOCKS), 1, 1], threads, (32 + sums) * 4)
     }
 
     /// dw_acc_C, dw_part_PC, P, C: after [`backward`].
@@ -262,14 +291,18 @@ pub mod gemm {
         Tn,
     }
 
-    /// Multiprocessors that the choice of tiles assumes; it must not depend on the device.
-    const SMS: u32 = 132;
-
-    fn grid(kernels: [&'static str; 3], M: u32, N: u32, splits: u32, lds: [u32; 2]) -> Launch {
+    fn grid(
+        target: Target,
+        kernels: [&'static str; 3],
+        M: u32,
+        N: u32,
+        splits: u32,
+        lds: [u32; 2],
+    ) -> Launch {
         let tiles = |BN: u32| M.div_ceil(128) * N.div_ceil(BN);
         // A multiprocessor's registers hold one block of the wide tile, or two of the other, which
         // reads shared memory more often; one of those alone leaves the tensor cores waiting.
-        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(SMS);
+        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(target.multiprocessors);
         let wide = per_sm(256) as f32;
         let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
         let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
@@ -287,21 +320,21 @@ pub mod gemm {
     ///
     /// # Panics
     /// For [`Layout::Tn`], whose sums are gradients of weights and stay f32: see [`wide`].
-    pub fn rounded(layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
+    pub fn rounded(target: Target, layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
         let kernels = match layout {
             Layout::Nt => ["gemm_nt_bf16_128x256", "gemm_nt_bf16_128x128", "gemm_nt_bf16_any"],
             Layout::Nn => ["gemm_nn_bf16_128x256", "gemm_nn_bf16_128x128", "gemm_nn_bf16_any"],
             Layout::Tn => panic!("gemm: gradients of weights are f32"),
         };
-        grid(kernels, M, N, 1, [lda, ldb])
+        grid(target, kernels, M, N, 1, [lda, ldb])
     }
 
     /// Depth of each of the parts into which [`wide`] divides K: all of it, unless C has too few
     /// tiles to fill a device.
-    pub fn part_depth(M: u32, N: u32, K: u32) -> u32 {
+    pub fn part_depth(target: Target, M: u32, N: u32, K: u32) -> u32 {
         const LEAST: u32 = 1024;
         let tiles = M.div_ceil(128) * N.div_ceil(128);
-        let parts = (2 * SMS / tiles).min(K / LEAST).max(1);
+        let parts = (2 * target.multiprocessors / tiles).min(K / LEAST).max(1);
         K.div_ceil(parts).next_multiple_of(BK)
     }
 
@@ -311,7 +344,16 @@ pub mod gemm {
     ///
     /// # Panics
     /// For [`Layout::Nn`]: nothing needs it.
-    pub fn wide(layout: Layout, M: u32, N: u32, K: u32, lda: u32, ldb: u32, depth: u32) -> Launch {
+    pub fn wide(
+        target: Target,
+        layout: Layout,
+        M: u32,
+        N: u32,
+        K: u32,
+        lda: u32,
+        ldb: u32,
+        depth: u32,
+    ) -> Launch {
         let kernels = match layout {
             Layout::Nt => {
                 let kernel = "gemm_nt_bf16_f32_128x256";
@@ -322,7 +364,7 @@ pub mod gemm {
                 ["gemm_tn_bf16_f32_128x256", "gemm_tn_bf16_f32_128x128", "gemm_tn_bf16_f32_any"]
             }
         };
-        grid(kernels, M, N, K.div_ceil(depth), [lda, ldb])
+        grid(target, kernels, M, N, K.div_ceil(depth), [lda, ldb])
     }
 
     /// acc (f32), parts, len (u64), count: acc += parts, in ascending order.
@@ -339,11 +381,44 @@ pub mod gemm {
     }
 }
 
+/// Products of at most [`skinny::ROWS`] rows with a weight: y (M x N) of x (M x K) and W, N rows of K.
+/// Brain floats. Neither the strips that a block takes nor M nor the device changes a row's bits.
+pub mod skinny {
+    use super::*;
+    pub use crate::tiles::skinny::ROWS;
+    use crate::tiles::skinny::{STRIP, THREADS, bytes};
+
+    /// Whether these kernels take M rows of x, K deep: rows of x and W must be whole multiples of 16
+    /// bytes. Others go to [`gemm`].
+    pub fn takes(M: u32, K: u32, ldx: u32, ldw: u32) -> bool {
+        M <= ROWS && [K, ldx, ldw].iter().all(|len| len.is_multiple_of(8))
+    }
+
+    /// The most strips a block with which every multiprocessor still has one.
+    fn grid(target: Target, kernels: [&'static str; 3], M: u32, N: u32) -> Launch {
+        let blocks = |strips: u32| N.div_ceil(STRIP * strips);
+        let fills = |strips: &u32| blocks(*strips) >= target.multiprocessors;
+        let strips = [4, 2].into_iter().find(fills).unwrap_or(1);
+        let kernel = kernels[strips.ilog2() as usize];
+        Launch::new(kernel, [blocks(strips), 1, 1], THREADS, bytes(strips, M))
+    }
+
+    /// y rounded: y, r (added before rounding, or null), x, w, M, N, K, ldx, ldw, ldy.
+    pub fn rounded(target: Target, M: u32, N: u32) -> Launch {
+        grid(target, ["skinny_bf16_8", "skinny_bf16_16", "skinny_bf16_32"], M, N)
+    }
+
+    /// y in f32: y, x, w, M, N, K, ldx, ldw, ldy.
+    pub fn wide(target: Target, M: u32, N: u32) -> Launch {
+        grid(target, ["skinny_bf16_f32_8", "skinny_bf16_f32_16", "skinny_bf16_f32_32"], M, N)
+    }
+}
+
 /// Causal attention of B sequences of T tokens, H query heads that share G key/value heads of D.
 /// `scale` is 1/sqrt(D).
 pub mod attention {
     use super::*;
-    use crate::tiles::attention::{D64, D128, D256, Tiles};
+    use crate::tiles::attention::{D64, D128, D128_SMALL, D256, D256_SMALL, DECODE_WARPS, Tiles};
 
     /// Widest head.
     pub const MAX_D: u32 = 256;
@@ -355,33 +430,38 @@ pub mod attention {
         Launch::new(kernel, [rows.div_ceil(F32_WARPS), 1, 1], F32_WARPS * 32, 0)
     }
 
-    fn pick(D: u32, kernels: [&'static str; 4]) -> (Tiles, &'static str) {
+    /// Tiles and the kernel that has them: the first of a head's choices whose `bytes` of shared
+    /// memory a block can have on the target.
+    fn pick(
+        target: Target,
+        D: u32,
+        bytes: fn(&Tiles) -> u32,
+        choices: fn(u32) -> &'static [(Tiles, &'static str)],
+    ) -> (Tiles, &'static str) {
+        check_width(D);
+        let choices = choices(D);
+        let fits = |(tiles, _): &&(Tiles, _)| bytes(tiles) <= target.shared_bytes;
+        *choices.iter().find(fits).unwrap_or(&choices[choices.len() - 1])
+    }
+
+    fn check_width(D: u32) {
         assert!(D > 0 && D <= MAX_D, "attention: heads of {D}, of {MAX_D} at most");
-        match D {
-            64 => (D64, kernels[0]),
-            128 => (D128, kernels[1]),
-            ..64 => (D64, kernels[2]),
-            _ => (D256, kernels[3]),
-        }
     }
 
     /// o_NHD, lse_NH (f32), qkv, T, H, G, D, scale; in f32 N stands before T.
     ///
     /// # Panics
     /// If D is beyond [`MAX_D`]: a caller bug.
-    pub fn forward(storage: Storage, B: u32, T: u32, H: u32, D: u32) -> Launch {
+    pub fn forward(target: Target, storage: Storage, B: u32, T: u32, H: u32, D: u32) -> Launch {
         if storage == Storage::F32 {
             return rows("attention_forward_f32", B * T * H);
         }
-        let (tiles, kernel) = pick(
-            D,
-            [
-                "attention_forward_bf16_64",
-                "attention_forward_bf16_128",
-                "attention_forward_bf16_any64",
-                "attention_forward_bf16_any256",
-            ],
-        );
+        let (tiles, kernel) = pick(target, D, Tiles::forward_bytes, |D| match D {
+            64 => &[(D64, "attention_forward_bf16_64")],
+            ..64 => &[(D64, "attention_forward_bf16_any64")],
+            128 => &[(D128, "attention_forward_bf16_128")],
+            _ => &[(D256, "attention_forward_bf16_any256")],
+        });
         Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.forward_bytes())
     }
 
@@ -391,10 +471,9 @@ pub mod attention {
     /// # Panics
     /// As [`forward`].
     pub fn decode(storage: Storage, N: u32, H: u32, D: u32) -> Launch {
-        const WARPS: u32 = 4;
-        assert!(D > 0 && D <= MAX_D, "attention: heads of {D}, of {MAX_D} at most");
+        check_width(D);
         let kernel = storage.pick("attention_decode_f32", "attention_decode_bf16");
-        Launch::new(kernel, [N * H, 1, 1], WARPS * 32, WARPS * (D + 2) * 4)
+        Launch::new(kernel, [N * H, 1, 1], DECODE_WARPS * 32, DECODE_WARPS * (D + 2) * 4)
     }
 
     /// delta_NH (f32), do_NHD, o_NHD, N * H, D: before the backward kernels.
@@ -407,19 +486,26 @@ pub mod attention {
     ///
     /// # Panics
     /// As [`forward`].
-    pub fn backward_queries(storage: Storage, B: u32, T: u32, H: u32, D: u32) -> Launch {
+    pub fn backward_queries(
+        target: Target,
+        storage: Storage,
+        B: u32,
+        T: u32,
+        H: u32,
+        D: u32,
+    ) -> Launch {
         if storage == Storage::F32 {
             return rows("attention_backward_queries_f32", B * T * H);
         }
-        let (tiles, kernel) = pick(
-            D,
-            [
-                "attention_backward_queries_bf16_64",
-                "attention_backward_queries_bf16_128",
-                "attention_backward_queries_bf16_any64",
-                "attention_backward_queries_bf16_any256",
+        let (tiles, kernel) = pick(target, D, Tiles::queries_bytes, |D| match D {
+            64 => &[(D64, "attention_backward_queries_bf16_64")],
+            ..64 => &[(D64, "attention_backward_queries_bf16_any64")],
+            128 => &[(D128, "attention_backward_queries_bf16_128")],
+            _ => &[
+                (D256, "attention_backward_queries_bf16_any256"),
+                (D256_SMALL, "attention_backward_queries_bf16_any256_small"),
             ],
-        );
+        });
         Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.queries_bytes())
     }
 
@@ -427,19 +513,29 @@ pub mod attention {
     ///
     /// # Panics
     /// As [`forward`].
-    pub fn backward_keys(storage: Storage, B: u32, T: u32, G: u32, D: u32) -> Launch {
+    pub fn backward_keys(
+        target: Target,
+        storage: Storage,
+        B: u32,
+        T: u32,
+        G: u32,
+        D: u32,
+    ) -> Launch {
         if storage == Storage::F32 {
             return rows("attention_backward_keys_f32", B * T * G);
         }
-        let (tiles, kernel) = pick(
-            D,
-            [
-                "attention_backward_keys_bf16_64",
-                "attention_backward_keys_bf16_128",
-                "attention_backward_keys_bf16_any64",
-                "attention_backward_keys_bf16_any256",
+        let (tiles, kernel) = pick(target, D, Tiles::keys_bytes, |D| match D {
+            64 => &[(D64, "attention_backward_keys_bf16_64")],
+            ..64 => &[(D64, "attention_backward_keys_bf16_any64")],
+            128 => &[
+                (D128, "attention_backward_keys_bf16_128"),
+                (D128_SMALL, "attention_backward_keys_bf16_128_small"),
             ],
-        );
+            _ => &[
+                (D256, "attention_backward_keys_bf16_any256"),
+                (D256_SMALL, "attention_backward_keys_bf16_any256_small"),
+            ],
+        });
         // Beyond a width of 128 dK and dV are a block each.
         let parts = if tiles.width <= 128 { 1 } else { 2 };
         let blocks = [B * G, T.div_ceil(16 * tiles.warps), parts];

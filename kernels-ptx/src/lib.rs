@@ -54,6 +54,8 @@ mod rmsnorm;
 #[cfg(target_arch = "nvptx64")]
 mod rope;
 #[cfg(target_arch = "nvptx64")]
+mod skinny;
+#[cfg(target_arch = "nvptx64")]
 mod swiglu;
 
 /// Nothing in a kernel panics; the compiler wants to know where it would go.

@@ -367,6 +367,19 @@ pub unsafe fn gather16(to: u32, from: *const Bf16, count: u32) {
             in(reg32) c, in(reg32) d, options(nostack, preserves_flags))
     }
 }
+/// Loads 16 bytes from shared memory.
+///
+/// # Safety
+/// `from` is aligned to 16 and lies in the block's shared memory; any lanes may call.
+#[inline(always)]
+pub unsafe fn load_shared16(from: u32) -> [u32; 4] {
+    let (a, b, c, d);
+    unsafe {
+        asm!("ld.shared.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) a, out(reg32) b, out(reg32) c,
+            out(reg32) d, in(reg32) from, options(nostack, preserves_flags))
+    }
+    [a, b, c, d]
+}
 /// Loads a float from shared memory.
 ///
 /// # Safety

@@ -7,6 +7,7 @@ use crate::ptx::{
     self, Access, Element, Single, Wide, block, block_reduce, blocks, thread, threads, warp_sum,
     zeroed,
 };
+use crate::tiles::rmsnorm::IN_SHARED;
 
 const KEPT: usize = 2;
 
@@ -150,7 +151,8 @@ unsafe fn kept<E: Element, W: Access<E>>(row: *const E, steps: u32) -> [W::Packe
 
 /// Adds to dx_acc_NC; writes this block's share of dw to its row of dw_part_PC. With s = sum w*dy*x:
 /// dx += r * (w*dy - x*s*r*r/C), dw += dy * x * r. The shares are summed in shared memory, in two
-/// halves of four floats an access, so that neighbours never share a bank.
+/// halves of four floats an access, so that neighbours never share a bank. Rows too wide for that
+/// (IN_SHARED) are summed in the block's row of dw_part_PC itself, where the cache holds them.
 #[inline(always)]
 unsafe fn backward<E: Element, W: Access<E>>(
     dx_acc_NC: *mut E,
@@ -165,9 +167,16 @@ unsafe fn backward<E: Element, W: Access<E>>(
     unsafe {
         let (steps, stride) = (C / W::LANES as u32, threads());
         let at = |i: u32| i as usize * W::LANES;
-        let sums: *mut f32 = ptx::shared_ptr::<f32>().add(32);
+        let part = dw_part_PC.add(block() as usize * C as usize);
+        let in_shared = C <= IN_SHARED;
+        let sums = if in_shared { ptx::shared_ptr::<f32>().add(32) } else { part };
         let width = if W::LANES < 4 { W::LANES } else { 4 };
-        let half = |i: u32, j: usize| (j / 4 * steps as usize + i as usize) * width + j % 4;
+        let half = |i: u32, j: usize| {
+            let (i, half) = (i as usize, j / 4 * width);
+            let first =
+                if in_shared { half * steps as usize + i * width } else { i * W::LANES + half };
+            first + j % 4
+        };
         let mut c = thread();
         while c < C {
             *sums.add(c as usize) = 0.0;
@@ -244,8 +253,7 @@ unsafe fn backward<E: Element, W: Access<E>>(
         }
         // A thread reads the sums of other threads here: c runs over columns, not accesses.
         ptx::barrier();
-        let part = dw_part_PC.add(block() as usize * C as usize);
-        let mut c = thread();
+        let mut c = if in_shared { thread() } else { C };
         while c < C {
             let (i, j) = (c / W::LANES as u32, c as usize % W::LANES);
             *part.add(c as usize) = *sums.add(half(i, j));

@@ -1,5 +1,11 @@
 //! Sizes that kernels and their launches share.
 
+/// RMSNorm.
+pub mod rmsnorm {
+    /// Widest rows whose gradients of gains a block sums in shared memory: 96 KiB of 99.
+    pub const IN_SHARED: u32 = 24 << 10;
+}
+
 /// Sums of squares.
 pub mod norm {
     /// Elements that a block sums.
@@ -28,8 +34,54 @@ pub mod gemm {
     pub const F32_DEPTH: u32 = 16;
 }
 
+/// Products of a few rows.
+pub mod skinny {
+    /// Most rows of x: those of a matrix instruction.
+    pub const ROWS: u32 = 16;
+    /// Rows of W in a strip: columns of a matrix instruction.
+    pub const STRIP: u32 = 8;
+    /// Depth of a piece: 16 bytes of each of a row's four lanes.
+    pub const DEPTH: u32 = 32;
+    /// Bytes of a piece of eight rows.
+    pub const PIECE: u32 = 8 * DEPTH * 2;
+    /// Warps of a block, which divide K.
+    pub const WARPS: u32 = 8;
+    /// Threads of a block.
+    pub const THREADS: u32 = 32 * WARPS;
+
+    /// Pieces that a warp has under way, for blocks of 1, 2 or 4 strips: with eight warps 32 or 48
+    /// KiB of W a block, and with 16 rows of x no more shared memory than a block has anywhere.
+    pub const fn stages(strips: u32) -> u32 {
+        match strips {
+            1 => 8,
+            2 => 6,
+            _ => 3,
+        }
+    }
+
+    /// Bytes of shared memory of a block, for M rows of x.
+    pub const fn bytes(strips: u32, M: u32) -> u32 {
+        let halves = if M > ROWS / 2 { 2 } else { 1 };
+        WARPS * stages(strips) * (strips + halves) * PIECE
+    }
+
+    /// Floats from a strip's sums to the next one's in a warp's room: where rows of several strips
+    /// are read side by side, they lie in different banks.
+    pub const fn pitch(strips: u32) -> u32 {
+        ROWS * STRIP + 32 / strips
+    }
+
+    /// Bytes of a warp's sums.
+    pub const fn sums_bytes(strips: u32) -> u32 {
+        strips * pitch(strips) * 4
+    }
+}
+
 /// Attention.
 pub mod attention {
+    /// Decoding: warps of a block.
+    pub const DECODE_WARPS: u32 = 16;
+
     /// Tiles for heads up to a width.
     #[derive(Clone, Copy, Debug)]
     pub struct Tiles {
@@ -56,6 +108,11 @@ pub mod attention {
     /// Other heads up to 256.
     pub const D256: Tiles =
         Tiles { width: 256, groups: 1, forward_keys: 32, backward_keys: 32, queries: 32, warps: 4 };
+
+    /// [`D128`] where a block has 99 KiB of shared memory: fewer queries for dK and dV.
+    pub const D128_SMALL: Tiles = Tiles { queries: 32, ..D128 };
+    /// [`D256`] there: smaller tiles in all of backward.
+    pub const D256_SMALL: Tiles = Tiles { backward_keys: 16, queries: 16, ..D256 };
 
     impl Tiles {
         /// Queries of a block of forward and dQ.

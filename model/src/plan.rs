@@ -19,8 +19,14 @@ pub fn workspace<E: Element>(dev: &Device, d: &Dims, table: &Table, N: usize, T:
     let head = [(chunk, d.C, d.V), (chunk, d.V, d.C), (d.V, chunk, d.C)];
     let cpu = match dev {
         Device::Cpu(cpu) => cpu,
-        Device::Cuda(_) => {
-            return cuda::plan::workspace::<E>(d, N, table.len(), table.rows().len());
+        Device::Cuda(cuda) => {
+            return cuda::plan::workspace::<E>(
+                cuda.target(),
+                d,
+                N,
+                table.len(),
+                table.rows().len(),
+            );
         }
     };
     let products = layers.chain(head);

@@ -4,8 +4,9 @@ use engine::ops::linear::{backward, forward, forward_residual, forward_wide, ref
 use engine::{Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
-/// I = 8192 that is 256 of them), rows above one task, single rows and columns.
-const SHAPES: [(usize, usize, usize); 12] = [
+/// I = 8192 that is 256 of them), rows above one task, single rows and columns, as many rows as the
+/// GPU's products of a few rows take, and one more.
+const SHAPES: [(usize, usize, usize); 15] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 3),
@@ -18,6 +19,9 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (200, 29, 50),
     (7, 1000, 65),
     (3, 8192, 300),
+    (9, 776, 40),
+    (16, 1032, 33),
+    (17, 136, 24),
 ];
 
 /// sum over k < K of a(k) * b(k), one after the other.

@@ -4,7 +4,7 @@
 //! Calls act in order, as on one stream. A failure is one line without the op's name, which the
 //! device adds.
 
-use kernels_ptx::launch::Launch;
+use kernels_ptx::launch::{Launch, Target};
 
 /// A kernel argument.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 pub(crate) trait Driver: Send + Sync {
     /// One line for people.
     fn describe(&self) -> String;
+    /// What launches must know of it.
+    fn target(&self) -> Target;
     /// Bytes that are free, and bytes there are.
     fn memory(&self) -> Result<(u64, u64)>;
     /// Room for `bytes`, more than 0, aligned to 256, with any content.

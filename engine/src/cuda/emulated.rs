@@ -2,13 +2,16 @@
 //! in silence. Far too slow to train with; made to debug and to prove.
 
 use super::driver::{Arg, Driver, Event, Result, Rows};
-use kernels_ptx::launch::Launch;
+use kernels_ptx::launch::{Launch, Target};
 use ptx_emu::{Gpu, Grid, Kernel, Module};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-pub(crate) struct Emulated(Mutex<State>);
+pub(crate) struct Emulated {
+    target: Target,
+    state: Mutex<State>,
+}
 
 struct State {
     gpu: Gpu,
@@ -18,15 +21,15 @@ struct State {
 }
 
 impl Emulated {
-    /// A device that runs `ptx`.
-    pub fn new(ptx: &str) -> Result<Self> {
+    /// A device that runs `ptx`, and says that it is `target`.
+    pub fn new(ptx: &str, target: Target) -> Result<Self> {
         let module = Module::parse(ptx).map_err(|e| e.to_string())?;
         let (gpu, kernels, events) = (Gpu::new(), HashMap::new(), Vec::new());
-        Ok(Emulated(Mutex::new(State { gpu, module, kernels, events })))
+        Ok(Emulated { target, state: Mutex::new(State { gpu, module, kernels, events }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no thread panics while it holds the emulator")
+        self.state.lock().expect("no thread panics while it holds the emulator")
     }
 }
 
@@ -37,6 +40,10 @@ fn line<T>(result: ptx_emu::Result<T>) -> Result<T> {
 impl Driver for Emulated {
     fn describe(&self) -> String {
         "cuda-emulated: every kernel on the CPU, slow and strict".to_string()
+    }
+
+    fn target(&self) -> Target {
+        self.target
     }
 
     fn memory(&self) -> Result<(u64, u64)> {

@@ -19,7 +19,7 @@ use crate::profile::Recorder;
 use driver::Driver;
 pub(crate) use driver::{Arg, Event, Rows};
 use kernels_ptx::launch::Launch;
-pub use kernels_ptx::launch::Storage;
+pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -35,6 +35,7 @@ pub struct Cuda {
 }
 
 struct Inner {
+    target: Target,
     driver: Box<dyn Driver>,
     state: Mutex<State>,
 }
@@ -85,7 +86,8 @@ impl Cuda {
     /// [`Error::Device`] if there are no kernels for it.
     pub fn emulated(capability: i32) -> Result<Self, Error> {
         let ptx = ptx_for(capability).ok_or(format!("no kernels for capability {capability}"));
-        let driver = ptx.and_then(emulated::Emulated::new);
+        let target = Target::of(capability.unsigned_abs());
+        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, target));
         Self::over(driver.map(|emulated| Box::new(emulated) as Box<dyn Driver>))
     }
 
@@ -99,7 +101,7 @@ impl Cuda {
             outside: 0,
         };
         let driver = driver.map_err(Error::Device)?;
-        let inner = Arc::new(Inner { driver, state: Mutex::new(state) });
+        let inner = Arc::new(Inner { target: driver.target(), driver, state: Mutex::new(state) });
         Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
     }
 
@@ -120,6 +122,11 @@ impl Cuda {
     /// One line for people.
     pub fn describe(&self) -> String {
         format!("{}{}", self.inner.driver.describe(), self.products.describe())
+    }
+
+    /// What launches know of the device.
+    pub fn target(&self) -> Target {
+        self.inner.target
     }
 
     /// Whether the CPU plays the GPU.
@@ -267,8 +274,17 @@ impl Cuda {
 
     /// Queues a kernel.
     pub(crate) fn launch(&self, launch: Launch, args: &[Arg]) {
+        let (needed, most) = (launch.shared_bytes, self.target().shared_bytes);
         self.attempt(|driver| {
-            driver.launch(&launch, args).map_err(|e| format!("kernel {}: {e}", launch.kernel))
+            let done = if needed > most {
+                Err(format!(
+                    "it needs {needed} bytes of shared memory a block, of {most} that this GPU has; \
+                     take another GPU, or compute on --device cpu"
+                ))
+            } else {
+                driver.launch(&launch, args)
+            };
+            done.map_err(|e| format!("kernel {}: {e}", launch.kernel))
         });
     }
 
@@ -372,6 +388,9 @@ mod tests {
         fn describe(&self) -> String {
             "fake".into()
         }
+        fn target(&self) -> Target {
+            Target::of(90)
+        }
         fn memory(&self) -> driver::Result<(u64, u64)> {
             Ok((self.free, self.free))
         }
@@ -431,6 +450,19 @@ mod tests {
             let place = "swiglu forward: kernel swiglu_forward_f32: an illegal address";
             assert!(error.contains(place) && error.contains("CUDA_LAUNCH_BLOCKING"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_launch_that_no_block_can_have_is_told_before_it_runs() {
+        let (cuda, launches) = fake(1 << 30);
+        let most = cuda.target().shared_bytes;
+        let launch = Launch { kernel: "greedy", blocks: [1; 3], threads: 32, shared_bytes: most };
+        cuda.launch(launch, &[]);
+        cuda.check().unwrap();
+        cuda.launch(Launch { shared_bytes: most + 1, ..launch }, &[]);
+        let error = cuda.check().unwrap_err().to_string();
+        assert!(error.contains("kernel greedy") && error.contains("of 232448 that"), "{error}");
+        assert_eq!(launches.load(Relaxed), 1);
     }
 
     #[test]

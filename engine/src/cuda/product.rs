@@ -2,9 +2,9 @@
 
 use super::cublaslt::CublasLt;
 use super::driver::{Arg, Driver};
-use super::{Cuda, Storage, int};
-use kernels_ptx::launch::gemm;
+use super::{Cuda, Storage, Target, int};
 pub(crate) use kernels_ptx::launch::gemm::Layout;
+use kernels_ptx::launch::{gemm, skinny};
 
 /// What multiplies.
 pub(crate) enum Products {
@@ -64,22 +64,28 @@ impl Product {
     }
 
     /// Bytes of room that [`Product::wide`] needs: for the parts of a deep and narrow product.
-    pub fn room(&self, storage: Storage) -> usize {
-        match self.parts(storage) {
+    pub fn room(&self, target: Target, storage: Storage) -> usize {
+        match self.parts(target, storage) {
             1 => 0,
             parts => parts * self.M * self.N * 4,
         }
     }
 
-    fn depth(&self) -> u32 {
-        gemm::part_depth(int(self.M), int(self.N), int(self.K))
+    fn depth(&self, target: Target) -> u32 {
+        gemm::part_depth(target, int(self.M), int(self.N), int(self.K))
     }
 
-    fn parts(&self, storage: Storage) -> usize {
+    fn parts(&self, target: Target, storage: Storage) -> usize {
         match (storage, self.layout) {
-            (Storage::Bf16, Layout::Tn) => self.K.div_ceil(self.depth() as usize),
+            (Storage::Bf16, Layout::Tn) => self.K.div_ceil(self.depth(target) as usize),
             _ => 1,
         }
+    }
+
+    /// Whether this is a product of a few rows with a weight, for which tiles are too tall.
+    fn is_skinny(&self) -> bool {
+        let [M, K, lda, ldb] = [self.M, self.K, self.lda, self.ldb].map(int);
+        self.layout == Layout::Nt && skinny::takes(M, K, lda, ldb)
     }
 
     fn sizes(&self) -> [Arg; 6] {
@@ -99,8 +105,12 @@ impl Product {
                     Onto::Other(r) => r,
                     Onto::Itself => c,
                 };
-                let [lda, ldb] = [self.lda, self.ldb].map(int);
-                let launch = gemm::rounded(self.layout, int(self.M), int(self.N), lda, ldb);
+                let [M, N, lda, ldb] = [self.M, self.N, self.lda, self.ldb].map(int);
+                let launch = if self.is_skinny() {
+                    skinny::rounded(cuda.target(), M, N)
+                } else {
+                    gemm::rounded(cuda.target(), self.layout, M, N, lda, ldb)
+                };
                 cuda.launch(launch, &[&[c, r, a, b].map(Arg::Ptr)[..], &self.sizes()].concat());
             }
         }
@@ -122,16 +132,21 @@ impl Product {
                 cuda.attempt(|_| lt.multiply(self, storage, Storage::F32, [c, a, b], onto));
             }
             (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
+            (Products::Kernels, Storage::Bf16) if self.is_skinny() && onto == Onto::Zero => {
+                let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
+                cuda.launch(launch, &[&[c, a, b].map(Arg::Ptr)[..], &self.sizes()].concat());
+            }
             (Products::Kernels, Storage::Bf16) => self.bf16_wide(cuda, c, a, b, onto, room),
         }
     }
 
     fn bf16_wide(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
-        let parts = self.parts(Storage::Bf16);
-        let depth = if parts == 1 { int(self.K).next_multiple_of(64) } else { self.depth() };
+        let target = cuda.target();
+        let parts = self.parts(target, Storage::Bf16);
+        let depth = if parts == 1 { int(self.K).next_multiple_of(64) } else { self.depth(target) };
         let [lda, ldb] = [self.lda, self.ldb].map(int);
         let (M, N, K) = (int(self.M), int(self.N), int(self.K));
-        let launch = gemm::wide(self.layout, M, N, K, lda, ldb, depth);
+        let launch = gemm::wide(target, self.layout, M, N, K, lda, ldb, depth);
         let queue = |to: u64, add: bool| {
             let tail = [Arg::U32(depth), Arg::U32(add.into())];
             let operands = [to, a, b].map(Arg::Ptr);

@@ -3,7 +3,7 @@
 use super::driver::{Arg, Driver, Event, Result, Rows};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
-use kernels_ptx::launch::Launch;
+use kernels_ptx::launch::{Launch, Target};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, MutexGuard};
@@ -18,6 +18,7 @@ pub(crate) struct Real {
     stream: sys::CUstream,
     module: sys::CUmodule,
     describe: String,
+    target: Target,
     state: Mutex<State>,
 }
 
@@ -83,6 +84,12 @@ impl Real {
         let ptx = choose(10 * major + minor).ok_or_else(|| {
             format!("{name} has compute capability {major}.{minor}; the kernels need 8.0 or newer: take another GPU, {INSTEAD}")
         })?;
+        let number = |a| attribute(a).map(i32::unsigned_abs);
+        let target = Target {
+            capability: 10 * major.unsigned_abs() + minor.unsigned_abs(),
+            multiprocessors: number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            shared_bytes: number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        };
         let mut version = 0;
         // SAFETY: `version` outlives the call.
         let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
@@ -108,7 +115,7 @@ impl Real {
         })?;
         let describe =
             format!("cuda {ordinal}: {name}, compute capability {major}.{minor}, CUDA {cuda}");
-        Ok(Real { context, stream, module, describe, state: Mutex::default() })
+        Ok(Real { context, stream, module, describe, target, state: Mutex::default() })
     }
 
     /// Makes the context current on the calling thread.
@@ -170,6 +177,10 @@ impl Real {
 impl Driver for Real {
     fn describe(&self) -> String {
         self.describe.clone()
+    }
+
+    fn target(&self) -> Target {
+        self.target
     }
 
     fn memory(&self) -> Result<(u64, u64)> {

@@ -1,7 +1,7 @@
 use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr, rounded};
 use crate::counted::causal_flop;
-use kernels_ptx::launch::{Storage, attention};
-use kernels_ptx::tiles::attention::{D64, D128, Tiles};
+use kernels_ptx::launch::{Storage, Target, attention};
+use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, Tiles};
 use ptx_emu::{Arg, Class, DevicePtr};
 
 #[derive(Clone, Copy)]
@@ -32,6 +32,10 @@ const SHAPES: [Shape; 12] = [
     shape(1, 33, 2, 1, 256),
     shape(1, 9, 3, 3, 7),
 ];
+
+/// A block's shared memory is largest, and smallest: some tiles differ.
+const LARGE: Target = Target::of(90);
+const SMALL: Target = Target::of(86);
 
 struct Exact {
     o: Vec<f64>,
@@ -103,7 +107,8 @@ fn buffers(d: &mut Device, storage: Storage, qkv: &[f64], d_o: &[f64], s: Shape)
 }
 
 fn forward(d: &mut Device, storage: Storage, b: &Buffers, s: Shape) {
-    let launch = attention::forward(storage, s.B as u32, s.T as u32, s.H as u32, s.D as u32);
+    let [B, T, H, D] = [s.B, s.T, s.H, s.D].map(|x| x as u32);
+    let launch = attention::forward(LARGE, storage, B, T, H, D);
     d.run(launch, &[&[b.o, b.lse, b.qkv].map(ptr)[..], &sizes(storage, s)].concat());
 }
 
@@ -117,7 +122,7 @@ fn backward_args(storage: Storage, b: &Buffers, s: Shape) -> Vec<Arg<'static>> {
     [&[b.dqkv, b.d_o, b.qkv, b.lse, b.delta].map(ptr)[..], &sizes(storage, s)].concat()
 }
 
-fn case(storage: Storage, s: Shape) {
+fn case(target: Target, storage: Storage, s: Shape) {
     let Shape { B, T, H, G, D } = s;
     let g = &mut Gen::new((T * 1000 + H * 100 + D) as u64);
     let qkv = g.normals(storage, B * T * (H + 2 * G) * D, 1.5);
@@ -125,7 +130,7 @@ fn case(storage: Storage, s: Shape) {
     let e = exact(&qkv, &d_o, s);
     // P and dS are rounded to brain floats on their way into products, O once more for delta.
     let (out, grad) = if storage == F32 { (5e-6, 2e-5) } else { (0.003, 0.006) };
-    let context = format!("{storage:?} B{B} T{T} H{H} G{G} D{D}");
+    let context = format!("{storage:?} B{B} T{T} H{H} G{G} D{D}, {}", target.capability);
     for mut d in devices() {
         let b = buffers(&mut d, storage, &qkv, &d_o, s);
         forward(&mut d, storage, &b, s);
@@ -140,8 +145,8 @@ fn case(storage: Storage, s: Shape) {
         Output::new("delta", F32, got, of_o).check(&context);
         let args = backward_args(storage, &b, s);
         let (B, T) = (B as u32, T as u32);
-        d.run(attention::backward_queries(storage, B, T, H as u32, D as u32), &args);
-        d.run(attention::backward_keys(storage, B, T, G as u32, D as u32), &args);
+        d.run(attention::backward_queries(target, storage, B, T, H as u32, D as u32), &args);
+        d.run(attention::backward_keys(target, storage, B, T, G as u32, D as u32), &args);
         let got = d.get(storage, b.dqkv, e.dqkv.len());
         Output::new("dqkv", storage, got, e.dqkv.clone()).floor(grad).check(&context);
     }
@@ -150,15 +155,18 @@ fn case(storage: Storage, s: Shape) {
 #[test]
 fn against_f64() {
     for shape in SHAPES {
-        case(F32, shape);
-        case(Bf16, shape);
+        case(LARGE, F32, shape);
+        case(LARGE, Bf16, shape);
+        if shape.D > 64 {
+            case(SMALL, Bf16, shape);
+        }
     }
 }
 
 /// No bank is met twice, and tiles that the mask hides cost no matrix instruction.
 #[test]
 fn no_bank_conflicts_and_no_masked_tiles() {
-    for (D, tiles) in [(64, D64), (128, D128)] {
+    for (D, tiles, target) in [(64, D64, LARGE), (128, D128, LARGE), (128, D128_SMALL, SMALL)] {
         let Tiles { width, groups, forward_keys, backward_keys, queries, .. } = tiles;
         let s = shape(1, 384, 2, 1, D);
         let g = &mut Gen::new(0);
@@ -178,9 +186,9 @@ fn no_bank_conflicts_and_no_masked_tiles() {
             delta(&mut d, Bf16, &b, s);
             d.moved_at_most(2 * d_o.len() * 2 + s.T * 2 * 4);
             let args = backward_args(Bf16, &b, s);
-            d.run(attention::backward_queries(Bf16, 1, T, 2, D as u32), &args);
+            d.run(attention::backward_queries(target, Bf16, 1, T, 2, D as u32), &args);
             check(&d, 3, causal_flop(T, 16 * groups, backward_keys, true, width));
-            d.run(attention::backward_keys(Bf16, 1, T, 1, D as u32), &args);
+            d.run(attention::backward_keys(target, Bf16, 1, T, 1, D as u32), &args);
             check(&d, 4, causal_flop(T, 16, queries, false, width));
         }
     }
@@ -206,9 +214,16 @@ fn large_scores_stay_finite() {
 /// New tokens behind a cache see it, themselves and those between.
 #[test]
 fn decode_against_f64() {
-    for (N, past, H, G, D) in
-        [(1, 0, 1, 1, 3), (1, 200, 4, 2, 64), (3, 31, 4, 4, 24), (2, 130, 2, 1, 256)]
-    {
+    // Heads of one access a lane and of eight, several keys a warp and one, and more keys than the
+    // block's warps take at once.
+    for (N, past, H, G, D) in [
+        (1, 0, 1, 1, 3),
+        (1, 300, 4, 2, 64),
+        (3, 31, 4, 4, 24),
+        (2, 130, 2, 1, 256),
+        (1, 70, 2, 2, 250),
+        (1, 2100, 1, 1, 8),
+    ] {
         for storage in [F32, Bf16] {
             decode_case(storage, N, past, H, G, D);
         }
@@ -241,5 +256,28 @@ fn decode_case(storage: Storage, N: usize, past: usize, H: usize, G: usize, D: u
         d.run(attention::decode(storage, N as u32, H as u32, D as u32), &args);
         let context = format!("decode {storage:?} N{N} past {past} H{H} G{G} D{D}");
         Output::new("o", storage, d.get(storage, o, N * H * D), exact.clone()).check(&context);
+    }
+}
+
+/// A token's bits are the same beside any other tokens.
+#[test]
+fn decode_bits_do_not_depend_on_other_tokens() {
+    let (past, N, H, G, D) = (45, 3, 4, 2, 64);
+    let g = &mut Gen::new(0);
+    let S = (H + 2 * G) * D;
+    let (q, kv) = (g.normals(Bf16, N * S, 1.5), g.normals(Bf16, (past + N) * 2 * G * D, 1.5));
+    for mut d in devices() {
+        let pkv = d.put(Bf16, &kv);
+        let mut run = |first: usize, N: usize| {
+            let (pq, o) = (d.put(Bf16, &q[first * S..][..N * S]), d.room(Bf16, N * H * D));
+            let sizes = [N, past + first, S, H, G, D].map(int);
+            let args = [&[o, pq, pkv].map(ptr)[..], &sizes, &[float(0.125)]].concat();
+            d.run(attention::decode(Bf16, N as u32, H as u32, D as u32), &args);
+            d.get(Bf16, o, N * H * D)
+        };
+        let all = run(0, N);
+        for n in 0..N {
+            assert_eq!(run(n, 1), all[n * H * D..][..H * D], "token {n}");
+        }
     }
 }

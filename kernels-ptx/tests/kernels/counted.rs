@@ -4,9 +4,9 @@
 use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
-    Launch, Storage, adamw, attention, embedding, loss, norm, rmsnorm, rope, swiglu,
+    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, skinny, swiglu,
 };
-use kernels_ptx::tiles::attention::{D64, D128, D256, Tiles};
+use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, D256, D256_SMALL, Tiles};
 use kernels_ptx::tiles::gemm::{BK, STAGES};
 use ptx_emu::{Arg, Class, Counts, DevicePtr};
 
@@ -65,6 +65,8 @@ pub struct Sizes {
     pub T: usize,
     /// M, N and K of products.
     pub product: (usize, usize, usize),
+    /// The same of products of a few rows; K a multiple of 64, so that pieces are whole sectors.
+    pub skinny: (usize, usize, usize),
 }
 
 struct Runs<'a> {
@@ -86,12 +88,15 @@ pub fn all(d: &mut Device, s: &Sizes) -> Vec<Row> {
         runs.loss(storage);
         runs.adamw(storage);
         runs.delta(storage);
+        runs.attention_decode(storage);
     }
     runs.sums();
     runs.products();
     runs.product_f32();
-    for D in [64, 128, 48, 192] {
-        runs.attention(D);
+    runs.skinny();
+    // Where a block has less shared memory, wide heads have other tiles.
+    for (D, capability) in [(64, 90), (128, 90), (48, 90), (192, 90), (128, 86), (192, 86)] {
+        runs.attention(D, Target::of(capability));
     }
     runs.attention_f32();
     runs.rows
@@ -326,14 +331,43 @@ impl Runs<'_> {
         self.run(gemm::f32(M as u32, N as u32), shape, Least::Parity, &args);
     }
 
-    fn attention(&mut self, D: usize) {
+    /// Every block reads x once beside its share of W.
+    fn skinny(&mut self) {
+        let (M, N, K) = self.s.skinny;
+        let [x, w] = [M, N].map(|rows| self.numbers(Bf16, rows * K));
+        for storage in [Bf16, F32] {
+            let y = self.d.room(storage, M * N);
+            // So few multiprocessors that blocks of four strips fill them, then of two, then of one.
+            for multiprocessors in [1, N as u32 / 32 + 2, N as u32 / 16 + 2] {
+                let target = Target { multiprocessors, ..Target::of(90) };
+                let pointers: &[DevicePtr] = match storage {
+                    Bf16 => &[y, 0, x, w],
+                    F32 => &[y, x, w],
+                };
+                let launch = match storage {
+                    Bf16 => skinny::rounded(target, M as u32, N as u32),
+                    F32 => skinny::wide(target, M as u32, N as u32),
+                };
+                let mut args: Vec<Arg> = pointers.iter().copied().map(ptr).collect();
+                args.extend([M, N, K, K, K, N].map(int));
+                let rows = N + launch.blocks[0] as usize * M;
+                let least = Least::Bytes(rows * K * 2 + M * N * storage.bytes());
+                self.run(launch, format!("M{M} N{N} K{K}"), least, &args);
+            }
+        }
+    }
+
+    fn attention(&mut self, D: usize, target: Target) {
         let (T, H, G) = (self.s.T, 2, 1);
+        let small = target.shared_bytes < 100 << 10;
         let [qkv, d_o, dqkv, o] = [4 * D, 2 * D, 4 * D, 2 * D].map(|w| self.numbers(Bf16, T * w));
         let [lse, delta] = [(); 2].map(|()| self.numbers(F32, T * H));
         let sizes = [int(T), int(H), int(G), int(D), float(1.0 / (D as f64).sqrt())];
         let tiles = match D {
-            128 => D128,
             ..=64 => D64,
+            128 if small => D128_SMALL,
+            128 => D128,
+            _ if small => D256_SMALL,
             _ => D256,
         };
         let Tiles { width, groups, forward_keys, backward_keys, queries, .. } = tiles;
@@ -346,39 +380,43 @@ impl Runs<'_> {
         let (t, h, d) = (T as u32, H as u32, D as u32);
         let args = [&[o, lse, qkv].map(ptr)[..], &sizes].concat();
         let least_forward = least(2, 16 * groups, forward_keys, true);
-        self.run(attention::forward(Bf16, 1, t, h, d), shape.clone(), least_forward, &args);
+        let launch = attention::forward(target, Bf16, 1, t, h, d);
+        self.run(launch, shape.clone(), least_forward, &args);
         let args = [&[dqkv, d_o, qkv, lse, delta].map(ptr)[..], &sizes].concat();
         let least_queries = least(3, 16 * groups, backward_keys, true);
-        let launch = attention::backward_queries(Bf16, 1, t, h, d);
+        let launch = attention::backward_queries(target, Bf16, 1, t, h, d);
         self.run(launch, shape.clone(), least_queries, &args);
         // Beyond a width of 128 one block makes dV, of P, and another dK, of P again and dP.
         let least_keys = least(if width <= 128 { 4 } else { 5 }, 16, queries, false);
-        self.run(attention::backward_keys(Bf16, 1, t, G as u32, d), shape, least_keys, &args);
+        let launch = attention::backward_keys(target, Bf16, 1, t, G as u32, d);
+        self.run(launch, shape, least_keys, &args);
     }
 
     fn attention_f32(&mut self) {
-        let (T, H, D) = (self.s.T.min(128), 2, 64);
+        let (T, H, D, target) = (self.s.T.min(128), 2, 64, Target::of(90));
         let [qkv, d_o, dqkv, o] = [4 * D, 2 * D, 4 * D, 2 * D].map(|w| self.numbers(F32, T * w));
         let [lse, delta] = [(); 2].map(|()| self.numbers(F32, T * H));
         let sizes = [int(T), int(T), int(H), int(1), int(D), float(0.125)];
         let shape = format!("T{T} H{H} G1 D{D}");
         let (t, h, d) = (T as u32, H as u32, D as u32);
         let args = [&[o, lse, qkv].map(ptr)[..], &sizes].concat();
-        self.run(attention::forward(F32, 1, t, h, d), shape.clone(), Least::Parity, &args);
+        let launch = attention::forward(target, F32, 1, t, h, d);
+        self.run(launch, shape.clone(), Least::Parity, &args);
         let args = [&[dqkv, d_o, qkv, lse, delta].map(ptr)[..], &sizes].concat();
-        let launch = attention::backward_queries(F32, 1, t, h, d);
+        let launch = attention::backward_queries(target, F32, 1, t, h, d);
         self.run(launch, shape.clone(), Least::Parity, &args);
-        let launch = attention::backward_keys(F32, 1, t, 1, d);
+        let launch = attention::backward_keys(target, F32, 1, t, 1, d);
         self.run(launch, shape.clone(), Least::Parity, &args);
-        for storage in [F32, Bf16] {
-            let (q, kv, o) = (
-                self.numbers(storage, 4 * D),
-                self.numbers(storage, T * 2 * D),
-                self.d.room(storage, 2 * D),
-            );
-            let sizes = [1, T - 1, 4 * D, H, 1, D].map(int);
-            let args = [&[o, q, kv].map(ptr)[..], &sizes, &[float(0.125)]].concat();
-            self.run(attention::decode(storage, 1, h, d), shape.clone(), Least::Parity, &args);
-        }
+    }
+
+    /// One token, each head with keys and values of its own. Every warp reads the query.
+    fn attention_decode(&mut self, storage: Storage) {
+        let (T, H, D) = (self.s.T, 2, 64);
+        let [q, kv, o] = [3 * H * D, T * 2 * H * D, H * D].map(|len| self.numbers(storage, len));
+        let sizes = [1, T - 1, 3 * H * D, H, H, D].map(int);
+        let args = [&[o, q, kv].map(ptr)[..], &sizes, &[float(0.125)]].concat();
+        let least = Least::Bytes((T + 1) * 2 * H * D * storage.bytes());
+        let launch = attention::decode(storage, 1, H as u32, D as u32);
+        self.run(launch, format!("T{T} H{H} G{H} D{D}"), least, &args);
     }
 }

@@ -12,6 +12,7 @@ const SIZES: Sizes = Sizes {
     parameters: 100_000,
     T: 200,
     product: (200, 300, 200),
+    skinny: (3, 300, 1024),
 };
 
 /// Kernels that pass over memory move at most 5 % more than they must; products meet no bank of

@@ -1,9 +1,9 @@
 //! The emulator is what these kernels are trusted on: a fault planted in their own PTX must be caught,
-//! by name and place. Every barrier and every wait of product and attention is dropped once, so none
+//! by name and place. Every barrier and every wait of products and attention is dropped once, so none
 //! of them is there in vain.
 
 use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
-use kernels_ptx::launch::{Launch, attention, gemm, norm};
+use kernels_ptx::launch::{Launch, Target, attention, gemm, norm, skinny};
 use kernels_ptx::{SM_80, SM_90A};
 use ptx_emu::{Arg, Error, FaultKind};
 
@@ -19,7 +19,8 @@ fn product(d: &mut Device) -> Result<(), Error> {
     let (a, b) =
         (d.put(Bf16, &g.normals(Bf16, M * K, 1.0)), d.put(Bf16, &g.normals(Bf16, N * K, 1.0)));
     let c = d.room(Bf16, M * N);
-    let launch = gemm::rounded(gemm::Layout::Nt, M as u32, N as u32, K as u32, K as u32);
+    let [m, n, k] = [M, N, K].map(|x| x as u32);
+    let launch = gemm::rounded(Target::of(90), gemm::Layout::Nt, m, n, k, k);
     let launch = Launch { kernel: "gemm_nt_bf16_128x128", threads: 128, ..launch };
     let args = [&[c, 0, a, b].map(ptr)[..], &[M, N, K, K, K, N].map(int)].concat();
     d.try_run(launch, &args)
@@ -30,8 +31,18 @@ fn attention(d: &mut Device) -> Result<(), Error> {
     let qkv = d.put(Bf16, &Gen::new(0).normals(Bf16, T * 4 * D, 1.0));
     let (o, lse) = (d.room(Bf16, T * H * D), d.room(F32, T * H));
     let sizes = [int(T), int(H), int(1), int(D), float(0.125)];
-    let launch = attention::forward(Bf16, 1, T as u32, H as u32, D as u32);
+    let launch = attention::forward(Target::of(90), Bf16, 1, T as u32, H as u32, D as u32);
     d.try_run(launch, &[&[o, lse, qkv].map(ptr)[..], &sizes].concat())
+}
+
+/// A product of a few rows, of more pieces than a warp has under way.
+fn skinny(d: &mut Device) -> Result<(), Error> {
+    let (M, N, K) = (9, 24, 2400);
+    let g = &mut Gen::new(0);
+    let [x, w] = [M, N].map(|rows| d.put(Bf16, &g.normals(Bf16, rows * K, 1.0)));
+    let y = d.room(Bf16, M * N);
+    let args = [&[y, 0, x, w].map(ptr)[..], &[M, N, K, K, K, N].map(int)].concat();
+    d.try_run(skinny::rounded(Target::of(90), M as u32, N as u32), &args)
 }
 
 fn squares(d: &mut Device) -> Result<(), Error> {
@@ -125,6 +136,7 @@ fn a_missing_barrier_or_wait() {
         ];
         planted(module, "gemm_nt_bf16_128x128", product, &plants);
         planted(module, "attention_forward_bf16_64", attention, &plants);
+        planted(module, "skinny_bf16_8", skinny, &plants);
         // The first barrier of a reduction is for those who reduce again.
         let text = alone(module, "norm_squares");
         let text = with_line(&text, *lines_with(&text, "bar.sync").last().unwrap(), dropped);

@@ -1,6 +1,6 @@
 use crate::check::{Bf16, Device, F32, Gen, Output, devices, int, ptr};
-use kernels_ptx::launch::Launch;
 use kernels_ptx::launch::gemm::{self, Layout};
+use kernels_ptx::launch::{Launch, Target};
 use kernels_ptx::tiles::gemm::{BK, STAGES};
 use ptx_emu::{Arg, Class};
 
@@ -19,7 +19,7 @@ fn tiled(kernel: &'static str, BN: u32, M: usize, N: usize, splits: u32) -> Laun
 }
 
 /// Rows by columns with a pitch of `ld`; what is beyond a row's end must not be read.
-fn pitched(x: &[f64], cols: usize, ld: usize) -> Vec<f64> {
+pub fn pitched(x: &[f64], cols: usize, ld: usize) -> Vec<f64> {
     let gap = vec![f64::NAN; ld - cols];
     x.chunks(cols).flat_map(|row| row.iter().chain(&gap).copied()).collect()
 }
@@ -209,13 +209,14 @@ fn no_bank_conflicts() {
 #[test]
 fn choice_of_tiles() {
     use gemm::{part_depth, rounded, wide};
+    let t = Target::of(90);
     // The feed-forward of a 1.1B model fills a device with wide tiles, a small model's does not.
-    assert_eq!(rounded(Layout::Nt, 32768, 11264, 2048, 2048).kernel, "gemm_nt_bf16_128x256");
-    assert_eq!(rounded(Layout::Nt, 2048, 768, 768, 768).kernel, "gemm_nt_bf16_128x128");
-    assert_eq!(rounded(Layout::Nn, 100, 768, 768, 767).kernel, "gemm_nn_bf16_any");
+    assert_eq!(rounded(t, Layout::Nt, 32768, 11264, 2048, 2048).kernel, "gemm_nt_bf16_128x256");
+    assert_eq!(rounded(t, Layout::Nt, 2048, 768, 768, 768).kernel, "gemm_nt_bf16_128x128");
+    assert_eq!(rounded(t, Layout::Nn, 100, 768, 768, 767).kernel, "gemm_nn_bf16_any");
     // A gradient of few tiles is summed in parts, of whole slices.
-    let depth = part_depth(768, 768, 32768);
+    let depth = part_depth(t, 768, 768, 32768);
     assert_eq!(depth, 4736);
-    assert_eq!(wide(Layout::Tn, 768, 768, 32768, 768, 768, depth).blocks[2], 7);
-    assert_eq!(part_depth(8192, 8192, 32768), 32768);
+    assert_eq!(wide(t, Layout::Tn, 768, 768, 32768, 768, 768, depth).blocks[2], 7);
+    assert_eq!(part_depth(t, 8192, 8192, 32768), 32768);
 }

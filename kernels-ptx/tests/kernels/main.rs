@@ -12,4 +12,5 @@ mod loss;
 mod norm;
 mod rmsnorm;
 mod rope;
+mod skinny;
 mod swiglu;

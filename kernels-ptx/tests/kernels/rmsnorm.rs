@@ -1,11 +1,24 @@
 use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
 use kernels_ptx::launch::{Storage, rmsnorm};
 
+const IN_SHARED: usize = kernels_ptx::tiles::rmsnorm::IN_SHARED as usize;
 const EPS: f64 = 1e-5;
 
-/// (N, C): one token, odd widths, widths beyond what registers keep, more rows than blocks.
-const SHAPES: [(usize, usize); 8] =
-    [(1, 1), (1, 7), (3, 8), (2, 15), (33, 64), (5, 288), (2, 2056), (600, 16)];
+/// (N, C): one token, odd widths, widths beyond what registers keep, more rows than blocks, the
+/// widest row whose gradients a block sums in shared memory, and wider ones.
+const SHAPES: [(usize, usize); 11] = [
+    (1, 1),
+    (1, 7),
+    (3, 8),
+    (2, 15),
+    (33, 64),
+    (5, 288),
+    (2, 2056),
+    (600, 16),
+    (1, IN_SHARED),
+    (2, IN_SHARED + 1),
+    (2, IN_SHARED + 8),
+];
 
 struct Exact {
     y: Vec<f64>,

@@ -30,7 +30,7 @@ pub fn forward<E: Element>(
     let pointers = [o_NHD.gpu(), lse_NH.gpu(), qkv.gpu()].map(Arg::Ptr);
     let args = [&pointers[..], &sizes(storage, heads, N, T)].concat();
     let [B, T, H, D] = [N / T, T, heads.H, heads.D].map(int);
-    cuda.launch(attention::forward(storage, B, T, H, D), &args);
+    cuda.launch(attention::forward(cuda.target(), storage, B, T, H, D), &args);
 }
 
 pub fn decode<E: Element>(
@@ -92,8 +92,9 @@ pub fn backward<E: Element>(
     let pointers = [dqkv.gpu(), do_NHD.gpu(), qkv.gpu(), lse_NH.gpu(), delta_NH].map(Arg::Ptr);
     let args = [&pointers[..], &sizes(storage, heads, N, T)].concat();
     let [B, T, H, G, D] = [N / T, T, heads.H, heads.G, heads.D].map(int);
-    cuda.launch(attention::backward_queries(storage, B, T, H, D), &args);
-    cuda.launch(attention::backward_keys(storage, B, T, G, D), &args);
+    let target = cuda.target();
+    cuda.launch(attention::backward_queries(target, storage, B, T, H, D), &args);
+    cuda.launch(attention::backward_keys(target, storage, B, T, G, D), &args);
 }
 
 /// Bytes of work space of [`backward`]: delta.

@@ -1,5 +1,5 @@
 use crate::cuda::product::{Onto, Product};
-use crate::cuda::{Cuda, storage};
+use crate::cuda::{Cuda, Target, storage};
 use crate::{Element, View, ViewMut};
 
 pub fn forward<E: Element>(
@@ -38,11 +38,11 @@ pub fn backward<E: Element>(
     let (storage, dy) = (storage::<E>(), dy_NO.gpu());
     Product::backward_input(N, I, O).narrow(cuda, storage, dx_NI.gpu(), dy, w_OI.gpu(), Onto::Zero);
     let product = Product::backward_weight(N, I, O);
-    let [room] = cuda.workspace([product.room(storage)]);
+    let [room] = cuda.workspace([product.room(cuda.target(), storage)]);
     product.wide(cuda, storage, dw_acc_OI.gpu(), dy, x_NI.gpu(), Onto::Itself, room);
 }
 
 /// Bytes of work space of [`backward`].
-pub fn workspace<E: Element>([N, I, O]: [usize; 3]) -> [usize; 1] {
-    [Product::backward_weight(N, I, O).room(storage::<E>())]
+pub fn workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
+    [Product::backward_weight(N, I, O).room(target, storage::<E>())]
 }

@@ -1,6 +1,6 @@
 use super::{Sum, chunk_rows};
 use crate::cuda::product::{Onto, Product};
-use crate::cuda::{Arg, Cuda, int, storage};
+use crate::cuda::{Arg, Cuda, Target, int, storage};
 use crate::ops::norm::cuda::sum;
 use crate::{Element, View, ViewMut};
 use kernels_ptx::launch::loss;
@@ -27,7 +27,7 @@ pub fn run<E: Element>(
     let rows = chunk_rows(N, V);
     let (storage, logits, w) = (storage::<E>(), logits.gpu(), w_VC.gpu());
     let gradients = gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.gpu(), g.scale as f32));
-    let [targets_at, nats, room] = cuda.workspace(workspace::<E>(N, C, V));
+    let [targets_at, nats, room] = cuda.workspace(workspace::<E>(cuda.target(), N, C, V));
     cuda.upload(targets_at, targets_N);
     for first in (0..N).step_by(rows) {
         let n = rows.min(N - first);
@@ -49,9 +49,9 @@ pub fn run<E: Element>(
 }
 
 /// Bytes of work space: targets, nats of a chunk's rows, and parts of a product.
-pub fn workspace<E: Element>(N: usize, C: usize, V: usize) -> [usize; 3] {
+pub fn workspace<E: Element>(target: Target, N: usize, C: usize, V: usize) -> [usize; 3] {
     let rows = chunk_rows(N, V);
     let last = (N - 1) % rows + 1;
-    let room = |n| Product::backward_weight(n, C, V).room(storage::<E>());
+    let room = |n| Product::backward_weight(n, C, V).room(target, storage::<E>());
     [N * size_of::<i32>(), rows * size_of::<f64>(), room(rows).max(room(last))]
 }
