@@ -70,9 +70,16 @@ fn packed_documents_train_as_they_do_alone() {
     }
 }
 
-/// Loss and gradient bits where the second document alone has targets.
+#[test]
+fn packed_documents_train_as_they_do_alone_on_the_gpu() {
+    for dev in gpus() {
+        agrees::<f32>(&dev, &SHORT, 1e-6, 1e-5);
+    }
+}
+
+/// Loss and gradient bits of three documents, of which the second alone has targets.
 fn bits_of_the_second<E: Element>(dev: &Device, change: impl FnOnce(&mut Bench<E>)) -> Vec<u64> {
-    let mut bench = packed::<E>(dev, &SHORT);
+    let mut bench = packed::<E>(dev, &[25]);
     bench.segments = Segments::of_lengths([7, 12, 6]);
     for n in (0..7).chain(19..25) {
         bench.targets[n] = IGNORE;
@@ -103,6 +110,14 @@ fn a_document_never_sees_its_neighbours() {
     for isa in Isa::all_available() {
         neighbours_are_not_seen::<f32>(&cpu(isa, 2));
         neighbours_are_not_seen::<bf16>(&cpu(isa, 2));
+    }
+}
+
+#[test]
+fn a_document_never_sees_its_neighbours_on_the_gpu() {
+    for dev in gpus() {
+        neighbours_are_not_seen::<f32>(&dev);
+        neighbours_are_not_seen::<bf16>(&dev);
     }
 }
 

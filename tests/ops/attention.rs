@@ -24,13 +24,14 @@ const SHAPES: [Shape; 12] = [
 ];
 /// Other lengths: single tokens, odd ones, edges of blocks of both passes, segments that are cut
 /// beside some that are not.
-const PACKED: [Shape; 6] = [
+const PACKED: [Shape; 7] = [
     (&[1, 2, 1], 1, 1, 2),
     (&[7, 1, 24, 25], 4, 2, 12),
     (&[48, 1, 97, 31], 2, 1, 64),
     (&[191, 3, 193], 2, 2, 10),
     (&[5, 512, 3, 1], 1, 1, 6),
-    (&[256, 300, 256], 2, 1, 128),
+    (&[256, 100, 256], 1, 1, 16),
+    (&[3, 130, 33], 2, 1, 128),
 ];
 
 fn heads((_, H, G, D): Shape) -> Heads {
@@ -314,8 +315,10 @@ fn cpu_against_reference_bf16() {
 
 #[test]
 fn gpu_against_reference() {
-    agree_on_gpus(&SHAPES, case::<f32>);
-    agree_on_gpus(&SHAPES, case::<bf16>);
+    for shapes in [&SHAPES[..], &PACKED] {
+        agree_on_gpus(shapes, case::<f32>);
+        agree_on_gpus(shapes, case::<bf16>);
+    }
     agree_on_gpus(&DECODED, decode_case::<f32>);
     agree_on_gpus(&DECODED, decode_case::<bf16>);
 }

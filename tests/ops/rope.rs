@@ -114,8 +114,10 @@ fn cpu_against_reference() {
 
 #[test]
 fn gpu_against_reference() {
-    agree_on_gpus(&SHAPES, case::<f32>);
-    agree_on_gpus(&SHAPES, case::<bf16>);
+    for shapes in [&SHAPES[..], &PACKED] {
+        agree_on_gpus(shapes, case::<f32>);
+        agree_on_gpus(shapes, case::<bf16>);
+    }
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub fn decode<E: Element>(
     heads: Heads,
     capacity: usize,
 ) {
+    if queries.is_empty() {
+        return;
+    }
     let Heads { H, D, .. } = heads;
     let part = H * head_len(D);
     cpu.reserve_task::<E::Acc>(task_len(H));
