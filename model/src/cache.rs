@@ -132,9 +132,9 @@ impl<E: Element> Scratch<E> {
         Self::with_grads(dev, d, N, 0, loss::chunk_rows(N, d.V))
     }
 
-    /// Room for the blocks' forward over `N` tokens, and for logits of `rows` of them.
-    pub(crate) fn decoding(dev: &Device, d: &Dims, N: usize, rows: usize) -> Self {
-        Self::with_grads(dev, d, N, 0, rows)
+    /// Room for the blocks' forward over `N` tokens, and for no loss.
+    pub(crate) fn decoding(dev: &Device, d: &Dims, N: usize) -> Self {
+        Self::with_grads(dev, d, N, 0, 0)
     }
 
     fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize, logits: usize) -> Self {

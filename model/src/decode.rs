@@ -27,10 +27,10 @@ pub struct Decoder<E: Element> {
     /// A block's input and its output, in turns.
     x_NC: [Buf<E>; 2],
     block: BlockCache<E>,
-    /// Its logits are those that [`Decoder::feed`] returns.
     scratch: Scratch<E>,
-    /// The last row of each sequence that is fed.
+    /// The last row of each sequence that is fed, and its logits.
     last_RC: Buf<E>,
+    logits_RV: Buf<E::Acc>,
     segments: Segments,
 }
 
@@ -42,8 +42,9 @@ impl<E: Element> Decoder<E> {
             kv: KvCache::new(dev, d, slots, capacity),
             x_NC: [(); 2].map(|()| Buf::zeros(dev, N * d.C)),
             block: BlockCache::new(dev, d, N),
-            scratch: Scratch::decoding(dev, d, N, slots),
+            scratch: Scratch::decoding(dev, d, N),
             last_RC: Buf::zeros(dev, slots * d.C),
+            logits_RV: Buf::zeros(dev, slots * d.V),
             segments: Segments::default(),
         }
     }
@@ -101,7 +102,7 @@ impl<E: Element> Decoder<E> {
             }
         }
         self.logits(dev, model, weights, feeds.len());
-        self.scratch.logits.rows(feeds.len(), model.config().dims.V).read()
+        self.logits_RV.rows(feeds.len(), model.config().dims.V).read()
     }
 
     /// Tokens of one sequence, or one of each of several; their last rows go to rows of `last_RC`
@@ -179,7 +180,7 @@ impl<E: Element> Decoder<E> {
                 g_C,
                 eps,
             );
-            let logits_NV = scratch.logits.range_mut(first * V..(first + n) * V);
+            let logits_NV = self.logits_RV.range_mut(first * V..(first + n) * V);
             linear::forward_wide(dev, logits_NV, norm_NC.rows(n, C), w_VC, C);
             first += n;
         }
