@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use handgrad::data::prepare::tokenize_to_source;
 use handgrad::engine::ops::loss::{IGNORE, Sum};
-use handgrad::engine::{Device, Element, Segments, bf16};
+use handgrad::engine::{Device, Dtype, Element, Segments, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
 use handgrad::model::llama::{Batch, Llama};
 use handgrad::train::args::{EvaluateArgs, Measure, PerplexityArgs, parse};
-use handgrad::train::config::{Dtype, LogLevel};
+use handgrad::train::config::LogLevel;
 use handgrad::train::progress::init_logging;
-use handgrad::train::{Error, Outcome, main_exit, print, session};
+use handgrad::train::{Error, Outcome, device, directory, main_exit, print};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -22,17 +22,18 @@ fn start() -> Result<Outcome> {
     let args: EvaluateArgs = parse();
     init_logging(LogLevel::Warn)?;
     let Measure::Perplexity(args) = args.measure;
-    let dev = session::device(args.compute.device, args.compute.threads, args.compute.gemm)?;
+    let dev = device::open(args.compute.device, args.compute.threads, args.compute.gemm)?;
     match args.compute.dtype {
         Dtype::F32 => perplexity::<f32>(&dev, &args),
         Dtype::Bf16 => perplexity::<bf16>(&dev, &args),
+        Dtype::F64 => unreachable!("no flag says f64"),
     }
 }
 
 /// Slides windows of `--seq-len` tokens over the text by `--stride`: each token is predicted once,
 /// by the window that sees most of what came before it.
 fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Result<Outcome> {
-    let (config, tokenizer) = session::open(&args.model)?;
+    let (config, tokenizer) = directory::open(&args.model)?;
     let T = args.seq_len.unwrap_or(config.max_seq_len);
     let stride = args.stride_for(T)?;
     let inputs = [args.data.clone()];
@@ -48,7 +49,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
 
     let B = args.batch_size;
     let model = Llama::<E>::new(dev, &config, T);
-    let weights = session::weights::<E>(dev, &args.model, model.table())?;
+    let weights = directory::weights::<E>(dev, &args.model, model.table())?;
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
     let mut scratch = Scratch::<E>::forward_only(dev, &config.dims, B * T);
 

@@ -5,27 +5,21 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use handgrad::data::tokenizer::Tokenizer;
-use handgrad::engine::ops::loss::Sum;
-use handgrad::engine::{Arena, Device, Element, Segments, bf16, heap};
-use handgrad::model::cache::{Cache, Scratch};
-use handgrad::model::decode::Decoder;
-use handgrad::model::llama::{Batch, Llama};
-use handgrad::model::sample::Sampler;
-use handgrad::model::weights::Weights;
-use handgrad::model::{Config, init};
-use handgrad::optim::adamw::Settings;
-use handgrad::optim::{AdamW, GlobalNorm, Schedule};
+use handgrad::engine::{Device, Dtype, Element, bf16, ceiling, heap};
+use handgrad::model::params;
 use handgrad::train::args::{PretrainArgs, parse};
-use handgrad::train::checkpoint::{self, Found, State};
+use handgrad::train::checkpoint::{self, Found};
 use handgrad::train::clock::Clock;
-use handgrad::train::config::{self, Dtype, Fingerprint, RunConfig};
+use handgrad::train::config::{self, Fingerprint, RunConfig};
 use handgrad::train::corpus::{self, Corpus};
-use handgrad::train::metrics::{self, Metrics, Step};
+use handgrad::train::metrics::{self, Entry, Metrics};
 use handgrad::train::outdir::{Existing, OutDir};
-use handgrad::train::profile::{self, Ceilings, Profile};
+use handgrad::train::plan::{plan, reserve};
+use handgrad::train::profile::{self, Ceilings, Profile, Timed};
 use handgrad::train::progress::{Progress, init_logging};
 use handgrad::train::signals::Signals;
-use handgrad::train::{Error, Outcome, main_exit, plot, print, report, session};
+use handgrad::train::trainer::{Taken, Trainer};
+use handgrad::train::{Outcome, device, inputs, main_exit, memory, plot, print};
 use tracing::{info, warn};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -41,70 +35,83 @@ fn start() -> Result<Outcome> {
     init_logging(resolved.config.run.log_level)?;
     resolved.warnings.iter().for_each(|warning| warn!("{warning}"));
     let wanted = &resolved.config.run;
-    let dev = session::device(wanted.device, wanted.threads, wanted.gemm)?;
+    let dev = device::open(wanted.device, wanted.threads, wanted.gemm)?;
     info!("computing on {}", dev.describe());
     let dev = if args.profile { dev.recording() } else { dev };
     match wanted.dtype {
-        Dtype::F32 => run::<f32>(&dev, &args, &resolved.config),
-        Dtype::Bf16 => run::<bf16>(&dev, &args, &resolved.config),
+        Dtype::F32 => pretrain::<f32>(&dev, &args, &resolved.config),
+        Dtype::Bf16 => pretrain::<bf16>(&dev, &args, &resolved.config),
+        Dtype::F64 => unreachable!("no flag says f64"),
     }
 }
 
-/// From the settled configuration to a model directory: the whole training loop.
-fn run<E: Element<Acc = f32>>(
+/// From the settled configuration to a model directory.
+fn pretrain<E: Element<Acc = f32>>(
     dev: &Device,
     args: &PretrainArgs,
-    run: &RunConfig,
+    config: &RunConfig,
 ) -> Result<Outcome> {
+    let recipe = inputs::recipe(config);
     if args.plan {
-        let vocab = session::planned_vocab(run)?;
-        let model = session::model_config(run, vocab, None)?;
-        print(&format!("{}\n", report::plan::<E>(dev, &model, run, 0)))?;
+        let model = inputs::model_config(config, inputs::planned_vocab(config)?, None)?;
+        print(&format!("{}\n", plan::<E>(dev, &model, &recipe, 0)))?;
         return Ok(Outcome::Done);
     }
     let signals = Signals::install()?;
-    session::check_inputs(run)?;
-    let mut out = OutDir::create(&run.run.out, existing(args))?;
+    inputs::check(config)?;
+    let mut out = OutDir::create(&config.run.out, existing(args))?;
     let found = if args.resume { Some(resumable(&out)?) } else { None };
     let stored = found.is_some().then(|| out.path().join("tokenizer.json"));
-    let tokenizer = corpus::tokenizer(run, stored.as_deref())?;
+    let tokenizer = corpus::tokenizer(config, stored.as_deref())?;
     let vocab = tokenizer.as_ref().map(Tokenizer::vocab_size);
-    let model_config = session::model_config(run, vocab, tokenizer.as_ref())?;
-    let corpus = corpus::prepare(run, tokenizer, model_config.dims.V, Some(&out.tokens()))?;
+    let model = inputs::model_config(config, vocab, tokenizer.as_ref())?;
+    let corpus = corpus::prepare(config, tokenizer, model.dims.V, Some(&out.tokens()))?;
     describe(&corpus);
     heap::release_freed();
-    let plan = report::plan::<E>(dev, &model_config, run, corpus.bytes);
-    info!("{} parameters; memory:\n{plan}", model_config.parameters());
-    report::reserve(dev, &plan)?;
+    let plan = plan::<E>(dev, &model, &recipe, corpus.bytes);
+    info!("{} parameters; memory:\n{plan}", params::count(&model));
+    reserve(dev, &plan)?;
 
-    let mut training = Training::<E>::new(dev, run, &model_config, &corpus);
+    let mut trainer = Trainer::<E>::new(dev, &model, recipe);
     dev.sync()?;
     if args.profile {
-        return training.profile(&out, &signals);
+        return profile(trainer, config, &corpus, &out, &signals);
     }
-    let first = match found {
-        Some(found) => training.resume(found, &mut out)?,
-        None => training.begin(&mut out)?,
-    };
+    let fingerprint = inputs::fingerprint(config, &model, &corpus.hash);
+    match found {
+        Some(found) => resume(&mut trainer, config, &fingerprint, found, &mut out)?,
+        None => begin(&mut trainer, config, &corpus, &mut out)?,
+    }
+    train(trainer, config, &fingerprint, &corpus, &out, &signals)
+}
+
+/// The loop, from where the trainer stands to the last step or a signal.
+fn train<E: Element<Acc = f32>>(
+    mut trainer: Trainer<E>,
+    config: &RunConfig,
+    fingerprint: &Fingerprint,
+    corpus: &Corpus,
+    out: &OutDir,
+    signals: &Signals,
+) -> Result<Outcome> {
+    let (run, steps, schedule) = (&config.run, config.run.steps, inputs::schedule(config));
+    let (first, tokens_per_step) = (trainer.steps(), config.tokens_per_step());
     let mut metrics = Metrics::resume(&out.metrics(), first)?;
     if first == 0 {
-        training.save(&out, 0)?;
+        save(&trainer, config, fingerprint, out)?;
     }
-    let (steps, tokens_per_step) = (run.run.steps, run.tokens_per_step());
-    let (ceiling, known) = dev.product_ceiling::<E>();
-    info!("{known} ceiling: {:.0} GFLOP/s in {}, which MFU is a share of", ceiling / 1e9, E::NAME);
-    let flop_per_token = model_config.flop_per_token(run.run.seq_len) as f64;
-    let mut clock = Clock::new(flop_per_token, Some(ceiling));
+    let mut clock = start_clock(&trainer, run.seq_len);
     let mut progress = Progress::new(steps, first);
     let mut val_loss = None;
 
     for s in first..steps {
         clock.begin_step();
-        let Taken { loss, norm, lr } = training.step(s)?;
+        let lr = schedule.lr(s);
+        let Taken { loss, norm } = trainer.step(&corpus.train, lr)?;
         clock.end_step(tokens_per_step);
 
         let step = s + 1;
-        let report = Step {
+        let entry = Entry {
             step,
             tokens: step * tokens_per_step,
             loss,
@@ -113,264 +120,137 @@ fn run<E: Element<Acc = f32>>(
             tokens_per_second: clock.tokens_per_second(),
             mfu: clock.mfu(),
         };
-        metrics.step(&report)?;
-        progress.step(&report, clock.eta((steps - step) * tokens_per_step));
+        metrics.step(&entry)?;
+        progress.step(&entry, clock.eta((steps - step) * tokens_per_step));
 
         let stop = signals.requested();
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         // Also when stopping: a resumed run could not make up for it.
-        if due(run.run.eval_every) || step == steps {
-            if let Some(loss) = training.validation_loss()? {
+        if due(run.eval_every) || step == steps {
+            if let Some(windows) = &corpus.validation {
+                let loss = trainer.validation_loss(windows, run.eval_tokens)?;
                 metrics.eval(step, loss)?;
                 progress.eval(step, loss);
                 val_loss = Some(loss);
             }
-            if let Some(text) = training.sample()? {
+            if let Some(tokenizer) = &corpus.tokenizer {
+                let (prompt, count) = (&run.sample_prompt, run.sample_tokens);
+                let text = trainer.sample(tokenizer, prompt, count, run.seed)?;
                 info!("sample: {text}");
             }
             let curves = metrics::read(&out.metrics())?;
             plot::write(&out.loss_svg(), &curves, Some(corpus.unigram_entropy))?;
         }
         let last = step == steps || stop.is_some();
-        if due(run.run.save_every) || last || signals.take_save_request() {
+        if due(run.save_every) || last || signals.take_save_request() {
             metrics.sync()?;
-            training.save(&out, step)?;
+            save(&trainer, config, fingerprint, out)?;
         }
         if let Some(signal) = stop {
-            training.export(&out)?;
+            trainer.export(out.path(), corpus.tokenizer.as_ref())?;
             warn!("stopped by signal {signal} after step {step}; --resume goes on from here");
             return Ok(Outcome::Stopped(signal));
         }
     }
     drop(progress);
     // Here, not in the loop: a crash may have come between the last checkpoint and this.
-    training.export(&out)?;
-    conclude(dev, &out, val_loss, corpus.unigram_entropy);
+    trainer.export(out.path(), corpus.tokenizer.as_ref())?;
+    conclude(&trainer.dev, out, val_loss, corpus.unigram_entropy);
     Ok(Outcome::Done)
 }
 
-/// What a step gave: loss in nats per token, norm of the gradient, learning rate.
-struct Taken {
-    loss: f64,
-    norm: f64,
-    lr: f64,
+/// The weights to start from: fresh ones, or those of `--init-from`.
+fn init<E: Element<Acc = f32>>(trainer: &mut Trainer<E>, config: &RunConfig) -> Result<()> {
+    match &config.model.init_from {
+        Some(dir) => trainer.init_from(dir)?,
+        None => trainer.init(config.run.seed)?,
+    }
+    Ok(())
 }
 
-/// Everything that a step needs, allocated before the first.
-struct Training<'a, E: Element> {
-    dev: &'a Device,
-    run: &'a RunConfig,
-    corpus: &'a Corpus,
-    model: Llama<E>,
-    weights: Weights<E>,
-    adamw: AdamW<E>,
-    schedule: Schedule,
-    grads: Arena<f32>,
-    norm: GlobalNorm,
-    loss: Sum,
-    cache: Cache<E>,
-    scratch: Scratch<E>,
-    decoder: Decoder<E>,
-    tokens_N: Vec<u32>,
-    targets_N: Vec<i32>,
-    segments: Segments,
-    fingerprint: Fingerprint,
+/// A run from its start.
+fn begin<E: Element<Acc = f32>>(
+    trainer: &mut Trainer<E>,
+    config: &RunConfig,
+    corpus: &Corpus,
+    out: &mut OutDir,
+) -> Result<()> {
+    init(trainer, config)?;
+    out.begin()?;
+    config.write(&out.run_toml())?;
+    if let Some(tokenizer) = &corpus.tokenizer {
+        tokenizer.save(out.path())?;
+    }
+    Ok(())
 }
 
-impl<'a, E: Element<Acc = f32>> Training<'a, E> {
-    fn new(dev: &'a Device, run: &'a RunConfig, config: &Config, corpus: &'a Corpus) -> Self {
-        let (T, N) = (run.run.seq_len, run.run.batch_size * run.run.seq_len);
-        let model = Llama::<E>::new(dev, config, T);
-        let settings = Settings {
-            beta1: run.optim.beta1,
-            beta2: run.optim.beta2,
-            eps: run.optim.eps,
-            weight_decay: run.optim.weight_decay,
-        };
-        Training {
-            weights: Weights::zeros(dev, model.table()),
-            adamw: AdamW::new(dev, model.table(), settings),
-            schedule: Schedule {
-                peak: run.optim.lr,
-                min_ratio: run.optim.min_lr_ratio,
-                warmup: run.optim.warmup,
-                steps: run.run.steps,
-            },
-            grads: Arena::zeros(dev, model.table()),
-            norm: GlobalNorm::new(dev),
-            loss: Sum::new(dev),
-            cache: Cache::new(dev, &config.dims, N, report::mode(run.run.cache)),
-            scratch: Scratch::new(dev, &config.dims, N),
-            decoder: Decoder::new(dev, &model, 1, T),
-            tokens_N: vec![0; N],
-            targets_N: vec![0; N],
-            segments: Segments::equal(run.run.batch_size, T),
-            fingerprint: session::fingerprint(run, config, &corpus.hash),
-            dev,
-            run,
-            corpus,
-            model,
+/// A run from a checkpoint.
+fn resume<E: Element<Acc = f32>>(
+    trainer: &mut Trainer<E>,
+    config: &RunConfig,
+    fingerprint: &Fingerprint,
+    mut found: Found,
+    out: &mut OutDir,
+) -> Result<()> {
+    config::compare(&found.state().fingerprint, fingerprint)?;
+    trainer.resume(&mut found)?;
+    out.begin()?;
+    // A crash may have come between a save and its pruning, and no other save may follow.
+    checkpoint::prune(&out.checkpoints(), config.run.keep)?;
+    info!("resuming after step {} from {}", trainer.steps(), found.path().display());
+    Ok(())
+}
+
+/// A checkpoint of the steps taken; the oldest beyond `--keep` go.
+fn save<E: Element<Acc = f32>>(
+    trainer: &Trainer<E>,
+    config: &RunConfig,
+    fingerprint: &Fingerprint,
+    out: &OutDir,
+) -> Result<()> {
+    trainer.save(&out.checkpoints(), fingerprint)?;
+    checkpoint::prune(&out.checkpoints(), config.run.keep)?;
+    Ok(())
+}
+
+/// The clock of a run, which knows what the device could do at best.
+fn start_clock<E: Element<Acc = f32>>(trainer: &Trainer<E>, T: usize) -> Clock {
+    let (flops, known) = ceiling::products::<E>(&trainer.dev);
+    info!("{known} ceiling: {:.0} GFLOP/s in {}, which MFU is a share of", flops / 1e9, E::NAME);
+    Clock::new(trainer.model.config().flop_per_token(T) as f64, Some(flops))
+}
+
+/// The first steps of the run, op by op: table, JSON and trace in place of a model.
+fn profile<E: Element<Acc = f32>>(
+    mut trainer: Trainer<E>,
+    config: &RunConfig,
+    corpus: &Corpus,
+    out: &OutDir,
+    signals: &Signals,
+) -> Result<Outcome> {
+    let (dev, schedule) = (trainer.dev.clone(), inputs::schedule(config));
+    let ceilings = Ceilings::measure::<E>(&dev);
+    init(&mut trainer, config)?;
+    let mut steps = Vec::new();
+    for s in 0..profile::WARMUP + profile::MEASURED {
+        dev.take_calls();
+        let begin = Instant::now();
+        let Taken { loss, .. } = trainer.step(&corpus.train, schedule.lr(s))?;
+        let (end, calls) = (Instant::now(), dev.take_calls());
+        if let Some(signal) = signals.requested() {
+            return Ok(Outcome::Stopped(signal));
+        }
+        if s >= profile::WARMUP {
+            steps.push(Timed { step: s + 1, loss, begin, end, calls });
         }
     }
-
-    /// Fresh weights, or those of `--init-from`.
-    fn start_weights(&mut self) -> Result<()> {
-        let (table, weights) = (self.model.table(), self.weights.master_mut());
-        match &self.run.model.init_from {
-            Some(dir) => session::read_weights(dir, table, weights)?,
-            None => init::fill(self.dev, weights, table, self.run.run.seed),
-        }
-        Ok(self.weights.refresh()?)
-    }
-
-    /// A run from its start. Returns the first step, 0.
-    fn begin(&mut self, out: &mut OutDir) -> Result<u64> {
-        self.start_weights()?;
-        out.begin()?;
-        self.run.write(&out.run_toml())?;
-        if let Some(tokenizer) = &self.corpus.tokenizer {
-            tokenizer.save(out.path())?;
-        }
-        Ok(0)
-    }
-
-    /// The state of a checkpoint. Returns the first step to do.
-    fn resume(&mut self, mut found: Found, out: &mut OutDir) -> Result<u64> {
-        config::compare(&found.state().fingerprint, &self.fingerprint)?;
-        let table = self.model.table();
-        session::restore(&mut found, table, &mut self.weights, &mut self.adamw)?;
-        out.begin()?;
-        // A crash may have come between a save and its pruning, and no other save may follow.
-        checkpoint::prune(&out.checkpoints(), self.run.run.keep)?;
-        info!("resuming after step {} from {}", found.state().step, found.path().display());
-        Ok(found.state().step)
-    }
-
-    /// Step `s`, counted from 0: gradients, clipping, AdamW. The device is waited for at its end.
-    fn step(&mut self, s: u64) -> Result<Taken> {
-        let (lr, clip) = (self.schedule.lr(s), self.run.optim.clip);
-        let max_norm = if clip == 0.0 { f64::INFINITY } else { clip };
-        self.gradients(s);
-        self.norm.measure(self.dev, &self.grads);
-        let weights = self.weights.both_mut();
-        self.adamw.step(self.dev, weights, &self.grads, &self.norm, lr, max_norm);
-        let (loss, norm) = (self.loss.read()?.mean(), self.norm.read()?);
-        if !loss.is_finite() || !norm.is_finite() {
-            return Err(self.diverged(s + 1, loss, norm).into());
-        }
-        if s == 0 {
-            session::check_first_gradients(self.model.table(), &self.grads)?;
-        }
-        Ok(Taken { loss, norm, lr })
-    }
-
-    /// The first steps of the run, op by op: table, JSON and trace in place of a model.
-    fn profile(&mut self, out: &OutDir, signals: &Signals) -> Result<Outcome> {
-        let ceilings = Ceilings::measure::<E>(self.dev);
-        self.start_weights()?;
-        let mut steps = Vec::new();
-        for s in 0..profile::WARMUP + profile::MEASURED {
-            self.dev.take_calls();
-            let begin = Instant::now();
-            let Taken { loss, .. } = self.step(s)?;
-            let (end, calls) = (Instant::now(), self.dev.take_calls());
-            if let Some(signal) = signals.requested() {
-                return Ok(Outcome::Stopped(signal));
-            }
-            if s >= profile::WARMUP {
-                steps.push(profile::Step { step: s + 1, loss, begin, end, calls });
-            }
-        }
-        let ceilings = ceilings.max(Ceilings::measure::<E>(self.dev));
-        let profile = Profile::new::<E>(self.dev, self.model.config(), self.run, ceilings, &steps);
-        profile.write(out, &steps)?;
-        print(&profile.json())?;
-        info!("step {}, of median duration:\n{profile}", profile.step);
-        info!("wrote {} and {}", out.profile().display(), out.trace().display());
-        Ok(Outcome::Done)
-    }
-
-    /// Forward and backward over the sequences of step `s`, counted from 0.
-    fn gradients(&mut self, s: u64) {
-        let (B, T, accum) = (self.run.run.batch_size, self.run.run.seq_len, self.run.run.accum);
-        let scale = 1.0 / (B * accum * T) as f64;
-        self.loss.clear(self.dev);
-        self.grads.fill_zero(self.dev);
-        for k in 0..accum {
-            let first = (s * accum as u64 + k as u64) * B as u64;
-            self.corpus.train.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);
-            let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
-            let batch = Batch { tokens_N, targets_N, segments: &self.segments };
-            let (model, w) = (&self.model, self.weights.view());
-            let (grads, cache, scratch) = (&mut self.grads, &mut self.cache, &mut self.scratch);
-            let loss = &mut self.loss;
-            self.dev.install(|| {
-                model.forward(self.dev, w, batch, cache, scratch);
-                model.backward(self.dev, loss, grads, w, batch, cache, scratch, scale);
-            });
-        }
-    }
-
-    /// Names the first place where the last batch meets a number that is not finite.
-    fn diverged(&mut self, step: u64, loss: f64, norm: f64) -> Error {
-        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
-        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
-        let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
-        let in_forward = self.model.first_non_finite(self.dev, w, batch, cache, scratch);
-        let in_backward = || self.model.first_non_finite_gradient(&self.grads);
-        let place = in_forward
-            .or_else(|| in_backward().map(|name| format!("gradient of {name}")))
-            .unwrap_or_else(|| "the gradient norm".to_string());
-        let what = format!("loss {loss}, gradient norm {norm}, first in {place}");
-        Error::Diverged { step, what }
-    }
-
-    /// Nats per token on the validation split, if there is one.
-    fn validation_loss(&mut self) -> Result<Option<f64>> {
-        let Some(windows) = &self.corpus.validation else { return Ok(None) };
-        let (tokens, T) = (self.run.run.eval_tokens, self.run.run.seq_len);
-        let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
-        let (dev, model) = (self.dev, &self.model);
-        Ok(Some(report::validation_loss(dev, model, w, windows, tokens, T, cache, scratch)?))
-    }
-
-    /// Text that the model writes now, if there is a tokenizer to read it with.
-    fn sample(&mut self) -> Result<Option<String>> {
-        let Some(tokenizer) = &self.corpus.tokenizer else { return Ok(None) };
-        let run = &self.run.run;
-        let prompt = report::prompt_ids(tokenizer, &run.sample_prompt)?;
-        let sampler = Sampler { temperature: 0.8, top_p: 0.95 };
-        let (w, decoder, eos) = (self.weights.view(), &mut self.decoder, tokenizer.eos());
-        let (dev, model, count, seed) = (self.dev, &self.model, run.sample_tokens, run.seed);
-        let mut ids = Vec::new();
-        decoder.clear(0);
-        report::generate(dev, model, w, decoder, &prompt, count, sampler, seed, eos, |id| {
-            ids.push(id);
-            Ok(())
-        })?;
-        Ok(Some(format!("{}{}", run.sample_prompt, tokenizer.decode(&ids)?)))
-    }
-
-    /// A checkpoint after `step` steps; the oldest beyond `--keep` go.
-    fn save(&self, out: &OutDir, step: u64) -> Result<()> {
-        let sequences = (self.run.run.batch_size * self.run.run.accum) as u64;
-        let state = State {
-            step,
-            tokens: step * self.run.tokens_per_step(),
-            next_sample: step * sequences,
-            fingerprint: self.fingerprint.clone(),
-            ..State::default()
-        };
-        let (root, table) = (out.checkpoints(), self.model.table());
-        session::save(&root, &state, table, &self.weights, &self.adamw)?;
-        checkpoint::prune(&root, self.run.run.keep)?;
-        Ok(())
-    }
-
-    fn export(&self, out: &OutDir) -> Result<()> {
-        let tokenizer = self.corpus.tokenizer.as_ref();
-        Ok(report::export(out.path(), &self.model, &self.weights, tokenizer)?)
-    }
+    let ceilings = ceilings.max(Ceilings::measure::<E>(&dev));
+    let profile = Profile::new::<E>(&dev, trainer.model.config(), config, ceilings, &steps);
+    profile.write(out, &steps)?;
+    print(&profile.json())?;
+    info!("step {}, of median duration:\n{profile}", profile.step);
+    info!("wrote {} and {}", out.profile().display(), out.trace().display());
+    Ok(Outcome::Done)
 }
 
 /// What is meant to happen to a run that the output folder already holds.
@@ -388,7 +268,7 @@ fn conclude(dev: &Device, out: &OutDir, val_loss: Option<f64>, unigram: f64) {
     if let Some(loss) = val_loss {
         info!("validation loss {loss:.3} nats per token; unigram entropy {unigram:.3}");
     }
-    info!("{}", report::memory(dev));
+    info!("{}", memory::describe(dev));
     let (out, example) = (out.path().display(), "cargo run --release --example generate --");
     info!("model in {out}; to use it: {example} --model {out} --prompt 'Once upon a time'");
 }

@@ -2,13 +2,10 @@
 //! those of the tables in the README: 4096 tokens a step, the head not tied.
 #![allow(dead_code)] // every bench uses a part of it
 
-use handgrad::engine::ops::loss::Sum;
-use handgrad::engine::{Arena, Device, Dims, Element, Segments};
-use handgrad::model::cache::{Cache, Mode, Scratch};
+use handgrad::engine::{Device, Dims, Element, Segments};
 use handgrad::model::config::{Config, hidden};
-use handgrad::model::llama::{Batch, Llama};
-use handgrad::model::{init, weights::Weights};
-use handgrad::optim::{AdamW, GlobalNorm, adamw::Settings};
+use handgrad::model::llama::Batch;
+use handgrad::train::trainer::{Recipe, Trainer};
 
 /// A model and its batch.
 #[derive(Clone, Copy)]
@@ -50,12 +47,12 @@ impl Size {
         self.B * self.T
     }
 
-    /// Tokens that run forward and backward together: whole sequences, on the CPU about 1024 tokens.
-    /// Fewer at a time are the same step in less memory, and there no slower.
+    /// Sequences that run forward and backward together: on the CPU about 1024 tokens. Fewer at a
+    /// time are the same step in less memory, and there no slower.
     fn together(&self, dev: &Device) -> usize {
         match dev {
-            Device::Cpu(_) => self.T * (1024 / self.T).clamp(1, self.B),
-            Device::Cuda(_) => self.tokens(),
+            Device::Cpu(_) => (1024 / self.T).clamp(1, self.B),
+            Device::Cuda(_) => self.B,
         }
     }
 
@@ -72,65 +69,34 @@ impl Size {
         self.config().flop_per_token(self.T) as usize * self.tokens()
     }
 
-    /// The weights that every run starts from.
-    pub fn weights<E: Element<Acc = f32>>(&self, dev: &Device, model: &Llama<E>) -> Weights<E> {
-        let mut weights = Weights::zeros(dev, model.table());
-        init::fill(dev, weights.master_mut(), model.table(), 1);
-        weights.refresh().expect("the device has just been opened");
-        weights
+    /// A trainer of `B` sequences at a time, with the weights that every run starts from.
+    pub fn trainer<E: Element<Acc = f32>>(&self, dev: &Device, B: usize) -> Trainer<E> {
+        let recipe = Recipe::new(B, self.T);
+        let mut trainer = Trainer::new(dev, &self.config(), recipe);
+        trainer.init(1).expect("the device has just been opened");
+        trainer
     }
 }
 
-/// Everything that a step needs.
-pub struct Training<E: Element> {
-    dev: Device,
-    segments: Segments,
-    model: Llama<E>,
-    weights: Weights<E>,
-    adamw: AdamW<E>,
-    grads: Arena<f32>,
-    norm: GlobalNorm,
-    loss: Sum,
-    cache: Cache<E>,
-    scratch: Scratch<E>,
-}
+/// A trainer that takes steps of a size.
+pub struct Training<E: Element>(Trainer<E>);
 
 impl<E: Element<Acc = f32>> Training<E> {
     /// Before the first step.
     pub fn new(dev: &Device, size: &Size) -> Self {
-        let (config, N) = (size.config(), size.together(dev));
-        let model = Llama::<E>::new(dev, &config, size.T);
-        Training {
-            dev: dev.clone(),
-            segments: Segments::equal(N / size.T, size.T),
-            weights: size.weights(dev, &model),
-            adamw: AdamW::new(dev, model.table(), Settings::default()),
-            grads: Arena::zeros(dev, model.table()),
-            norm: GlobalNorm::new(dev),
-            loss: Sum::new(dev),
-            cache: Cache::new(dev, &config.dims, N, Mode::Linear),
-            scratch: Scratch::new(dev, &config.dims, N),
-            model,
-        }
+        Training(size.trainer(dev, size.together(dev)))
     }
 
     /// One step on a batch of [`Skewed`]. Returns its loss in nats per token.
     pub fn step(&mut self, (tokens_N, targets_N): &(Vec<u32>, Vec<i32>)) -> f64 {
-        let (dev, w) = (&self.dev, self.weights.view());
-        let (cache, scratch, grads) = (&mut self.cache, &mut self.scratch, &mut self.grads);
-        let (loss, N, scale) = (&mut self.loss, cache.tokens(), 1.0 / tokens_N.len() as f64);
-        loss.clear(dev);
-        grads.fill_zero(dev);
+        let (trainer, scale) = (&mut self.0, 1.0 / tokens_N.len() as f64);
+        let (N, T) = (trainer.cache.tokens(), trainer.recipe().seq_len);
+        let segments = &Segments::equal(N / T, T);
+        trainer.begin_step();
         for (tokens_N, targets_N) in tokens_N.chunks(N).zip(targets_N.chunks(N)) {
-            let batch = Batch { tokens_N, targets_N, segments: &self.segments };
-            dev.install(|| {
-                self.model.forward(dev, w, batch, cache, scratch);
-                self.model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
-            });
+            trainer.add_batch(Batch { tokens_N, targets_N, segments }, scale);
         }
-        self.norm.measure(dev, grads);
-        self.adamw.step(dev, self.weights.both_mut(), grads, &self.norm, 1e-3, 1.0);
-        loss.read().expect("the device does not fail").mean()
+        trainer.end_step(1e-3).expect("a step from fresh weights is finite").loss
     }
 }
 

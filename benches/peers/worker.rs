@@ -15,12 +15,12 @@
 #[path = "../common/step.rs"]
 mod step;
 
+use engine::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
 use engine::{Buf, Device, Element, Init, Real, Segments, Table, bf16};
-use handgrad::model::{hf, llama::Llama};
-use handgrad::train::report::{peak_bytes, resident_bytes};
+use handgrad::train::memory::{peak_bytes, resident_bytes};
 use handgrad::{engine, train};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -94,7 +94,7 @@ fn serve(
         // A GPU's peaks are its vendor's product and copy, which the other side measures.
         let peaks = match dev {
             Device::Cpu(_) => {
-                json!({ "f32": dev.product_flops::<f32>(), "bf16": dev.product_flops::<bf16>() })
+                json!({ "f32": product_flops::<f32>(dev), "bf16": product_flops::<bf16>(dev) })
             }
             Device::Cuda(_) => Value::Null,
         };
@@ -130,10 +130,7 @@ fn serve_steps<E: Element<Acc = f32>>(dev: &Device, size: &Size) -> Result<()> {
 }
 
 fn export(dev: &Device, size: &Size, dir: &Path) -> Result<()> {
-    let model = Llama::<f32>::new(dev, &size.config(), size.T);
-    let weights = size.weights(dev, &model);
-    let (config, table) = (model.config(), model.table());
-    Ok(hf::write(dir, config, table, weights.master(), hf::Dtype::F32, u64::MAX)?)
+    Ok(size.trainer::<f32>(dev, 1).export(dir, None)?)
 }
 
 /// Bytes of a GPU that are in use, counted from an arbitrary zero. Ours takes no buffer back before

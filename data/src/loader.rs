@@ -16,20 +16,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
 use crate::rng::{Rng, mix64};
 use crate::shard::TokenSource;
-
-/// Target of a position that counts for nothing in the loss.
-pub const IGNORE: i32 = -100;
 
 const EPOCH_STREAM: u32 = 0x0E90_C400;
 const ROUNDS: usize = 6;
 
 /// In what order windows come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// Each epoch a new permutation of new windows.
+    /// Each epoch a new permutation of new windows, that depends on the seed alone.
     Shuffled,
     /// As the tokens stand, wrapping at the end.
     Sequential,
@@ -244,7 +244,7 @@ pub fn split(tokens: u64, held: Held) -> Result<(Range<u64>, Range<u64>), Error>
 }
 
 /// Windows for evaluation: in order, without overlap, every token of the range but the first being
-/// a target exactly once. The last window is padded with targets of [`IGNORE`].
+/// a target exactly once. The last window is padded.
 #[derive(Clone)]
 pub struct EvalWindows {
     source: Arc<TokenSource>,
@@ -283,16 +283,22 @@ impl EvalWindows {
         self.range.end - self.range.start - 1
     }
 
-    /// Writes window `index` and returns how many of its targets count. Past the last window
-    /// everything is padding, so a batch may be larger than what is left.
+    /// Writes window `index` and returns how many of its targets count; the others are `ignore`.
+    /// Past the last window everything is padding, so a batch may be larger than what is left.
     ///
     /// # Panics
     /// If the slices are not `seq_len` long.
-    pub fn window(&self, index: u64, inputs: &mut [u32], targets: &mut [i32]) -> usize {
+    pub fn window(
+        &self,
+        index: u64,
+        inputs: &mut [u32],
+        targets: &mut [i32],
+        ignore: i32,
+    ) -> usize {
         let T = self.seq_len;
         assert_eq!((inputs.len(), targets.len()), (T, T), "loader: window lengths");
         inputs.fill(0);
-        targets.fill(IGNORE);
+        targets.fill(ignore);
         let begin = index * T as u64;
         let real = self.targets().saturating_sub(begin).min(T as u64) as usize;
         if real > 0 {

@@ -295,7 +295,7 @@ impl<'a, E: Element> View<'a, E> {
     /// # Panics
     /// If it is another: a caller bug.
     pub fn same<F: Element>(self) -> View<'a, F> {
-        assert_eq!(E::NAME, F::NAME, "buf: another type");
+        assert_eq!(E::DTYPE, F::DTYPE, "buf: another type");
         let at = match self.at {
             At::Host(data) => At::Host(bytemuck::cast_slice(data)),
             At::Gpu(at) => At::Gpu(at),

@@ -1,8 +1,7 @@
 //! The closed set of devices. Ops match on it, so a device that an op lacks does not compile.
 
-use crate::cpu::{self, Cpu};
-use crate::cuda::{self, Cuda};
-use crate::element::Element;
+use crate::cpu::Cpu;
+use crate::cuda::Cuda;
 use crate::error::Error;
 use crate::profile::{Call, Running};
 use std::fmt;
@@ -93,35 +92,6 @@ impl Device {
                 cuda.begin(op);
                 Some(cuda.recorder.as_ref()?.begin(op, shape, flop, bytes, Some(cuda)))
             }
-        }
-    }
-
-    /// FLOP/s that matrix products in storage type `E` could reach at most, and where that is known
-    /// from: "measured", or "stated" by a GPU's maker.
-    pub fn product_ceiling<E: Element>(&self) -> (f64, &'static str) {
-        match self {
-            Device::Cpu(_) => (self.product_flops::<E>(), "measured"),
-            Device::Cuda(cuda) => match cuda::ceiling::stated_flops::<E>(cuda) {
-                Some(flops) => (flops, "stated"),
-                None => (self.product_flops::<E>(), "measured"),
-            },
-        }
-    }
-
-    /// FLOP/s of matrix products in storage type `E`, measured: on the CPU of multiply-adds in
-    /// registers, on a GPU of a large product.
-    pub fn product_flops<E: Element>(&self) -> f64 {
-        match self {
-            Device::Cpu(cpu) => cpu::ceiling::product_flops::<E>(cpu),
-            Device::Cuda(cuda) => cuda::ceiling::product_flops::<E>(cuda),
-        }
-    }
-
-    /// Bytes/s to and from memory, measured.
-    pub fn memory_bandwidth(&self) -> f64 {
-        match self {
-            Device::Cpu(cpu) => cpu::ceiling::memory_bandwidth(cpu),
-            Device::Cuda(cuda) => cuda::ceiling::memory_bandwidth(cuda),
         }
     }
 

@@ -3,6 +3,34 @@
 use crate::cpu::simd::{DotKernel, Isa, Kernel, Vector};
 use half::bf16;
 
+/// The name of a storage type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 64-bit floats, which prove gradients.
+    F64,
+}
+
+impl Dtype {
+    /// "f32", "bf16" or "f64".
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+            Dtype::F64 => "f64",
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// A type that activations and weights are stored in. Arithmetic happens in [`Element::Acc`].
 ///
 /// Sealed by construction: its methods speak of [`Vector`], which only this crate implements.
@@ -12,8 +40,10 @@ pub trait Element:
     /// The type that sums and products are computed in: f32 for f32 and bf16, f64 for f64.
     /// Gradients of parameters, moments and master weights are stored in it too.
     type Acc: Real;
+    /// Which of them it is.
+    const DTYPE: Dtype;
     /// "f32", "bf16" or "f64".
-    const NAME: &'static str;
+    const NAME: &'static str = Self::DTYPE.name();
 
     /// Widens, exactly.
     fn to_acc(self) -> Self::Acc;
@@ -29,8 +59,6 @@ pub trait Element:
     fn store_part<V: Vector<Scalar = Self::Acc>>(v: V, dst: &mut [Self]);
     /// The slice itself where no conversion is needed to compute with it.
     fn as_acc(src: &[Self]) -> Option<&[Self::Acc]>;
-    /// The slice itself where it needs no narrowing to be stored.
-    fn of_acc(src: &[Self::Acc]) -> Option<&[Self]>;
     /// The slice itself where no conversion is needed to store to it.
     fn as_acc_mut(dst: &mut [Self]) -> Option<&mut [Self::Acc]>;
     /// The slice itself if this is bf16.
@@ -99,10 +127,10 @@ impl Arith for f32 {}
 impl Arith for f64 {}
 
 macro_rules! real {
-    ($t:ident, $name:literal, $dispatch:path, $dots:expr) => {
+    ($t:ident, $dtype:ident, $dispatch:path, $dots:expr) => {
         impl Element for $t {
             type Acc = $t;
-            const NAME: &'static str = $name;
+            const DTYPE: Dtype = Dtype::$dtype;
             #[inline(always)]
             fn to_acc(self) -> $t {
                 self
@@ -129,9 +157,6 @@ macro_rules! real {
             }
             #[inline(always)]
             fn as_acc(src: &[$t]) -> Option<&[$t]> {
-                Some(src)
-            }
-            fn of_acc(src: &[$t]) -> Option<&[$t]> {
                 Some(src)
             }
             #[inline(always)]
@@ -176,14 +201,12 @@ macro_rules! real {
         }
     };
 }
-real!(f32, "f32", crate::cpu::simd::dispatch_f32, crate::cpu::simd::dispatch_dots);
-real!(f64, "f64", crate::cpu::simd::dispatch_f64, |isa, _| unreachable!(
-    "{isa:?}: f64 has no pairs"
-));
+real!(f32, F32, crate::cpu::simd::dispatch_f32, crate::cpu::simd::dispatch_dots);
+real!(f64, F64, crate::cpu::simd::dispatch_f64, |isa, _| unreachable!("{isa:?}: f64 has no pairs"));
 
 impl Element for bf16 {
     type Acc = f32;
-    const NAME: &'static str = "bf16";
+    const DTYPE: Dtype = Dtype::Bf16;
     #[inline(always)]
     fn to_acc(self) -> f32 {
         f32::from_bits((self.to_bits() as u32) << 16)
@@ -210,9 +233,6 @@ impl Element for bf16 {
     }
     #[inline(always)]
     fn as_acc(_: &[bf16]) -> Option<&[f32]> {
-        None
-    }
-    fn of_acc(_: &[f32]) -> Option<&[bf16]> {
         None
     }
     #[inline(always)]

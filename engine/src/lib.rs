@@ -6,6 +6,7 @@
 
 pub mod arena;
 pub mod buf;
+pub mod ceiling;
 pub mod cpu;
 pub mod cuda;
 pub mod device;
@@ -24,7 +25,7 @@ pub use cpu::{Cpu, Isa};
 pub use cuda::Cuda;
 pub use device::Device;
 pub use dims::Dims;
-pub use element::{Element, Real};
+pub use element::{Dtype, Element, Real};
 pub use error::Error;
 pub use half::bf16;
 pub use plan::Plan;

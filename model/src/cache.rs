@@ -8,9 +8,11 @@
 use crate::config::Config;
 use engine::ops::loss;
 use engine::{Buf, Device, Dims, Element, Plan, Real};
+use serde::{Deserialize, Serialize};
 
 /// What is kept between forward and backward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The outputs of linear layers: no matrix product is computed twice.
     Linear,

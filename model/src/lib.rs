@@ -6,6 +6,7 @@ mod block;
 pub mod cache;
 pub mod config;
 pub mod decode;
+pub mod generate;
 pub mod hf;
 pub mod init;
 pub mod kv;

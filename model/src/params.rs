@@ -58,6 +58,11 @@ pub fn table(config: &Config) -> (Table, Slots) {
     (table, Slots { embed, blocks, norm, head })
 }
 
+/// Elements of all parameters; a tied head counts once.
+pub fn count(config: &Config) -> u64 {
+    table(config).0.parameters() as u64
+}
+
 fn push_block(table: &mut Table, dims: &Dims, layer: usize) -> BlockSlots {
     let Dims { L, C, H, G, D, F, .. } = *dims;
     let matrix = Init::Normal(INIT_STD);

@@ -11,7 +11,7 @@ pub struct Weights<E: Element> {
 impl<E: Element> Weights<E> {
     /// Zeros.
     pub fn zeros(dev: &Device, table: &Table) -> Self {
-        let narrow = E::of_acc(&[]).is_none();
+        let narrow = E::DTYPE != E::Acc::DTYPE;
         Weights { master: Arena::zeros(dev, table), copy: narrow.then(|| Arena::zeros(dev, table)) }
     }
 

@@ -1,8 +1,8 @@
 //! Named sizes, counts, and `config.json`: read, written, refused.
 
-use engine::Dims;
+use engine::{Dims, Dtype};
 use model::config::{Config, hidden};
-use model::hf::Dtype;
+use model::{hf, params};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ fn named_sizes_have_the_published_parameter_counts() {
         ("65b", 65_285_660_672),
     ];
     for (name, parameters) in published {
-        assert_eq!(named(name).parameters(), parameters, "{name}");
+        assert_eq!(params::count(&named(name)), parameters, "{name}");
     }
     for name in Config::NAMES {
         named(name).validate(name.as_ref()).unwrap();
@@ -43,7 +43,7 @@ fn hidden_width_follows_the_published_rule() {
 fn a_vocabulary_changes_embedding_and_head_only() {
     let config = named("7b").with_vocab(1000);
     assert_eq!(config.dims.V, 1000);
-    assert_eq!(config.parameters(), 6_738_415_616 - 2 * 31_000 * 4096);
+    assert_eq!(params::count(&config), 6_738_415_616 - 2 * 31_000 * 4096);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn read_text(text: &str) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("config.json");
     std::fs::write(&path, text).unwrap();
-    Config::read(&path).map_err(|error| {
+    hf::read_config(&path).map_err(|error| {
         let line = error.to_string();
         assert!(!line.contains('\n'), "{line}");
         let prefix = format!("{}: ", path.display());
@@ -153,10 +153,10 @@ fn what_is_written_is_read_back() {
     let gqa = read(json!({})).unwrap();
     for config in Config::NAMES.map(named).into_iter().chain([gqa]) {
         for (dtype, torch) in [(Dtype::F32, "float32"), (Dtype::Bf16, "bfloat16")] {
-            let text = config.to_json(dtype);
-            assert_eq!(text, config.to_json(dtype));
+            let text = hf::config_json(&config, dtype);
+            assert_eq!(text, hf::config_json(&config, dtype));
             std::fs::write(&path, &text).unwrap();
-            assert_eq!(Config::read(&path).unwrap(), config);
+            assert_eq!(hf::read_config(&path).unwrap(), config);
             let value: Value = serde_json::from_str(&text).unwrap();
             assert_eq!((&value["dtype"], &value["torch_dtype"]), (&json!(torch), &json!(torch)));
             assert_eq!(value["rope_parameters"]["rope_theta"], value["rope_theta"]);
@@ -238,6 +238,6 @@ fn every_bad_value_is_one_line() {
     assert!(broken.starts_with("not a JSON object: "), "{broken}");
     let list = read_text("[1]").unwrap_err();
     assert!(list.starts_with("not a JSON object: "), "{list}");
-    let absent = Config::read("no/such/config.json".as_ref()).unwrap_err().to_string();
+    let absent = hf::read_config("no/such/config.json".as_ref()).unwrap_err().to_string();
     assert!(absent.starts_with("no/such/config.json: No such file"), "{absent}");
 }

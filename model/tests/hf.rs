@@ -1,8 +1,8 @@
 //! Hugging Face directories: round trips, foreign files, and every refusal.
 
-use engine::{Arena, Device, Dims, Error, Table, bf16};
+use engine::{Arena, Device, Dims, Dtype, Error, Table, bf16};
 use half::f16;
-use model::hf::{self, Dtype};
+use model::hf;
 use model::{Config, init, table};
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;

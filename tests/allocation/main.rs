@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{Bench, config};
 use engine::{Dims, Element, bf16};
-use handgrad::{engine, model, optim};
+use handgrad::{engine, model};
 use model::cache::Mode;
-use optim::{AdamW, GlobalNorm};
 
 /// Allocations of this many bytes or more count; no buffer of the model below is smaller.
 const LARGE: usize = 2048;
@@ -42,14 +41,7 @@ fn large_allocations_of_a_step<E: Element<Acc = f32>>(mode: Mode) -> (usize, usi
     let dims = Dims { L: 2, C: 64, H: 4, G: 2, D: 16, F: 96, V: 600 };
     let before = COUNT.load(Relaxed);
     let mut bench = Bench::<E>::new(&config(dims, false), 2, 100, mode, 2);
-    let mut adamw = AdamW::<E>::new(&bench.dev, bench.model.table(), Default::default());
-    let mut norm = GlobalNorm::new(&bench.dev);
-    let mut step = || {
-        bench.grads.fill_zero(&bench.dev);
-        bench.step();
-        norm.measure(&bench.dev, &bench.grads);
-        adamw.step(&bench.dev, bench.weights.both_mut(), &bench.grads, &norm, 1e-3, 1.0);
-    };
+    let mut step = || bench.step(1e-3);
     step();
     let ready = COUNT.load(Relaxed);
     (0..5).for_each(|_| step());

@@ -1,11 +1,12 @@
 //! A model of any storage type with everything that a step needs, filled from a formula.
 
-use engine::ops::loss::{Loss, Sum};
-use engine::{Arena, Cpu, Device, Dims, Element, Isa, Real, Segments};
-use model::cache::{Cache, Mode, Scratch};
+use engine::ops::loss::Loss;
+use engine::{Cpu, Device, Dims, Element, Isa, Real, Segments};
+use handgrad::{engine, model, train};
+use model::cache::Mode;
 use model::config::Config;
-use model::llama::{Batch, Llama};
-use model::weights::Weights;
+use model::llama::Batch;
+use train::trainer::{Recipe, Trainer};
 
 /// Query heads share key/value heads, no size is a multiple of a vector, attention is wider than
 /// the model.
@@ -30,13 +31,9 @@ pub fn cpu(isa: Isa, threads: usize) -> Device {
     Device::Cpu(Cpu::with_isa(threads, isa).unwrap())
 }
 
+/// A trainer and one batch.
 pub struct Bench<E: Element> {
-    pub dev: Device,
-    pub model: Llama<E>,
-    pub weights: Weights<E>,
-    pub grads: Arena<E::Acc>,
-    pub cache: Cache<E>,
-    pub scratch: Scratch<E>,
+    pub trainer: Trainer<E>,
     pub tokens: Vec<u32>,
     pub targets: Vec<i32>,
     pub segments: Segments,
@@ -50,15 +47,19 @@ impl<E: Element> Bench<E> {
 
     /// The same on `dev`.
     pub fn on(dev: Device, config: &Config, B: usize, T: usize, mode: Mode) -> Self {
-        Self::of_segments(dev, config, Segments::equal(B, T), mode)
+        Self::by(dev, config, Recipe { cache: mode, ..Recipe::new(B, T) })
     }
 
-    /// Any segments. Weights are of order one where that keeps attention sharp.
+    /// Any segments, in a trainer that may hold one sequence as long as all.
     pub fn of_segments(dev: Device, config: &Config, segments: Segments, mode: Mode) -> Self {
-        let model = Llama::new(&dev, config, segments.reach());
-        let mut weights = Weights::zeros(&dev, model.table());
-        for (r, row) in model.table().rows().iter().enumerate() {
-            weights.master_mut().get_mut(row.slot).fill_with(|values| {
+        Bench { segments: segments.clone(), ..Self::on(dev, config, 1, segments.rows(), mode) }
+    }
+
+    /// The same by any recipe. Weights are of order one where that keeps attention sharp.
+    pub fn by(dev: Device, config: &Config, recipe: Recipe) -> Self {
+        let mut trainer = Trainer::<E>::new(&dev, config, recipe);
+        for (r, row) in trainer.model.table().rows().iter().enumerate() {
+            trainer.weights.master_mut().get_mut(row.slot).fill_with(|values| {
                 for (i, w) in values.iter_mut().enumerate() {
                     let u = unit(r as u64 * 1_000_003 + i as u64);
                     let w64 = if row.shape.len() == 1 { 1.0 + 0.3 * u } else { 0.6 * u };
@@ -66,58 +67,40 @@ impl<E: Element> Bench<E> {
                 }
             });
         }
-        weights.refresh().unwrap();
-        let N = segments.rows();
-        let V = config.dims.V as u64;
+        trainer.weights.refresh().unwrap();
+        let (N, V) = (recipe.tokens_per_batch(), config.dims.V as u64);
+        let segments = Segments::equal(recipe.batch_size, recipe.seq_len);
         let id = |i: usize| (hash(77 + i as u64) % V) as u32;
         let mut targets: Vec<i32> = (1..=N).map(|i| id(i) as i32).collect();
         targets[N / 2] = engine::ops::loss::IGNORE;
-        Bench {
-            grads: Arena::zeros(&dev, model.table()),
-            cache: Cache::new(&dev, &config.dims, N, mode),
-            scratch: Scratch::new(&dev, &config.dims, N),
-            tokens: (0..N).map(id).collect(),
-            targets,
-            segments,
-            dev,
-            model,
-            weights,
-        }
+        Bench { trainer, tokens: (0..N).map(id).collect(), targets, segments }
     }
 
     pub fn forward(&mut self) {
         let batch = batch(&self.tokens, &self.targets, &self.segments);
-        let weights = self.weights.view();
-        self.model.forward(&self.dev, weights, batch, &mut self.cache, &mut self.scratch);
+        let Trainer { dev, model, weights, cache, scratch, .. } = &mut self.trainer;
+        model.forward(dev, weights.view(), batch, cache, scratch);
     }
 
     /// Loss of the current weights, forward only.
     pub fn loss(&mut self) -> Loss {
-        self.forward();
         let batch = batch(&self.tokens, &self.targets, &self.segments);
-        let (weights, scratch) = (self.weights.view(), &mut self.scratch);
-        let mut sum = Sum::new(&self.dev);
-        self.model.loss(&self.dev, &mut sum, weights, batch, &self.cache, scratch);
-        sum.read().unwrap()
+        self.trainer.loss_of(batch).unwrap()
     }
 
-    /// Loss, and the gradient of its mean added to `grads`.
-    pub fn step(&mut self) -> Loss {
-        self.forward();
-        let batch = batch(&self.tokens, &self.targets, &self.segments);
+    /// Loss and the gradient of its mean, without an update.
+    pub fn gradients(&mut self) -> Loss {
         let count = self.targets.iter().filter(|&&t| t >= 0).count();
-        let mut sum = Sum::new(&self.dev);
-        self.model.backward(
-            &self.dev,
-            &mut sum,
-            &mut self.grads,
-            self.weights.view(),
-            batch,
-            &mut self.cache,
-            &mut self.scratch,
-            1.0 / count as f64,
-        );
-        sum.read().unwrap()
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
+        self.trainer.begin_step();
+        self.trainer.add_batch(batch, 1.0 / count as f64);
+        self.trainer.loss.read().unwrap()
+    }
+
+    /// A whole step.
+    pub fn step(&mut self, lr: f64) {
+        self.gradients();
+        self.trainer.end_step(lr).unwrap();
     }
 }
 

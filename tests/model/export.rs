@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::common::{Bench, GQA, config};
-use engine::{Arena, Buf};
+use engine::{Arena, Buf, Dtype};
 use model::cache::Mode;
-use model::hf::{self, Dtype};
+use model::hf;
+use train::trainer::Trainer;
 
 /// Exports a model and its logits below cargo's folder for test files. `check_export.py` in
 /// `tests/golden` loads the directory in transformers and compares.
@@ -16,15 +17,15 @@ fn an_export_reads_back_to_the_bit_and_gives_the_same_logits() {
     // transformers wants the heads to divide the width.
     let config = config(engine::Dims { C: 12, ..GQA }, false);
     let mut bench = Bench::<f32>::new(&config, 3, 11, Mode::Linear, 2);
-    let table = bench.model.table().clone();
-    hf::write(&dir, &config, &table, bench.weights.master(), Dtype::F32, u64::MAX).unwrap();
+    let table = bench.trainer.model.table().clone();
+    hf::write(&dir, &config, &table, bench.trainer.weights.master(), Dtype::F32, u64::MAX).unwrap();
 
-    let mut read = Arena::zeros(&bench.dev, &table);
+    let mut read = Arena::zeros(&bench.trainer.dev, &table);
     assert_eq!(hf::load(&dir).unwrap(), config);
     hf::read_weights(&dir, &table, &mut read).unwrap();
     let bits =
         |arena: &Arena<f32>| arena.view().host().iter().map(|w| w.to_bits()).collect::<Vec<_>>();
-    assert!(bits(&read) == bits(bench.weights.master()));
+    assert!(bits(&read) == bits(bench.trainer.weights.master()));
     let again = dir.join("again");
     hf::write(&again, &config, &table, &read, Dtype::F32, u64::MAX).unwrap();
     for file in ["config.json", "model.safetensors", "generation_config.json"] {
@@ -34,9 +35,9 @@ fn an_export_reads_back_to_the_bit_and_gives_the_same_logits() {
     }
 
     bench.forward();
-    let mut logits_NV = Buf::zeros(&bench.dev, bench.tokens.len() * config.dims.V);
-    let (dev, w) = (&bench.dev, bench.weights.view());
-    bench.model.logits(dev, &mut logits_NV, w, &bench.cache, &mut bench.scratch);
+    let mut logits_NV = Buf::zeros(&bench.trainer.dev, bench.tokens.len() * config.dims.V);
+    let Trainer { dev, model, weights, cache, scratch, .. } = &mut bench.trainer;
+    model.logits(dev, &mut logits_NV, weights.view(), cache, scratch);
     let rows: Vec<&[u32]> = bench.tokens.chunks(bench.segments.reach()).collect();
     let json = serde_json::json!({ "tokens": rows, "logits": logits_NV.view().host() });
     std::fs::write(dir.join("logits.json"), json.to_string()).unwrap();

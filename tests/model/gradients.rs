@@ -9,20 +9,20 @@ use model::cache::Mode;
 fn worst_error(dims: Dims, tied: bool, B: usize, T: usize, mode: Mode, break_it: bool) -> f64 {
     // On the pool's own thread: thousands of tiny ops would spend their time handing over.
     let bench = Bench::<f64>::new(&config(dims, tied), B, T, mode, 1);
-    bench.dev.clone().install(|| worst_error_of(bench, break_it))
+    bench.trainer.dev.clone().install(|| worst_error_of(bench, break_it))
 }
 
 fn worst_error_of(mut bench: Bench<f64>, break_it: bool) -> f64 {
-    bench.step();
+    bench.gradients();
     if break_it {
-        let slot = bench.model.table().rows()[2].slot;
-        let grads = bench.grads.get_mut(slot).host();
+        let slot = bench.trainer.model.table().rows()[2].slot;
+        let grads = bench.trainer.grads.get_mut(slot).host();
         let largest = grads.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap();
         *largest *= 1.01;
     }
-    let grads = bench.grads.view().host().to_vec();
+    let grads = bench.trainer.grads.view().host().to_vec();
     let mut worst = 0.0f64;
-    for row in bench.model.table().clone().rows() {
+    for row in bench.trainer.model.table().clone().rows() {
         let analytic = &grads[row.slot.range()];
         let scale = analytic.iter().fold(0.0f64, |a, g| a.max(g.abs()));
         assert!(scale > 0.0, "{} has no gradient", row.name);
@@ -37,9 +37,9 @@ fn worst_error_of(mut bench: Bench<f64>, break_it: bool) -> f64 {
 
 /// Fourth-order central difference of the mean loss by one weight: error O(h^4).
 fn slope(bench: &mut Bench<f64>, at: usize, h: f64) -> f64 {
-    let w = bench.weights.master().view().host()[at];
+    let w = bench.trainer.weights.master().view().host()[at];
     let mut loss_at = |x: f64| {
-        bench.weights.master_mut().view_mut().host()[at] = x;
+        bench.trainer.weights.master_mut().view_mut().host()[at] = x;
         bench.loss().mean()
     };
     let near = loss_at(w + h) - loss_at(w - h);
@@ -79,10 +79,10 @@ fn one_token() {
     // A single key always gets all weight: query and key have no gradient, so only the rest counts.
     let mut bench = Bench::<f64>::new(&config(MHA, false), 1, 2, Mode::Linear, 1);
     bench.targets = vec![3, 4];
-    bench.step();
-    let at = bench.model.table().rows()[0].slot.range().start;
+    bench.gradients();
+    let at = bench.trainer.model.table().rows()[0].slot.range().start;
     let (first, _) = (bench.tokens[0] as usize, 0);
-    let (index, g) = (at + first * MHA.C, bench.grads.view().host()[at + first * MHA.C]);
+    let (index, g) = (at + first * MHA.C, bench.trainer.grads.view().host()[at + first * MHA.C]);
     assert!((g - slope(&mut bench, index, 1e-3)).abs() <= 1e-9);
 }
 
@@ -94,7 +94,7 @@ fn a_gradient_off_by_one_percent_is_caught() {
 #[test]
 fn storage_types_agree() {
     let mut exact = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
-    let loss = exact.step().mean();
+    let loss = exact.gradients().mean();
     let cpus = Isa::all_available().map(|isa| cpu(isa, 2));
     for dev in cpus.chain(gpus()) {
         agrees::<f32>(&exact, loss, &dev, 1e-5, 2e-5);
@@ -112,11 +112,11 @@ fn agrees<E: Element<Acc = f32>>(
 ) {
     let place = format!("{}, {}", dev.describe(), E::NAME);
     let mut narrow = Bench::<E>::on(dev.clone(), &config(GQA, false), 2, 9, Mode::Linear);
-    assert!((narrow.step().mean() - loss).abs() <= of_loss * loss, "{place}");
-    for row in exact.model.table().rows() {
+    assert!((narrow.gradients().mean() - loss).abs() <= of_loss * loss, "{place}");
+    for row in exact.trainer.model.table().rows() {
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-        let got = narrow.grads.get(row.slot).read().unwrap();
-        let expected = exact.grads.get(row.slot).host();
+        let got = narrow.trainer.grads.get(row.slot).read().unwrap();
+        let expected = exact.trainer.grads.get(row.slot).host();
         let apart = norm(&mut got.iter().zip(expected).map(|(a, b)| f64::from(*a) - b));
         let error = apart / norm(&mut expected.iter().copied());
         assert!(error <= of, "{place}: {} {error:e}", row.name);

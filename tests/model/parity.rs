@@ -8,18 +8,16 @@ use std::sync::Arc;
 use crate::common::{cpu, hash as splitmix64};
 use data::loader::{Loader, LoaderConfig, Order};
 use data::shard::{ShardWriter, TokenSource};
-use engine::ops::loss::Sum;
-use engine::{Arena, Buf, Device, Element, Isa, Segments};
-use handgrad::{data, engine, model, optim};
-use model::cache::{Cache, Mode, Scratch};
+use engine::{Buf, Isa, Segments};
+use handgrad::{data, engine, model, optim, train};
 use model::hf;
-use model::llama::{Batch, Llama};
-use model::weights::Weights;
+use model::llama::Batch;
+use optim::Schedule;
 use optim::adamw::Settings;
-use optim::{AdamW, GlobalNorm, Schedule};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
+use train::trainer::{Recipe, Taken, Trainer};
 
 const TOKENS: usize = 701;
 
@@ -116,73 +114,59 @@ impl Golden {
     }
 }
 
-/// A model read from the files, with the loader over its tokens.
-struct Run<E: Element> {
-    dev: Device,
-    model: Llama<E>,
-    weights: Weights<E>,
-    grads: Arena<E::Acc>,
-    cache: Cache<E>,
-    scratch: Scratch<E>,
+/// A trainer with the weights of the files, and the loader over their tokens.
+struct Run {
+    trainer: Trainer<f32>,
     loader: Loader,
-    B: usize,
-    T: usize,
-    segments: Segments,
 }
 
-impl Run<f32> {
+impl Run {
     fn new(isa: Isa, golden: &Golden, dir: &Path) -> Self {
-        let (B, T) = (3, 17);
-        assert_eq!(
-            (golden.json["batch"].as_u64(), golden.json["seq_len"].as_u64()),
-            (Some(3), Some(17))
-        );
-        let dev = cpu(isa, 2);
-        let config = hf::load(dir).unwrap();
-        let model = Llama::new(&dev, &config, T);
-        let mut weights = Weights::zeros(&dev, model.table());
-        hf::read_weights(dir, model.table(), weights.master_mut()).unwrap();
-        weights.refresh().unwrap();
+        let size = |key: &str| golden.json[key].as_u64().unwrap() as usize;
+        let number = |key: &str| golden.json["optimizer"][key].as_f64().unwrap();
+        let recipe = Recipe {
+            adamw: Settings {
+                beta1: number("beta1"),
+                beta2: number("beta2"),
+                eps: number("eps"),
+                weight_decay: number("weight_decay"),
+            },
+            max_norm: number("max_norm"),
+            ..Recipe::new(size("batch"), size("seq_len"))
+        };
+        assert_eq!((recipe.batch_size, recipe.seq_len), (3, 17));
+        let mut trainer = Trainer::new(&cpu(isa, 2), &hf::load(dir).unwrap(), recipe);
+        trainer.init_from(dir).unwrap();
         let source = Arc::new(TokenSource::open(&[dir.join("tokens.bin")]).unwrap());
-        let range = 0..TOKENS as u64;
-        let order = LoaderConfig { seq_len: T, seed: 0, order: Order::Sequential, range };
-        Run {
-            grads: Arena::zeros(&dev, model.table()),
-            cache: Cache::new(&dev, &config.dims, B * T, Mode::Linear),
-            scratch: Scratch::new(&dev, &config.dims, B * T),
-            loader: Loader::new(source, order).unwrap(),
-            dev,
-            model,
-            weights,
-            B,
-            T,
-            segments: Segments::equal(B, T),
-        }
+        let (seq_len, range) = (recipe.seq_len, 0..TOKENS as u64);
+        let order = LoaderConfig { seq_len, seed: 0, order: Order::Sequential, range };
+        Run { trainer, loader: Loader::new(source, order).unwrap() }
     }
 
-    fn batch(&self, step: usize) -> (Vec<u32>, Vec<i32>) {
-        let (mut tokens_N, mut targets_N) = (vec![0; self.B * self.T], vec![0; self.B * self.T]);
-        self.loader.fill_batch((step * self.B) as u64, self.B, &mut tokens_N, &mut targets_N);
+    /// Ids and targets of the first step.
+    fn batch(&self) -> (Vec<u32>, Vec<i32>) {
+        let Recipe { batch_size: B, .. } = *self.trainer.recipe();
+        let N = self.trainer.recipe().tokens_per_batch();
+        let (mut tokens_N, mut targets_N) = (vec![0; N], vec![0; N]);
+        self.loader.fill_batch(0, B, &mut tokens_N, &mut targets_N);
         (tokens_N, targets_N)
     }
 
-    /// Mean loss; the gradients of it replace `grads`.
-    fn step(&mut self, tokens_N: &[u32], targets_N: &[i32]) -> f64 {
-        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
+    /// Mean loss, and its gradients.
+    fn gradients(&mut self, tokens_N: &[u32], targets_N: &[i32]) -> f64 {
+        let Recipe { batch_size, seq_len, .. } = *self.trainer.recipe();
+        let segments = &Segments::equal(batch_size, seq_len);
+        let batch = Batch { tokens_N, targets_N, segments };
         let count = targets_N.iter().filter(|&&t| t >= 0).count() as f64;
-        let (dev, w) = (&self.dev, self.weights.view());
-        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        self.grads.fill_zero(&self.dev);
-        self.model.forward(dev, w, batch, cache, scratch);
-        let (mut sum, grads) = (Sum::new(dev), &mut self.grads);
-        self.model.backward(dev, &mut sum, grads, w, batch, cache, scratch, 1.0 / count);
-        sum.read().unwrap().mean()
+        self.trainer.begin_step();
+        self.trainer.add_batch(batch, 1.0 / count);
+        self.trainer.loss.read().unwrap().mean()
     }
 
     fn check_gradients(&self, golden: &Golden, prefix: &str) {
-        for row in self.model.table().rows() {
+        for row in self.trainer.model.table().rows() {
             let expected = golden.tensor(&format!("{prefix}.{}", row.name));
-            let error = error(self.grads.get(row.slot).host(), &expected);
+            let error = error(self.trainer.grads.get(row.slot).host(), &expected);
             assert!(error <= 1e-4, "{}: {prefix}.{}: {error:e}", golden.name, row.name);
         }
     }
@@ -209,20 +193,21 @@ fn check(name: &'static str) {
 /// Loss, gradients, logits, and twenty steps.
 fn check_on(isa: Isa, golden: &Golden, dir: &Path) {
     let mut run = Run::new(isa, golden, dir);
-    let (tokens_N, targets_N) = run.batch(0);
+    let (tokens_N, targets_N) = run.batch();
     assert_eq!(targets_N, golden.integers("targets"));
 
-    let loss = run.step(&tokens_N, &targets_N);
+    let loss = run.gradients(&tokens_N, &targets_N);
     assert!((loss / golden.json["loss"].as_f64().unwrap() - 1.0).abs() <= 1e-6);
     run.check_gradients(golden, "grad");
-    let mut logits_NV = Buf::zeros(&run.dev, tokens_N.len() * run.model.config().dims.V);
-    run.model.logits(&run.dev, &mut logits_NV, run.weights.view(), &run.cache, &mut run.scratch);
+    let Trainer { dev, model, weights, cache, scratch, .. } = &mut run.trainer;
+    let mut logits_NV = Buf::zeros(dev, tokens_N.len() * model.config().dims.V);
+    model.logits(dev, &mut logits_NV, weights.view(), cache, scratch);
     let error = error(logits_NV.view().host(), &golden.tensor("logits"));
     assert!(error <= 1e-4, "{}: logits {error:e}", golden.name);
 
     if golden.json.get("targets_ignore").is_some() {
         let targets_N = golden.integers("targets_ignore");
-        let loss = run.step(&tokens_N, &targets_N);
+        let loss = run.gradients(&tokens_N, &targets_N);
         assert!((loss / golden.json["loss_ignore"].as_f64().unwrap() - 1.0).abs() <= 1e-6);
         run.check_gradients(golden, "grad_ignore");
     }
@@ -230,29 +215,15 @@ fn check_on(isa: Isa, golden: &Golden, dir: &Path) {
 }
 
 /// Twenty steps of AdamW with clipping and the schedule, in the file's order.
-fn check_steps(golden: &Golden, run: &mut Run<f32>) {
-    let o = &golden.json["optimizer"];
-    let number = |key: &str| o[key].as_f64().unwrap();
-    let settings = Settings {
-        beta1: number("beta1"),
-        beta2: number("beta2"),
-        eps: number("eps"),
-        weight_decay: number("weight_decay"),
-    };
+fn check_steps(golden: &Golden, run: &mut Run) {
+    let number = |key: &str| golden.json["optimizer"][key].as_f64().unwrap();
     let (warmup, steps) = (number("warmup") as u64, number("steps") as u64);
     let (peak, min_ratio) = (number("peak_lr"), number("min_lr_ratio"));
     let schedule = Schedule { peak, min_ratio, warmup, steps };
-    let mut adamw = AdamW::<f32>::new(&run.dev, run.model.table(), settings);
-    let mut norm = GlobalNorm::new(&run.dev);
     let (losses, norms) = (golden.numbers("losses"), golden.numbers("grad_norms"));
     let mut worst = 0.0f64;
     for s in 0..steps as usize {
-        let (tokens_N, targets_N) = run.batch(s);
-        let loss = run.step(&tokens_N, &targets_N);
-        norm.measure(&run.dev, &run.grads);
-        let (lr, max_norm) = (schedule.lr(s as u64), number("max_norm"));
-        adamw.step(&run.dev, run.weights.both_mut(), &run.grads, &norm, lr, max_norm);
-        let norm = norm.read().unwrap();
+        let Taken { loss, norm } = run.trainer.step(&run.loader, schedule.lr(s as u64)).unwrap();
         worst = worst.max((loss - losses[s]).abs());
         // A planted slip in the optimizer shows from 1.8e-4 on, see the evidence in the golden file.
         assert!((loss - losses[s]).abs() <= 1e-4, "step {s}: loss {loss} and {}", losses[s]);

@@ -2,19 +2,21 @@
 //! On every instruction set of the machine; f64 has one path.
 
 use crate::common::{Bench, GQA, MHA, batch, config, cpu};
-use engine::ops::loss::Sum;
 use engine::{Dims, Element, Isa, bf16};
 use model::cache::Mode;
 use model::decode::Decoder;
+use model::llama::Batch;
+use optim::adamw::Settings;
+use train::trainer::{Recipe, Trainer};
 
 /// Large enough that every op has several tasks.
 const WIDE: Dims = Dims { L: 2, C: 72, H: 6, G: 2, D: 16, F: 136, V: 515 };
 
 fn step_bits<E: Element>(isa: Isa, mode: Mode, threads: usize) -> (u64, Vec<u64>) {
     let mut bench = Bench::<E>::on(cpu(isa, threads), &config(WIDE, false), 3, 101, mode);
-    let loss = bench.step();
+    let loss = bench.gradients();
     let bits = |g: &E::Acc| engine::Real::to_f64(*g).to_bits();
-    (loss.nats.to_bits(), bench.grads.view().host().iter().map(bits).collect())
+    (loss.nats.to_bits(), bench.trainer.grads.view().host().iter().map(bits).collect())
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn another_target_changes_the_bits() {
     for isa in Isa::all_available() {
         let mut bench = Bench::<f32>::on(cpu(isa, 2), &config(WIDE, false), 3, 101, Mode::Linear);
         bench.targets[0] = (bench.targets[0] + 1) % WIDE.V as i32;
-        let loss = bench.step();
+        let loss = bench.gradients();
         assert_ne!(loss.nats.to_bits(), step_bits::<f32>(isa, Mode::Linear, 2).0, "{isa:?}");
     }
 }
@@ -56,29 +58,18 @@ fn another_target_changes_the_bits() {
 #[test]
 fn accumulation_agrees_with_one_large_batch() {
     let mut large = Bench::<f64>::new(&config(GQA, false), 4, 9, Mode::Linear, 2);
-    let total = large.step();
+    let total = large.gradients();
     let mut small = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
-    let mut sum = Sum::new(&small.dev);
+    small.trainer.begin_step();
     for half in 0..2 {
         let part = half * 18..(half + 1) * 18;
-        small.tokens = large.tokens[part.clone()].to_vec();
-        small.targets = large.targets[part].to_vec();
-        small.forward();
-        let batch = batch(&small.tokens, &small.targets, &small.segments);
-        small.model.backward(
-            &small.dev,
-            &mut sum,
-            &mut small.grads,
-            small.weights.view(),
-            batch,
-            &mut small.cache,
-            &mut small.scratch,
-            1.0 / total.targets as f64,
-        );
+        let (tokens_N, targets_N) = (&large.tokens[part.clone()], &large.targets[part]);
+        let batch = Batch { tokens_N, targets_N, segments: &small.segments };
+        small.trainer.add_batch(batch, 1.0 / total.targets as f64);
     }
-    let nats = sum.read().unwrap().nats;
+    let nats = small.trainer.loss.read().unwrap().nats;
     assert!((nats - total.nats).abs() <= 1e-12 * total.nats);
-    let pairs = small.grads.view().host().iter().zip(large.grads.view().host());
+    let pairs = small.trainer.grads.view().host().iter().zip(large.trainer.grads.view().host());
     let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst <= 1e-12, "{worst:e}");
 }
@@ -101,12 +92,13 @@ fn decoded_loss<E: Element>(isa: Isa, dims: Dims, pieces: &[usize]) -> (f64, f64
     let T = pieces.iter().sum();
     let mut bench = Bench::<E>::on(cpu(isa, 2), &config(dims, false), 1, T, Mode::Linear);
     let whole = bench.loss();
-    let mut decoder = Decoder::<E>::new(&bench.dev, &bench.model, 1, T);
+    let mut decoder = Decoder::<E>::new(&bench.trainer.dev, &bench.trainer.model, 1, T);
     let mut end = 0;
     let mut nats = 0.0;
     for &piece in pieces {
-        let (w, tokens) = (bench.weights.view(), &bench.tokens[end..end + piece]);
-        let logits = decoder.feed(&bench.dev, &bench.model, w, &[(0, tokens)]).unwrap();
+        let tokens = &bench.tokens[end..end + piece];
+        let Trainer { dev, model, weights, .. } = &bench.trainer;
+        let logits = decoder.feed(dev, model, weights.view(), &[(0, tokens)]).unwrap();
         end += piece;
         if bench.targets[end - 1] >= 0 {
             let logits: Vec<f64> = logits.iter().map(|&l| engine::Real::to_f64(l)).collect();
@@ -134,19 +126,24 @@ fn a_prompt_in_one_piece_gives_the_same_logits() {
     let T = 300;
     let mut bench = Bench::<f64>::new(&config(GQA, false), 1, T, Mode::Linear, 2);
     bench.forward();
-    let weights = bench.weights.view();
-    let mut at_once = Decoder::<f64>::new(&bench.dev, &bench.model, 1, T);
-    let mut apart = Decoder::<f64>::new(&bench.dev, &bench.model, 1, T);
-    let expected =
-        at_once.feed(&bench.dev, &bench.model, weights, &[(0, &bench.tokens)]).unwrap().to_vec();
+    let weights = bench.trainer.weights.view();
+    let mut at_once = Decoder::<f64>::new(&bench.trainer.dev, &bench.trainer.model, 1, T);
+    let mut apart = Decoder::<f64>::new(&bench.trainer.dev, &bench.trainer.model, 1, T);
+    let expected = at_once
+        .feed(&bench.trainer.dev, &bench.trainer.model, weights, &[(0, &bench.tokens)])
+        .unwrap()
+        .to_vec();
     for piece in bench.tokens.chunks(7) {
-        apart.feed(&bench.dev, &bench.model, weights, &[(0, piece)]).unwrap();
+        apart.feed(&bench.trainer.dev, &bench.trainer.model, weights, &[(0, piece)]).unwrap();
     }
     assert_eq!((apart.kv().len(0), apart.kv().room(0)), (T, 0));
     apart.clear(0);
     let mut logits = Vec::new();
     for piece in bench.tokens.chunks(7) {
-        logits = apart.feed(&bench.dev, &bench.model, weights, &[(0, piece)]).unwrap().to_vec();
+        logits = apart
+            .feed(&bench.trainer.dev, &bench.trainer.model, weights, &[(0, piece)])
+            .unwrap()
+            .to_vec();
     }
     let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst <= 1e-10, "{worst:e}");
@@ -162,27 +159,20 @@ fn activations_per_token_follow_the_formula() {
         let (N, last) = (2 * 7, (2 * 7 * dims.C) as u64);
         let kept = |bytes| N as u64 * config(dims, false).activation_bytes_per_token(bytes);
         let half = Bench::<bf16>::new(&config(dims, false), 2, 7, Mode::Linear, 1);
-        assert_eq!(half.cache.bytes(), kept(2) + 2 * last);
+        assert_eq!(half.trainer.cache.bytes(), kept(2) + 2 * last);
         let single = Bench::<f32>::new(&config(dims, false), 2, 7, Mode::Linear, 1);
-        assert_eq!(single.cache.bytes(), kept(4) + 4 * last);
+        assert_eq!(single.trainer.cache.bytes(), kept(4) + 4 * last);
     }
 }
 
 #[test]
 fn one_batch_is_learnt_by_heart() {
-    let settings = optim::adamw::Settings { weight_decay: 0.0, ..Default::default() };
+    let adamw = Settings { weight_decay: 0.0, ..Settings::default() };
+    let recipe = Recipe { adamw, max_norm: f64::INFINITY, ..Recipe::new(2, 8) };
     for isa in Isa::all_available() {
-        let mut bench = Bench::<f32>::on(cpu(isa, 2), &config(GQA, false), 2, 8, Mode::Linear);
-        let mut adamw = optim::AdamW::<f32>::new(&bench.dev, bench.model.table(), settings);
-        let mut norm = optim::GlobalNorm::new(&bench.dev);
+        let mut bench = Bench::<f32>::by(cpu(isa, 2), &config(GQA, false), recipe);
         let first = bench.loss().mean();
-        for _ in 0..200 {
-            bench.grads.fill_zero(&bench.dev);
-            bench.step();
-            norm.measure(&bench.dev, &bench.grads);
-            let (weights, none) = (bench.weights.both_mut(), f64::INFINITY);
-            adamw.step(&bench.dev, weights, &bench.grads, &norm, 1e-2, none);
-        }
+        (0..200).for_each(|_| bench.step(1e-2));
         let last = bench.loss().mean();
         assert!(first > 2.0 && last < 0.01, "{isa:?}: from {first} to {last}");
     }
@@ -193,15 +183,16 @@ fn the_first_bad_number_is_named() {
     let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 2);
     let find = |bench: &mut Bench<f32>| {
         let batch = batch(&bench.tokens, &bench.targets, &bench.segments);
-        let (cache, scratch) = (&mut bench.cache, &mut bench.scratch);
-        bench.model.first_non_finite(&bench.dev, bench.weights.view(), batch, cache, scratch)
+        let Trainer { dev, model, weights, cache, scratch, .. } = &mut bench.trainer;
+        model.first_non_finite(dev, weights.view(), batch, cache, scratch)
     };
     assert_eq!(find(&mut bench), None);
-    let row = bench.model.table().rows().iter().find(|r| r.name.contains("1.mlp.gate")).unwrap();
+    let row =
+        bench.trainer.model.table().rows().iter().find(|r| r.name.contains("1.mlp.gate")).unwrap();
     let (slot, name) = (row.slot, row.name.clone());
-    bench.weights.master_mut().get_mut(slot).host().fill(f32::MAX);
+    bench.trainer.weights.master_mut().get_mut(slot).host().fill(f32::MAX);
     let found = find(&mut bench).unwrap();
     assert!(found.starts_with("block 1, "), "{found}");
-    bench.weights.master_mut().get_mut(slot).host()[3] = f32::NAN;
+    bench.trainer.weights.master_mut().get_mut(slot).host()[3] = f32::NAN;
     assert_eq!(find(&mut bench).unwrap(), format!("parameter {name}"));
 }

@@ -3,11 +3,12 @@
 
 use crate::common::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
-use engine::ops::loss::{IGNORE, Loss, Sum};
+use engine::ops::loss::{IGNORE, Loss};
 use engine::{Buf, Device, Dims, Element, Isa, Real, Segments, bf16};
 use model::cache::Mode;
 use model::decode::{Decoder, ROWS};
 use model::llama::Batch;
+use train::trainer::Trainer;
 
 /// Three documents, of which one is cut into tasks where it has the CPU to itself.
 const LENGTHS: [usize; 3] = [5, 256, 40];
@@ -26,20 +27,17 @@ fn wide<E: Element>(values: &[E]) -> Vec<f64> {
 /// Loss and gradients of the documents packed, and one after the other.
 fn together_and_alone<E: Element>(dev: &Device, lengths: &[usize]) -> [(Loss, Bench<E>); 2] {
     let mut together = packed::<E>(dev, lengths);
-    let loss = together.step();
+    let loss = together.gradients();
     let mut alone = packed::<E>(dev, lengths);
-    let mut sum = Sum::new(dev);
+    alone.trainer.begin_step();
     for s in Segments::of_lengths(lengths.iter().copied()).list() {
         let segments = &Segments::equal(1, s.len);
         let tokens_N = &together.tokens[s.offset..s.end()];
         let targets_N = &together.targets[s.offset..s.end()];
         let batch = Batch { tokens_N, targets_N, segments };
-        let Bench { model, weights, grads, cache, scratch, .. } = &mut alone;
-        let (w, scale) = (weights.view(), 1.0 / loss.targets as f64);
-        model.forward(dev, w, batch, cache, scratch);
-        model.backward(dev, &mut sum, grads, w, batch, cache, scratch, scale);
+        alone.trainer.add_batch(batch, 1.0 / loss.targets as f64);
     }
-    [(loss, together), (sum.read().unwrap(), alone)]
+    [(loss, together), (alone.trainer.loss.read().unwrap(), alone)]
 }
 
 /// Losses within `of_loss`, each tensor's gradient within `of` of its norm.
@@ -50,9 +48,9 @@ fn agrees<E: Element>(dev: &Device, lengths: &[usize], of_loss: f64, of: f64) {
     let error = (loss.nats - loss_alone.nats).abs() / loss_alone.nats;
     assert!(error <= of_loss, "{place}: loss {error:e}");
     let mut worst = 0.0f64;
-    for row in together.model.table().rows() {
-        let [got, expected] =
-            [&together, &alone].map(|bench| wide(&bench.grads.get(row.slot).read().unwrap()));
+    for row in together.trainer.model.table().rows() {
+        let [got, expected] = [&together, &alone]
+            .map(|bench| wide(&bench.trainer.grads.get(row.slot).read().unwrap()));
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
         let apart = norm(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
         let error = apart / norm(&mut expected.iter().copied());
@@ -85,8 +83,8 @@ fn bits_of_the_second<E: Element>(dev: &Device, change: impl FnOnce(&mut Bench<E
         bench.targets[n] = IGNORE;
     }
     change(&mut bench);
-    let loss = bench.step();
-    let grads = bench.grads.view().read().unwrap().into_owned();
+    let loss = bench.gradients();
+    let grads = bench.trainer.grads.view().read().unwrap().into_owned();
     let bits = grads.iter().map(|g| g.to_f64().to_bits());
     bits.chain([loss.nats.to_bits()]).collect()
 }
@@ -141,13 +139,13 @@ impl<E: Element> Prompts<E> {
     }
 
     fn decoder(&self, slots: usize) -> Decoder<E> {
-        Decoder::new(&self.bench.dev, &self.bench.model, slots, T)
+        Decoder::new(&self.bench.trainer.dev, &self.bench.trainer.model, slots, T)
     }
 
     fn feed(&self, decoder: &mut Decoder<E>, feeds: &[(usize, &[u32])]) -> Vec<Vec<f64>> {
-        let (dev, w) = (&self.bench.dev, self.bench.weights.view());
-        let logits = decoder.feed(dev, &self.bench.model, w, feeds).unwrap();
-        let V = self.bench.model.config().dims.V;
+        let (dev, w) = (&self.bench.trainer.dev, self.bench.trainer.weights.view());
+        let logits = decoder.feed(dev, &self.bench.trainer.model, w, feeds).unwrap();
+        let V = self.bench.trainer.model.config().dims.V;
         logits.chunks(V).map(|row| row.iter().map(|l| l.to_f64()).collect()).collect()
     }
 
@@ -229,16 +227,16 @@ fn decoding_together_gives_what_training_computes() {
             let (N, V) = (tokens.len(), dims.V);
             let segments = Segments::equal(1, N);
             let mut bench = Bench::<f64>::of_segments(
-                prompts.bench.dev.clone(),
+                prompts.bench.trainer.dev.clone(),
                 &config(dims, false),
                 segments,
                 Mode::Linear,
             );
             bench.tokens = tokens;
             bench.forward();
-            let mut logits_NV = Buf::<f64>::zeros(&bench.dev, N * V);
-            let (w, scratch) = (bench.weights.view(), &mut bench.scratch);
-            bench.model.logits(&bench.dev, &mut logits_NV, w, &bench.cache, scratch);
+            let mut logits_NV = Buf::<f64>::zeros(&bench.trainer.dev, N * V);
+            let Trainer { dev, model, weights, cache, scratch, .. } = &mut bench.trainer;
+            model.logits(dev, &mut logits_NV, weights.view(), cache, scratch);
             let logits = logits_NV.view().host();
             for (row, expected) in rows.iter().zip([N - 2, N - 1]) {
                 let expected = &logits[expected * V..][..V];

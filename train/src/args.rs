@@ -4,12 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use data::loader::Order;
+use engine::Dtype;
+use model::cache::Mode;
 use toml::Value;
 
-use crate::config::{
-    self, Cache, Device, Dtype, Gemm, Layer, LogLevel, Order, RunConfig, parse_count,
-};
+use crate::config::{self, DeviceChoice, Gemm, Layer, LogLevel, RunConfig, parse_count};
 use crate::error::Error;
 
 /// Trains a LLaMA.
@@ -94,11 +96,11 @@ pub struct PretrainArgs {
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count, help_heading = "Run")]
     pub accum: Option<u64>,
     /// Storage type of weights and activations [default: f32]
-    #[arg(long, value_name = "TYPE", help_heading = "Run")]
+    #[arg(long, value_name = "TYPE", value_parser = one_of(DTYPES), help_heading = "Run")]
     pub dtype: Option<Dtype>,
     /// Where to compute [default: auto]
     #[arg(long, value_name = "D", help_heading = "Run")]
-    pub device: Option<Device>,
+    pub device: Option<DeviceChoice>,
     /// Matrix products of a GPU [default: rust]
     #[arg(long, value_name = "G", help_heading = "Run")]
     pub gemm: Option<Gemm>,
@@ -110,11 +112,11 @@ pub struct PretrainArgs {
     #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
     /// Order of the training sequences [default: shuffled]
-    #[arg(long, value_name = "ORDER", help_heading = "Run")]
+    #[arg(long, value_name = "ORDER", value_parser = one_of(ORDERS), help_heading = "Run")]
     pub order: Option<Order>,
     /// What a block keeps for its backward pass [default: linear]
-    #[arg(long, value_name = "MODE", help_heading = "Run")]
-    pub cache: Option<Cache>,
+    #[arg(long, value_name = "MODE", value_parser = one_of(CACHES), help_heading = "Run")]
+    pub cache: Option<Mode>,
     /// Print the memory plan and exit; nothing is written
     #[arg(long, help_heading = "Run")]
     pub plan: bool,
@@ -283,11 +285,11 @@ impl PretrainArgs {
         let texts = [
             ("data.tokenizer", self.tokenizer.clone()),
             ("model.name", self.model.clone()),
-            ("run.dtype", self.dtype.map(name_of)),
+            ("run.dtype", self.dtype.map(|dtype| name_in(DTYPES, dtype))),
             ("run.device", self.device.map(name_of)),
             ("run.gemm", self.gemm.map(name_of)),
-            ("run.order", self.order.map(name_of)),
-            ("run.cache", self.cache.map(name_of)),
+            ("run.order", self.order.map(|order| name_in(ORDERS, order))),
+            ("run.cache", self.cache.map(|cache| name_in(CACHES, cache))),
             ("run.log_level", self.log_level.map(name_of)),
             ("run.sample_prompt", self.sample_prompt.clone()),
         ];
@@ -309,6 +311,45 @@ impl PretrainArgs {
         }
         Ok(layer)
     }
+}
+
+/// The values of a flag whose type another crate owns, each with its name and what `--help` says.
+type Choices<T> = &'static [(T, &'static str, &'static str)];
+
+/// The storage types that train.
+const DTYPES: Choices<Dtype> =
+    &[(Dtype::F32, "f32", "32-bit floats"), (Dtype::Bf16, "bf16", "bfloat16")];
+
+const ORDERS: Choices<Order> = &[
+    (Order::Shuffled, "shuffled", "A permutation that depends on the seed alone"),
+    (
+        Order::Sequential,
+        "sequential",
+        "As stored: row b of step s reads tokens `[(s*B+b)*T, +T]`, wrapping at the end",
+    ),
+];
+
+const CACHES: Choices<Mode> = &[
+    (
+        Mode::Linear,
+        "linear",
+        "The outputs of its linear layers: no matrix product is computed twice",
+    ),
+    (Mode::Full, "full", "Its input only: least memory, one more forward pass"),
+];
+
+/// Reads the name of one of `choices`.
+fn one_of<T: Copy + Send + Sync>(choices: Choices<T>) -> impl TypedValueParser<Value = T> {
+    let possible = choices.iter().map(|&(_, name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(possible).map(|text| {
+        let (value, ..) = choices.iter().find(|(_, name, _)| *name == text).expect("it was listed");
+        *value
+    })
+}
+
+fn name_in<T: PartialEq>(choices: Choices<T>, value: T) -> String {
+    let (_, name, _) = choices.iter().find(|(known, ..)| *known == value).expect("all are listed");
+    name.to_string()
 }
 
 /// The name of a value as flags and TOML spell it.
@@ -411,11 +452,11 @@ The result is one JSON object on stdout.";
 #[derive(Clone, Debug, Args)]
 pub struct ComputeArgs {
     /// Storage type of weights and activations
-    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Dtype::F32)]
+    #[arg(long, value_name = "TYPE", value_parser = one_of(DTYPES), default_value = "f32")]
     pub dtype: Dtype,
     /// Where to compute
-    #[arg(long, value_name = "D", value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_name = "D", value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
     /// Matrix products of a GPU
     #[arg(long, value_name = "G", value_enum, default_value_t = Gemm::Rust)]
     pub gemm: Gemm,
@@ -518,7 +559,7 @@ mod tests {
             --save-every 13 --keep 14 --sample-prompt hi --sample-tokens 15 --log-level debug";
         let mut want = RunConfig::default();
         want.data.paths = vec!["a.txt".into(), "b".into()];
-        want.data.tokenizer = config::Tokenizer::Bytes;
+        want.data.tokenizer = config::TokenizerChoice::Bytes;
         want.data.vocab_size = 300;
         want.data.val_fraction = 0.2;
         want.data.val_tokens = Some(1000);
@@ -540,7 +581,7 @@ mod tests {
             seq_len: 9,
             accum: 4,
             dtype: Dtype::Bf16,
-            device: Device::CudaEmulated,
+            device: DeviceChoice::CudaEmulated,
             gemm: Gemm::Cublaslt,
             threads: Some(2),
             seed: 7,
@@ -549,7 +590,7 @@ mod tests {
             eval_tokens: 12,
             save_every: 13,
             keep: 14,
-            cache: Cache::Full,
+            cache: Mode::Full,
             sample_prompt: "hi".into(),
             sample_tokens: 15,
             log_level: LogLevel::Debug,

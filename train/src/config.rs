@@ -11,6 +11,9 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use data::loader::Order;
+use engine::Dtype;
+use model::cache::Mode;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -38,7 +41,7 @@ pub struct Data {
     /// Text files, folders and token shards; empty means the built-in corpus.
     pub paths: Vec<PathBuf>,
     /// How text becomes tokens.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: TokenizerChoice,
     /// Entries of a tokenizer trained for this run, special tokens included.
     #[serde(deserialize_with = "count_usize")]
     pub vocab_size: usize,
@@ -102,9 +105,10 @@ pub struct Run {
     #[serde(deserialize_with = "count_usize")]
     pub accum: usize,
     /// Storage type of weights and activations.
+    #[serde(serialize_with = "dtype_name", deserialize_with = "dtype_named")]
     pub dtype: Dtype,
     /// Where it runs.
-    pub device: Device,
+    pub device: DeviceChoice,
     /// Matrix products of a GPU.
     pub gemm: Gemm,
     /// CPU threads; all cores unless given.
@@ -127,7 +131,7 @@ pub struct Run {
     #[serde(deserialize_with = "count_usize")]
     pub keep: usize,
     /// What a block keeps for its backward pass.
-    pub cache: Cache,
+    pub cache: Mode,
     /// What a sample of text continues; empty starts from the beginning-of-text token.
     pub sample_prompt: String,
     /// Tokens of the sample at each evaluation; 0 for none.
@@ -141,7 +145,7 @@ impl Default for Data {
     fn default() -> Self {
         Data {
             paths: Vec::new(),
-            tokenizer: Tokenizer::Bpe,
+            tokenizer: TokenizerChoice::Bpe,
             vocab_size: 4096,
             val_fraction: 0.05,
             val_tokens: None,
@@ -179,7 +183,7 @@ impl Default for Run {
             seq_len: 256,
             accum: 1,
             dtype: Dtype::F32,
-            device: Device::Auto,
+            device: DeviceChoice::Auto,
             gemm: Gemm::Rust,
             threads: None,
             seed: 42,
@@ -188,7 +192,7 @@ impl Default for Run {
             eval_tokens: 65_536,
             save_every: 100,
             keep: 2,
-            cache: Cache::Linear,
+            cache: Mode::Linear,
             sample_prompt: String::new(),
             sample_tokens: 64,
             log_level: LogLevel::Info,
@@ -199,7 +203,7 @@ impl Default for Run {
 /// How text becomes tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub enum Tokenizer {
+pub enum TokenizerChoice {
     /// Byte-pair encoding trained on the run's own text.
     Bpe,
     /// One token a byte.
@@ -208,40 +212,30 @@ pub enum Tokenizer {
     File(PathBuf),
 }
 
-impl From<String> for Tokenizer {
+impl From<String> for TokenizerChoice {
     fn from(text: String) -> Self {
         match text.as_str() {
-            "bpe" => Tokenizer::Bpe,
-            "bytes" => Tokenizer::Bytes,
-            _ => Tokenizer::File(PathBuf::from(text)),
+            "bpe" => TokenizerChoice::Bpe,
+            "bytes" => TokenizerChoice::Bytes,
+            _ => TokenizerChoice::File(PathBuf::from(text)),
         }
     }
 }
 
-impl From<Tokenizer> for String {
-    fn from(choice: Tokenizer) -> String {
+impl From<TokenizerChoice> for String {
+    fn from(choice: TokenizerChoice) -> String {
         match choice {
-            Tokenizer::Bpe => "bpe".to_string(),
-            Tokenizer::Bytes => "bytes".to_string(),
-            Tokenizer::File(path) => path.to_string_lossy().into_owned(),
+            TokenizerChoice::Bpe => "bpe".to_string(),
+            TokenizerChoice::Bytes => "bytes".to_string(),
+            TokenizerChoice::File(path) => path.to_string_lossy().into_owned(),
         }
     }
-}
-
-/// Storage type of weights and activations; master weights and moments are f32 in both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32-bit floats.
-    F32,
-    /// bfloat16.
-    Bf16,
 }
 
 /// Where a run computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Device {
+pub enum DeviceChoice {
     /// CUDA where there is a GPU, otherwise the CPU.
     Auto,
     /// The CPU.
@@ -260,26 +254,6 @@ pub enum Gemm {
     Rust,
     /// NVIDIA's cuBLASLt, where its library is found: for comparison.
     Cublaslt,
-}
-
-/// Order of the training sequences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// A permutation that depends on the seed alone.
-    Shuffled,
-    /// As stored: row b of step s reads tokens `[(s*B+b)*T, +T]`, wrapping at the end.
-    Sequential,
-}
-
-/// What a block keeps for its backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Cache {
-    /// The outputs of its linear layers: no matrix product is computed twice.
-    Linear,
-    /// Its input only: least memory, one more forward pass.
-    Full,
 }
 
 /// What is logged.
@@ -724,6 +698,17 @@ fn count<'de, D: serde::Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
         .map_err(|allowed| serde::de::Error::custom(format!("{value} is not {allowed}")))
 }
 
+fn dtype_name<S: serde::Serializer>(dtype: &Dtype, output: S) -> Result<S::Ok, S::Error> {
+    output.serialize_str(dtype.name())
+}
+
+/// One of the storage types that train: f64 only proves gradients.
+fn dtype_named<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Dtype, D::Error> {
+    let name = String::deserialize(input)?;
+    let known = [Dtype::F32, Dtype::Bf16].into_iter().find(|dtype| dtype.name() == name);
+    known.ok_or_else(|| serde::de::Error::unknown_variant(&name, &["f32", "bf16"]))
+}
+
 fn count_usize<'de, D: serde::Deserializer<'de>>(input: D) -> Result<usize, D::Error> {
     usize::try_from(count(input)?).map_err(serde::de::Error::custom)
 }
@@ -784,7 +769,7 @@ mod tests {
         .unwrap();
         config.write(&path).unwrap();
         assert_eq!(RunConfig::read(&path).unwrap(), config);
-        assert_eq!(config.data.tokenizer, Tokenizer::File("dir/tokenizer.json".into()));
+        assert_eq!(config.data.tokenizer, TokenizerChoice::File("dir/tokenizer.json".into()));
         assert_eq!(config.run.sample_prompt, "Once upon = a time");
     }
 

@@ -12,7 +12,7 @@ use data::text::{Documents, Kind, find_files};
 use data::tokenizer::Tokenizer;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::{self, Order, RunConfig};
+use crate::config::{RunConfig, TokenizerChoice};
 use crate::error::Error;
 
 /// Stories of the built-in corpus: about 7 MB of text.
@@ -50,9 +50,9 @@ pub fn tokenizer(config: &RunConfig, stored: Option<&Path>) -> Result<Option<Tok
     let existing = [stored.map(Path::to_path_buf), beside_weights];
     let existing = existing.into_iter().flatten().find(|path| path.exists());
     match &config.data.tokenizer {
-        config::Tokenizer::File(path) => Ok(Some(Tokenizer::load(path)?)),
-        config::Tokenizer::Bytes => Ok(Some(Tokenizer::bytes())),
-        config::Tokenizer::Bpe => match existing {
+        TokenizerChoice::File(path) => Ok(Some(Tokenizer::load(path)?)),
+        TokenizerChoice::Bytes => Ok(Some(Tokenizer::bytes())),
+        TokenizerChoice::Bpe => match existing {
             Some(path) => Ok(Some(Tokenizer::load(&path)?)),
             None if only_shards(&config.data.paths)? => Ok(None),
             None => Ok(Some(train_tokenizer(config)?)),
@@ -117,12 +117,9 @@ pub fn prepare(
     let seen = source.to_vec(0..train.end.min(ENTROPY_TOKENS));
     let unigram_entropy = unigram_entropy(&seen, vocab);
     let (source, seq_len) = (Arc::new(source), config.run.seq_len);
-    let order = match config.run.order {
-        Order::Shuffled => data::loader::Order::Shuffled,
-        Order::Sequential => data::loader::Order::Sequential,
-    };
     let train_tokens = train.end - train.start;
-    let loader = LoaderConfig { seq_len, seed: config.run.seed, order, range: train };
+    let (seed, order) = (config.run.seed, config.run.order);
+    let loader = LoaderConfig { seq_len, seed, order, range: train };
     let validation =
         (!held.is_empty()).then(|| EvalWindows::new(source.clone(), held, seq_len)).transpose();
     let validation = validation.map_err(|e| too_short(config, "held out", e))?;

@@ -1,9 +1,6 @@
 //! What a training run needs around its loop: configuration, the guarded output folder,
 //! checkpoints, metrics, the loss plot, progress, and signals.
 //!
-//! The parts below [`session`] know neither model, data nor device: weights are named byte slices,
-//! the rest is numbers and text, so each part can be tested alone.
-//!
 //! The parts in the order a run meets them:
 //!
 //! | part | what it does |
@@ -14,8 +11,11 @@
 //! | [`clock`], [`progress`], [`metrics`], [`plot`] | what the run reports |
 //! | [`checkpoint`] | what survives a crash |
 //! | [`corpus`] | configuration to tokenizer, training and validation tokens |
-//! | [`session`] | weights and moments to checkpoints and back |
-//! | [`report`] | validation loss, samples of text, memory plan |
+//! | [`inputs`] | configuration to model, recipe and learning rates |
+//! | [`device`], [`plan`], [`memory`] | where it computes, in how much memory |
+//! | [`trainer`] | model, optimizer and caches: one step, and what the loop asks between steps |
+//! | [`snapshot`], [`directory`] | a trainer to checkpoints and model directories, and back |
+//! | [`validation`], [`sample`] | the loss on held-out text; text of its own |
 //! | [`profile`] | a roofline of one step, op by op |
 //! | [`error`] | what went wrong, in one line, and the exit code |
 #![forbid(unsafe_code)]
@@ -25,15 +25,23 @@ pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod corpus;
+pub mod device;
+pub mod directory;
 pub mod error;
 mod files;
+pub mod inputs;
+pub mod memory;
 pub mod metrics;
 pub mod outdir;
+pub mod plan;
 pub mod plot;
 pub mod profile;
 pub mod progress;
-pub mod report;
-pub mod session;
+pub mod sample;
 pub mod signals;
+pub mod snapshot;
+pub mod trainer;
+pub mod validation;
 
 pub use error::{Error, Outcome, main_exit, print};
+pub use trainer::Trainer;

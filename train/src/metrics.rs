@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// What one training step gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Step {
+pub struct Entry {
     /// From 1.
     pub step: u64,
     /// Tokens trained on so far, this step included.
@@ -79,7 +79,7 @@ impl Metrics {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
-    pub fn step(&mut self, step: &Step) -> Result<(), Error> {
+    pub fn step(&mut self, step: &Entry) -> Result<(), Error> {
         self.line(step)
     }
 
@@ -168,9 +168,9 @@ mod tests {
 
     use super::*;
 
-    fn step(step: u64) -> Step {
+    fn step(step: u64) -> Entry {
         let loss = 4.0 / step as f64;
-        Step {
+        Entry {
             step,
             tokens: 64 * step,
             loss,
@@ -195,7 +195,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         let mut metrics = Metrics::create(&path).unwrap();
-        metrics.step(&Step { mfu: Some(0.25), ..step(1) }).unwrap();
+        metrics.step(&Entry { mfu: Some(0.25), ..step(1) }).unwrap();
         metrics.eval(1, 3.5).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
@@ -246,7 +246,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         let mut metrics = Metrics::create(&path).unwrap();
-        metrics.step(&Step { loss: f64::NAN, ..step(1) }).unwrap();
+        metrics.step(&Entry { loss: f64::NAN, ..step(1) }).unwrap();
         metrics.step(&step(2)).unwrap();
         assert_eq!(read(&path).unwrap().train, [(2, 2.0)]);
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use engine::profile::Call;
-use engine::{Device, Dims, Element};
+use engine::{Device, Dims, Element, ceiling};
 use model::Config;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub const MEASURED: u64 = 5;
 
 /// One training step as it was measured.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct Timed {
     /// From 1.
     pub step: u64,
     /// Nats per token.
@@ -37,7 +37,7 @@ pub struct Step {
     pub calls: Vec<Call>,
 }
 
-impl Step {
+impl Timed {
     fn duration(&self) -> Duration {
         self.end - self.begin
     }
@@ -56,8 +56,8 @@ impl Ceilings {
     /// Measures them, for products in `E`. Takes about 200 ms.
     pub fn measure<E: Element>(dev: &Device) -> Ceilings {
         Ceilings {
-            flop_per_second: dev.product_flops::<E>(),
-            bytes_per_second: dev.memory_bandwidth(),
+            flop_per_second: ceiling::product_flops::<E>(dev),
+            bytes_per_second: ceiling::memory_bandwidth(dev),
         }
     }
 
@@ -151,20 +151,20 @@ impl Profile {
     pub fn new<E: Element>(
         dev: &Device,
         model: &Config,
-        run: &RunConfig,
+        config: &RunConfig,
         ceilings: Ceilings,
-        steps: &[Step],
+        steps: &[Timed],
     ) -> Profile {
-        let mut by_duration: Vec<&Step> = steps.iter().collect();
+        let mut by_duration: Vec<&Timed> = steps.iter().collect();
         by_duration.sort_by_key(|step| step.duration());
         let step = by_duration[steps.len() / 2];
         let ops = rows(&step.calls, &model.dims, ceilings);
         let in_ops: Duration = step.calls.iter().map(|call| call.end - call.begin).sum();
         let seconds = step.duration().as_secs_f64();
-        let tokens = run.tokens_per_step();
-        let model_flop = tokens * model.flop_per_token(run.run.seq_len);
+        let tokens = config.tokens_per_step();
+        let model_flop = tokens * model.flop_per_token(config.run.seq_len);
         let least_ms: f64 = ops.iter().map(|row| row.attained * row.ms).sum();
-        let about = |s: &Step| Measured { step: s.step, loss: s.loss, ms: ms(s.duration()) };
+        let about = |s: &Timed| Measured { step: s.step, loss: s.loss, ms: ms(s.duration()) };
         Profile {
             device: dev.describe(),
             dtype: E::NAME,
@@ -191,7 +191,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`Error::Io`] naming the file that cannot be written; each file is then old or new.
-    pub fn write(&self, out: &OutDir, steps: &[Step]) -> Result<(), Error> {
+    pub fn write(&self, out: &OutDir, steps: &[Timed]) -> Result<(), Error> {
         for (path, text) in [(out.profile(), self.json()), (out.trace(), trace(steps))] {
             let written = files::write_atomic(&path, text.as_bytes());
             written.map_err(Error::io("cannot write the profile", &path))?;
@@ -333,7 +333,7 @@ impl Profile {
 /// All measured steps and calls as Chrome's trace events, for Perfetto and chrome://tracing.
 /// Times count from the beginning of the first step.
 /// Source: "Trace Event Format", Google, 2016.
-fn trace(steps: &[Step]) -> String {
+fn trace(steps: &[Timed]) -> String {
     let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
     let event = |name: &str, category: &str, begin: Instant, end: Instant, args: Value| {
         let (ts, dur) = (micros(begin - steps[0].begin), micros(end - begin));

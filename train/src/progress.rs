@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogLevel;
 use crate::error::Error;
-use crate::metrics::Step;
+use crate::metrics::Entry;
 
 /// The one stderr of the process: the bar and the logs must agree on who draws.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -90,7 +90,7 @@ impl Progress {
 
     /// Shows a step; `eta` is the time left. Off a terminal the first, the last, and at most
     /// one line a second are logged.
-    pub fn step(&mut self, step: &Step, eta: Option<Duration>) {
+    pub fn step(&mut self, step: &Entry, eta: Option<Duration>) {
         let text = describe(step, self.val_loss, eta);
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{}/{} {text}", step.step, self.total));
@@ -126,7 +126,7 @@ fn is_due(last: Option<Instant>, now: Instant, final_step: bool) -> bool {
 }
 
 /// Everything about a step but its number, in one line.
-fn describe(step: &Step, val_loss: Option<f64>, eta: Option<Duration>) -> String {
+fn describe(step: &Entry, val_loss: Option<f64>, eta: Option<Duration>) -> String {
     let mut text = format!("loss {:.4}", step.loss);
     if let Some(val_loss) = val_loss {
         text += &format!(" val {val_loss:.4}");
@@ -166,7 +166,7 @@ fn human_time(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    const STEP: Step = Step {
+    const STEP: Entry = Entry {
         step: 3,
         tokens: 192,
         loss: 4.25,
@@ -183,7 +183,7 @@ mod tests {
             "loss 4.2500 val 4.5000 lr 3.00e-4 norm 1.50 12.3k tok/s mfu 41.2% eta 2m03s"
         );
         assert_eq!(
-            describe(&Step { mfu: None, ..STEP }, None, None),
+            describe(&Entry { mfu: None, ..STEP }, None, None),
             "loss 4.2500 lr 3.00e-4 norm 1.50 12.3k tok/s"
         );
     }

@@ -7,7 +7,7 @@ use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector, prefetch_strea
 use super::tiles::Tiles;
 use crate::buf::Buf;
 use crate::device::Device;
-use crate::element::{Element, Real};
+use crate::element::{Dtype, Element, Real};
 use half::bf16;
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -38,7 +38,7 @@ pub fn dot_flops(cpu: &Cpu) -> Option<f64> {
 /// FLOP/s that a matrix product in storage type `E` could reach: [`dot_flops`] for bf16 where
 /// there are any, otherwise [`fma_flops`].
 pub fn product_flops<E: Element>(cpu: &Cpu) -> f64 {
-    let dots = if E::NAME == bf16::NAME { dot_flops(cpu) } else { None };
+    let dots = if E::DTYPE == Dtype::Bf16 { dot_flops(cpu) } else { None };
     dots.unwrap_or_else(|| fma_flops(cpu))
 }
 

@@ -4,7 +4,7 @@ use super::product::{Onto, Product};
 use super::{Cuda, Rows, storage};
 use crate::buf::Buf;
 use crate::device::Device;
-use crate::element::Element;
+use crate::element::{Dtype, Element};
 
 /// Rounds of a measurement; the best counts.
 const ROUNDS: usize = 8;
@@ -18,7 +18,7 @@ const DATA_SHEETS: [(&str, f64); 5] =
 pub fn stated_flops<E: Element>(cuda: &Cuda) -> Option<f64> {
     let name = cuda.describe();
     let listed = DATA_SHEETS.iter().find(|(part, _)| name.contains(part));
-    listed.filter(|_| E::NAME == "bf16").map(|(_, tera)| tera * 1e12)
+    listed.filter(|_| E::DTYPE == Dtype::Bf16).map(|(_, tera)| tera * 1e12)
 }
 
 /// FLOP/s that a large matrix product in storage type `E` reaches here, by whatever multiplies.

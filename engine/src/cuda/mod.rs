@@ -13,7 +13,7 @@ pub mod plan;
 pub(crate) mod product;
 mod real;
 
-use crate::element::Element;
+use crate::element::{Dtype, Element};
 use crate::error::Error;
 use crate::profile::Recorder;
 use driver::Driver;
@@ -328,10 +328,10 @@ pub(crate) fn workspace_bytes(parts: &[usize]) -> usize {
 /// # Panics
 /// For f64, which exists to check gradients on the CPU: a caller bug.
 pub(crate) fn storage<E: Element>() -> Storage {
-    match E::NAME {
-        "f32" => Storage::F32,
-        "bf16" => Storage::Bf16,
-        other => panic!("cuda: no kernels for {other}"),
+    match E::DTYPE {
+        Dtype::F32 => Storage::F32,
+        Dtype::Bf16 => Storage::Bf16,
+        Dtype::F64 => panic!("cuda: no kernels for f64"),
     }
 }
 

@@ -4,10 +4,14 @@
 //! Weights stream through a buffer of one mebibyte in both directions, so neither reading nor
 //! writing holds a second copy of the model.
 
+mod config;
+
+pub use config::{config_json, read_config};
+
 use crate::config::Config;
 use crate::params::{EMBED, HEAD};
 use engine::arena::Row;
-use engine::{Arena, Error, Table, bf16};
+use engine::{Arena, Dtype, Error, Table, bf16};
 use half::f16;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -31,43 +35,35 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Bytes read or written at once; a multiple of every element's size.
 const CHUNK: usize = 1 << 20;
 
-/// How exported weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// 4 bytes, exact.
-    F32,
-    /// 2 bytes, rounded to nearest, ties to even.
-    Bf16,
+/// What PyTorch calls a storage type.
+fn torch_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "float32",
+        Dtype::Bf16 => "bfloat16",
+        Dtype::F64 => "float64",
+    }
 }
 
-impl Dtype {
-    /// What PyTorch calls it.
-    pub fn torch_name(self) -> &'static str {
-        match self {
-            Dtype::F32 => "float32",
-            Dtype::Bf16 => "bfloat16",
-        }
+fn stored(dtype: Dtype) -> safetensors::Dtype {
+    match dtype {
+        Dtype::F32 => safetensors::Dtype::F32,
+        Dtype::Bf16 => safetensors::Dtype::BF16,
+        Dtype::F64 => safetensors::Dtype::F64,
     }
+}
 
-    fn stored(self) -> safetensors::Dtype {
-        match self {
-            Dtype::F32 => safetensors::Dtype::F32,
-            Dtype::Bf16 => safetensors::Dtype::BF16,
-        }
+fn bytes_of(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 4,
+        Dtype::Bf16 => 2,
+        Dtype::F64 => 8,
     }
+}
 
-    fn bytes(self) -> usize {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::Bf16 => 2,
-        }
-    }
-
-    fn is_finite(self, x: f32) -> bool {
-        match self {
-            Dtype::F32 => x.is_finite(),
-            Dtype::Bf16 => bf16::from_f32(x).is_finite(),
-        }
+fn is_finite(x: f32, dtype: Dtype) -> bool {
+    match dtype {
+        Dtype::F32 | Dtype::F64 => x.is_finite(),
+        Dtype::Bf16 => bf16::from_f32(x).is_finite(),
     }
 }
 
@@ -76,9 +72,9 @@ impl Dtype {
 /// The configuration in the directory `dir`.
 ///
 /// # Errors
-/// As [`Config::read`].
+/// As [`read_config`].
 pub fn load(dir: &Path) -> Result<Config, Error> {
-    Config::read(&dir.join(CONFIG))
+    read_config(&dir.join(CONFIG))
 }
 
 /// Reads the weights in the directory `dir` into `weights`, an arena over `table`, which must
@@ -341,13 +337,13 @@ pub fn write(
         staged.push(Staged::new(dir, &name, |out| write_shard(out, rows, weights, dtype))?);
     }
     if shards.len() > 1 {
-        let total_size = (table.parameters() * dtype.bytes()) as u64;
+        let total_size = (table.parameters() * bytes_of(dtype)) as u64;
         let index = Index { metadata: IndexMetadata { total_size }, weight_map };
         staged.push(Staged::text(dir, INDEX, &json(&index))?);
     }
     let generation = Generation { bos_token_id: config.bos, eos_token_id: config.eos };
     staged.push(Staged::text(dir, GENERATION, &json(&generation))?);
-    staged.push(Staged::text(dir, CONFIG, &config.to_json(dtype))?);
+    staged.push(Staged::text(dir, CONFIG, &config_json(config, dtype))?);
     for file in &staged {
         file.commit()?;
     }
@@ -389,8 +385,8 @@ fn check_finite(
 ) -> Result<(), Error> {
     for row in table.rows() {
         let values = weights.get(row.slot).read()?;
-        if let Some(i) = values.iter().position(|&x| !dtype.is_finite(x)) {
-            let (dir, name, x, to) = (dir.display(), &row.name, values[i], dtype.torch_name());
+        if let Some(i) = values.iter().position(|&x| !is_finite(x, dtype)) {
+            let (dir, name, x, to) = (dir.display(), &row.name, values[i], torch_name(dtype));
             return Err(Error::NonFinite(format!(
                 "{dir}: not written: {name} has {x} at element {i}, not finite in {to}; \
                  go back to an earlier checkpoint"
@@ -405,7 +401,7 @@ fn split(table: &Table, dtype: Dtype, shard_bytes: u64) -> Vec<Vec<&Row>> {
     let mut shards: Vec<Vec<&Row>> = vec![Vec::new()];
     let mut used = 0;
     for row in table.rows() {
-        let bytes = (row.slot.len() * dtype.bytes()) as u64;
+        let bytes = (row.slot.len() * bytes_of(dtype)) as u64;
         if used > 0 && used + bytes > shard_bytes {
             shards.push(Vec::new());
             used = 0;
@@ -428,9 +424,9 @@ fn write_shard(
     let mut end = 0;
     let infos = rows.iter().map(|row| {
         let start = end;
-        end += row.slot.len() * dtype.bytes();
+        end += row.slot.len() * bytes_of(dtype);
         let (shape, data_offsets) = (row.shape.clone(), (start, end));
-        (row.name.clone(), TensorInfo { dtype: dtype.stored(), shape, data_offsets })
+        (row.name.clone(), TensorInfo { dtype: stored(dtype), shape, data_offsets })
     });
     let format = HashMap::from([("format".to_string(), "pt".to_string())]);
     let header = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
@@ -441,8 +437,8 @@ fn write_shard(
     let mut bytes = vec![0; CHUNK];
     for row in rows {
         let tensor = weights.get(row.slot).read().map_err(io::Error::other)?;
-        for values in tensor.chunks(CHUNK / dtype.bytes()) {
-            let bytes = &mut bytes[..values.len() * dtype.bytes()];
+        for values in tensor.chunks(CHUNK / bytes_of(dtype)) {
+            let bytes = &mut bytes[..values.len() * bytes_of(dtype)];
             encode(bytes, values, dtype);
             out.write_all(bytes)?;
         }
@@ -460,6 +456,11 @@ fn encode(bytes: &mut [u8], values: &[f32], dtype: Dtype) {
         Dtype::Bf16 => {
             for (b, &x) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
                 *b = bf16::from_f32(x).to_le_bytes();
+            }
+        }
+        Dtype::F64 => {
+            for (b, &x) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                *b = f64::from(x).to_le_bytes();
             }
         }
     }

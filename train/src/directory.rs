@@ -1,0 +1,67 @@
+//! A model directory, a run's own or any Hugging Face LLaMA: configuration, weights, tokenizer.
+
+use std::path::Path;
+
+use data::tokenizer::Tokenizer;
+use engine::{Device, Element, Table};
+use model::llama::Llama;
+use model::weights::Weights;
+use model::{Config, hf};
+
+use crate::error::Error;
+
+/// What a trained model's directory says of it, and the tokenizer beside it.
+///
+/// # Errors
+/// A `config.json` or `tokenizer.json` that is missing or unusable, or that do not match.
+pub fn open(dir: &Path) -> Result<(Config, Tokenizer), Error> {
+    let config = hf::load(dir)?;
+    let tokenizer = Tokenizer::load(&dir.join("tokenizer.json"))?;
+    tokenizer.check_model(config.dims.V)?;
+    Ok((config, tokenizer))
+}
+
+/// The weights in the directory `dir`, ready to compute with.
+///
+/// # Errors
+/// As [`read_weights`].
+pub fn weights<E: Element<Acc = f32>>(
+    dev: &Device,
+    dir: &Path,
+    table: &Table,
+) -> Result<Weights<E>, Error> {
+    let mut weights = Weights::zeros(dev, table);
+    read_weights(dir, table, &mut weights)?;
+    Ok(weights)
+}
+
+/// Fills `weights` from the directory `dir`. See [`hf::read_weights`].
+///
+/// # Errors
+/// [`Error::Weights`] naming file and tensor.
+pub fn read_weights<E: Element<Acc = f32>>(
+    dir: &Path,
+    table: &Table,
+    weights: &mut Weights<E>,
+) -> Result<(), Error> {
+    hf::read_weights(dir, table, weights.master_mut()).map_err(Error::Weights)?;
+    Ok(weights.refresh()?)
+}
+
+/// Writes the directory that Hugging Face and `generate` load: configuration, weights, tokenizer.
+///
+/// # Errors
+/// If a file cannot be written; each file is then old or new, never half of each.
+pub fn write<E: Element<Acc = f32>>(
+    out: &Path,
+    model: &Llama<E>,
+    weights: &Weights<E>,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<(), Error> {
+    let (config, table) = (model.config(), model.table());
+    hf::write(out, config, table, weights.master(), E::DTYPE, hf::SHARD_BYTES)?;
+    if let Some(tokenizer) = tokenizer {
+        tokenizer.save(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Text that a model writes: from a prompt to ids, from ids to text, and the random numbers between.
+
+use data::rng::Rng;
+use data::tokenizer::Tokenizer;
+use engine::{Device, Element, View};
+use model::decode::Decoder;
+use model::generate::generate;
+use model::llama::Llama;
+use model::sample::Sampler;
+
+use crate::error::Error;
+
+/// Stream of random numbers that samples draw from.
+const SAMPLES: u32 = 0x05A3_13E5;
+
+/// How a run's samples choose their tokens.
+const SAMPLER: Sampler = Sampler { temperature: 0.8, top_p: 0.95 };
+
+/// Random numbers in [0, 1) to choose tokens by: the same for the same seed.
+pub fn uniform(seed: u64) -> impl FnMut() -> f64 {
+    let mut rng = Rng::new(seed, SAMPLES, 0);
+    move || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The ids that a text continues from: the begin or end token, where there is one, then the text.
+/// The end token closes every document in training, so after it a new one begins.
+///
+/// # Errors
+/// [`Error::Config`] for an empty prompt that no token can stand in for.
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Error> {
+    let mut ids: Vec<u32> = tokenizer.eos().or(tokenizer.bos()).into_iter().collect();
+    ids.extend(tokenizer.encode(prompt)?);
+    if ids.is_empty() {
+        return Err(Error::Config("--prompt is empty and the tokenizer has no begin token".into()));
+    }
+    Ok(ids)
+}
+
+/// `prompt`, and up to `count` tokens that the model writes after it.
+///
+/// # Errors
+/// As [`prompt_ids`]; ids that are no text; what went wrong on a GPU.
+pub fn text<E: Element<Acc = f32>>(
+    dev: &Device,
+    model: &Llama<E>,
+    weights: View<E>,
+    decoder: &mut Decoder<E>,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    count: usize,
+    seed: u64,
+) -> Result<String, Error> {
+    let (start, random, eos) = (prompt_ids(tokenizer, prompt)?, uniform(seed), tokenizer.eos());
+    let mut ids = Vec::new();
+    decoder.clear(0);
+    generate(dev, model, weights, decoder, &start, count, SAMPLER, random, eos, |id| {
+        ids.push(id);
+        Ok::<(), Error>(())
+    })?;
+    Ok(format!("{prompt}{}", tokenizer.decode(&ids)?))
+}

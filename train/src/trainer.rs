@@ -1,0 +1,367 @@
+//! A model with everything that a training step needs, allocated before the first one, and the step
+//! itself. The loop stays with the caller, who alone decides what is reported, evaluated and saved.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use data::loader::{Loader, LoaderConfig, Order};
+//! use data::shard::TokenSource;
+//! use engine::Device;
+//! use model::Config;
+//! use optim::Schedule;
+//! use train::trainer::{Recipe, Trainer};
+//!
+//! # fn main() -> Result<(), train::Error> {
+//! let tokens: Vec<u32> = (0..2000).map(|i| i * i % 50).collect();
+//! let source = Arc::new(TokenSource::from_ids(tokens));
+//! let order = LoaderConfig { seq_len: 16, seed: 1, order: Order::Shuffled, range: 0..2000 };
+//! let loader = Loader::new(source, order)?;
+//!
+//! let dev = Device::cpu(0)?;
+//! let config = Config::named("260k").expect("a named size").with_vocab(50);
+//! let mut trainer = Trainer::<f32>::new(&dev, &config, Recipe::new(4, 16));
+//! trainer.init(1)?;
+//!
+//! let schedule = Schedule { peak: 3e-3, min_ratio: 0.1, warmup: 2, steps: 8 };
+//! let mut losses = Vec::new();
+//! while trainer.steps() < schedule.steps {
+//!     let taken = trainer.step(&loader, schedule.lr(trainer.steps()))?;
+//!     losses.push(taken.loss);
+//! }
+//! assert!(losses[7] < losses[0]);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use data::loader::{EvalWindows, Loader};
+use data::tokenizer::Tokenizer;
+use engine::ops::loss::{Loss, Sum};
+use engine::{Arena, Device, Element, Real, Segments, Table};
+use model::cache::{Cache, Mode, Scratch};
+use model::decode::Decoder;
+use model::llama::{Batch, Llama};
+use model::weights::Weights;
+use model::{Config, init};
+use optim::adamw::Settings;
+use optim::{AdamW, GlobalNorm};
+
+use crate::checkpoint::{Found, State};
+use crate::config::Fingerprint;
+use crate::error::Error;
+use crate::{directory, sample, snapshot, validation};
+
+/// How a trainer takes its steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// Sequences of one forward pass.
+    pub batch_size: usize,
+    /// Tokens of one sequence.
+    pub seq_len: usize,
+    /// Forward and backward passes of one step.
+    pub accum: usize,
+    /// What a block keeps for its backward pass.
+    pub cache: Mode,
+    /// AdamW's constants.
+    pub adamw: Settings,
+    /// Largest global L2 norm of the gradient; infinite leaves it as it is.
+    pub max_norm: f64,
+    /// Tokens that a sample of text may have, its prompt included; 0 where none is wanted.
+    pub context: usize,
+}
+
+impl Recipe {
+    /// The paper's: one pass a step, AdamW with its constants, norms up to 1. No samples.
+    pub fn new(batch_size: usize, seq_len: usize) -> Recipe {
+        Recipe {
+            batch_size,
+            seq_len,
+            accum: 1,
+            cache: Mode::Linear,
+            adamw: Settings::default(),
+            max_norm: 1.0,
+            context: 0,
+        }
+    }
+
+    /// Tokens of one forward pass.
+    pub fn tokens_per_batch(&self) -> usize {
+        self.batch_size * self.seq_len
+    }
+
+    /// Sequences of one step.
+    pub fn sequences_per_step(&self) -> u64 {
+        (self.batch_size * self.accum) as u64
+    }
+}
+
+/// What a step gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Taken {
+    /// Nats per token, mean over the step.
+    pub loss: f64,
+    /// Global L2 norm of the gradient before clipping.
+    pub norm: f64,
+}
+
+/// A model in training. Its parts are public: a loop may also call them itself.
+pub struct Trainer<E: Element> {
+    /// Where all of it lives.
+    pub dev: Device,
+    /// Sizes and parameter table.
+    pub model: Llama<E>,
+    /// What is trained.
+    pub weights: Weights<E>,
+    /// The moments.
+    pub adamw: AdamW<E>,
+    /// Gradients of the step so far.
+    pub grads: Arena<E::Acc>,
+    /// Loss of the step so far.
+    pub loss: Sum,
+    /// Norm of the last step's gradients.
+    pub norm: GlobalNorm,
+    /// What forward leaves for backward.
+    pub cache: Cache<E>,
+    /// What layers share.
+    pub scratch: Scratch<E>,
+    /// What samples are written with.
+    pub decoder: Decoder<E>,
+    recipe: Recipe,
+    /// Ids of the last batch.
+    tokens_N: Vec<u32>,
+    /// Targets of the last batch.
+    targets_N: Vec<i32>,
+    /// Segments of the last batch.
+    segments: Segments,
+}
+
+impl<E: Element> Trainer<E> {
+    /// Everything that steps by `recipe` need. All weights are zero: see [`Trainer::init`].
+    pub fn new(dev: &Device, config: &Config, recipe: Recipe) -> Self {
+        let (N, T) = (recipe.tokens_per_batch(), recipe.seq_len.max(recipe.context));
+        let model = Llama::<E>::new(dev, config, T);
+        Trainer {
+            dev: dev.clone(),
+            weights: Weights::zeros(dev, model.table()),
+            adamw: AdamW::new(dev, model.table(), recipe.adamw),
+            grads: Arena::zeros(dev, model.table()),
+            loss: Sum::new(dev),
+            norm: GlobalNorm::new(dev),
+            cache: Cache::new(dev, &config.dims, N, recipe.cache),
+            scratch: Scratch::new(dev, &config.dims, N),
+            decoder: Decoder::new(dev, &model, 1, recipe.context),
+            model,
+            recipe,
+            tokens_N: vec![0; N],
+            targets_N: vec![0; N],
+            segments: Segments::equal(recipe.batch_size, recipe.seq_len),
+        }
+    }
+
+    /// How it takes its steps.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Steps taken, before a resume too.
+    pub fn steps(&self) -> u64 {
+        self.adamw.steps()
+    }
+
+    /// The next step, on the sequences of `loader` whose turn it is: gradients, clipping, AdamW at
+    /// the rate `lr`. The device is waited for at its end.
+    ///
+    /// # Errors
+    /// As [`Trainer::end_step`].
+    pub fn step(&mut self, loader: &Loader, lr: f64) -> Result<Taken, Error> {
+        let Recipe { batch_size: B, seq_len: T, accum, .. } = self.recipe;
+        let first = self.steps() * self.recipe.sequences_per_step();
+        let scale = 1.0 / (accum * self.recipe.tokens_per_batch()) as f64;
+        self.begin_step();
+        self.tokens_N.resize(B * T, 0);
+        self.targets_N.resize(B * T, 0);
+        self.segments.clear();
+        (0..B).for_each(|_| self.segments.push(T, 0));
+        for k in 0..accum {
+            let first = first + (k * B) as u64;
+            loader.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);
+            self.add_last_batch(scale);
+        }
+        self.end_step(lr)
+    }
+
+    /// Begins a step that is to be given its batches one by one: no loss, no gradient.
+    pub fn begin_step(&mut self) {
+        self.loss.clear(&self.dev);
+        self.grads.fill_zero(&self.dev);
+    }
+
+    /// Forward and backward over a batch: adds its loss, and the gradient of `scale` times the sum
+    /// of its nats. A step's mean has one over the targets of all its batches as scale.
+    ///
+    /// # Panics
+    /// If the batch has more tokens than the recipe says, or longer sequences: a caller bug.
+    pub fn add_batch(&mut self, batch: Batch, scale: f64) {
+        // Kept, so that a step that diverges can be looked into.
+        batch.tokens_N.clone_into(&mut self.tokens_N);
+        batch.targets_N.clone_into(&mut self.targets_N);
+        batch.segments.clone_into(&mut self.segments);
+        self.add_last_batch(scale);
+    }
+
+    fn add_last_batch(&mut self, scale: f64) {
+        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
+        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
+        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
+        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
+        let (loss, grads) = (&mut self.loss, &mut self.grads);
+        dev.install(|| {
+            model.forward(dev, w, batch, cache, scratch);
+            model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
+        });
+    }
+
+    /// Ends a step: clips the gradients, updates the weights at the rate `lr`, and waits.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if loss or norm are not finite, then no weight has changed; or if the
+    /// first step leaves a parameter without a gradient. [`Error::Engine`] with what went wrong on
+    /// a GPU.
+    pub fn end_step(&mut self, lr: f64) -> Result<Taken, Error> {
+        self.norm.measure(&self.dev, &self.grads);
+        let (weights, max_norm) = (self.weights.both_mut(), self.recipe.max_norm);
+        self.adamw.step(&self.dev, weights, &self.grads, &self.norm, lr, max_norm);
+        let (loss, norm) = (self.loss.read()?.mean(), self.norm.read()?);
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(self.diverged(loss, norm));
+        }
+        if self.steps() == 1 {
+            check_first_gradients(self.model.table(), &self.grads)?;
+        }
+        Ok(Taken { loss, norm })
+    }
+
+    /// Names the first place where the last batch meets a number that is not finite.
+    fn diverged(&mut self, loss: f64, norm: f64) -> Error {
+        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
+        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
+        let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
+        let in_forward = self.model.first_non_finite(&self.dev, w, batch, cache, scratch);
+        let in_backward = || self.model.first_non_finite_gradient(&self.grads);
+        let place = in_forward
+            .or_else(|| in_backward().map(|name| format!("gradient of {name}")))
+            .unwrap_or_else(|| "the gradient norm".to_string());
+        let what = format!("loss {loss}, gradient norm {norm}, first in {place}");
+        Error::Diverged { step: self.steps(), what }
+    }
+
+    /// The loss of one batch. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with what went wrong on a GPU.
+    pub fn loss_of(&mut self, batch: Batch) -> Result<Loss, Error> {
+        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
+        let (cache, scratch, mut loss) = (&mut self.cache, &mut self.scratch, Sum::new(dev));
+        dev.install(|| {
+            model.forward(dev, w, batch, cache, scratch);
+            model.loss(dev, &mut loss, w, batch, cache, scratch);
+        });
+        Ok(loss.read()?)
+    }
+
+    /// Nats per token over the first windows that hold `tokens` tokens, see [`validation::loss`].
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with what went wrong on a GPU.
+    pub fn validation_loss(&mut self, windows: &EvalWindows, tokens: u64) -> Result<f64, Error> {
+        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
+        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
+        validation::loss(dev, model, w, windows, tokens, self.recipe.seq_len, cache, scratch)
+    }
+}
+
+impl<E: Element<Acc = f32>> Trainer<E> {
+    /// Weights for a training from the start, see [`init::fill`].
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with what went wrong on a GPU.
+    pub fn init(&mut self, seed: u64) -> Result<(), Error> {
+        init::fill(&self.dev, self.weights.master_mut(), self.model.table(), seed);
+        Ok(self.weights.refresh()?)
+    }
+
+    /// The weights of another model of the same sizes, in a Hugging Face directory.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming file and tensor.
+    pub fn init_from(&mut self, dir: &Path) -> Result<(), Error> {
+        directory::read_weights(dir, self.model.table(), &mut self.weights)
+    }
+
+    /// The text that the model writes now: `prompt`, and up to `count` tokens after it.
+    ///
+    /// # Errors
+    /// A prompt that no token can stand in for; what went wrong on a GPU.
+    pub fn sample(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        count: usize,
+        seed: u64,
+    ) -> Result<String, Error> {
+        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
+        sample::text(dev, model, w, &mut self.decoder, tokenizer, prompt, count, seed)
+    }
+
+    /// Saves a checkpoint of the steps taken under `root`, see [`snapshot::save`]. `fingerprint` is
+    /// what a run must share to go on from it.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a weight is not finite: the last good checkpoint stays the newest.
+    /// Otherwise as [`crate::checkpoint::save`].
+    pub fn save(&self, root: &Path, fingerprint: &Fingerprint) -> Result<PathBuf, Error> {
+        let next_sample = self.steps() * self.recipe.sequences_per_step();
+        let state = State {
+            step: self.steps(),
+            tokens: next_sample * self.recipe.seq_len as u64,
+            next_sample,
+            fingerprint: fingerprint.clone(),
+            ..State::default()
+        };
+        snapshot::save(root, &state, self.model.table(), &self.weights, &self.adamw)
+    }
+
+    /// Goes back to where a checkpoint was saved.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it belongs to another model, [`Error::Io`] if it cannot be read.
+    pub fn resume(&mut self, found: &mut Found) -> Result<(), Error> {
+        snapshot::restore(found, self.model.table(), &mut self.weights, &mut self.adamw)
+    }
+
+    /// Writes the directory that Hugging Face and `generate` load, see [`directory::write`].
+    ///
+    /// # Errors
+    /// If a file cannot be written; each file is then old or new, never half of each.
+    pub fn export(&self, out: &Path, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
+        directory::write(out, &self.model, &self.weights, tokenizer)
+    }
+}
+
+/// Step 1 must reach every parameter: refuses gradients of which one is all zero or not finite.
+fn check_first_gradients<R: Real>(table: &Table, grads: &Arena<R>) -> Result<(), Error> {
+    for row in table.rows() {
+        let gradient = grads.get(row.slot).read()?;
+        let what = if gradient.iter().any(|g| !g.is_finite()) {
+            "is not finite"
+        } else if gradient.iter().all(|&g| g == R::ZERO) {
+            "is zero: nothing would train it"
+        } else {
+            continue;
+        };
+        let what = format!("the gradient of {} {what}", row.name);
+        return Err(Error::Diverged { step: 1, what });
+    }
+    Ok(())
+}
