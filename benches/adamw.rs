@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Bench, Work, numbers};
+use common::{Bench, Work};
 use engine::ops::adamw::{Step, step};
-use engine::{Element, Init, Table, bf16};
+use engine::{Buf, Element, Init, Table, bf16};
 
 const STEP: Step = Step { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm: 1.0, t: 100 };
 
@@ -18,19 +18,18 @@ fn main() {
 
 /// `P` parameters: w, m and v are read and written, g is read, the copy is written.
 fn run<E: Element<Acc = f32>>(bench: &mut Bench, P: usize, copies: bool) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let mut table = Table::default();
     let decays = &[(table.push("w", &[P, 1], Init::Ones), 0.1)];
     let bytes = P * (7 * size_of::<f32>() + if copies { size_of::<E>() } else { 0 });
-    bench.run(&format!("adamw/step/cpu/{}/P{P}", E::NAME), Work::Bytes(bytes), || {
-        let [mut w, mut m, g] = [(); 3].map(|()| numbers::<f32>(P));
-        let mut v: Vec<f32> = g.iter().map(|g| g * g).collect();
-        let mut copy = numbers::<E>(if copies { P } else { 0 });
+    bench.run(&format!("adamw/step/{at}/{}/P{P}", E::NAME), Work::Bytes(bytes), || {
+        let [mut w, mut m, g] = [(); 3].map(|()| inputs.numbers::<f32>(P));
+        let (mut v, sum_1) = (Buf::<f32>::zeros(dev, P), Buf::of(dev, &[4.0]));
+        let mut copy = Buf::<E>::zeros(dev, if copies { P } else { 0 });
         move || {
-            let copy = copies.then(|| (&mut copy[..]).into());
-            let [w, m, v] = [&mut w, &mut m, &mut v].map(|x| (&mut x[..]).into());
-            let (g, sum_1) = ((&g[..]).into(), (&[4.0][..]).into());
-            step::<E>(dev, w, copy, m, v, g, sum_1, decays, STEP)
+            let copy = copies.then(|| copy.view_mut());
+            let [w, m, v] = [&mut w, &mut m, &mut v].map(Buf::view_mut);
+            step::<E>(dev, w, copy, m, v, g.view(), sum_1.view(), decays, STEP)
         }
     });
 }

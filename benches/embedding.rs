@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Bench, MODELS, V, Work, numbers};
+use common::{Bench, MODELS, V, Work};
 use engine::ops::embedding::{backward, forward};
-use engine::{Element, bf16};
+use engine::{Buf, Element, bf16};
 
 const N: usize = 4096;
 
@@ -17,17 +17,17 @@ fn main() {
 }
 
 fn run<E: Element>(bench: &mut Bench, C: usize) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (name, row) = (E::NAME, N * C * size_of::<E>());
     let tokens: &[u32] = &(0..N as u32).map(|n| n * 7919 % V as u32).collect::<Vec<_>>();
-    bench.run(&format!("embedding/forward/cpu/{name}/N{N}_C{C}"), Work::Bytes(2 * row), || {
-        let (mut x, w) = (numbers::<E>(N * C), numbers::<E>(V * C));
-        move || forward(dev, (&mut x[..]).into(), tokens, (&w[..]).into(), C)
+    bench.run(&format!("embedding/forward/{at}/{name}/N{N}_C{C}"), Work::Bytes(2 * row), || {
+        let (mut x, w) = (Buf::<E>::zeros(dev, N * C), inputs.numbers::<E>(V * C));
+        move || forward(dev, x.view_mut(), tokens, w.view(), C)
     });
     // Reads dx, reads and writes as many rows of dw.
     let bytes = row + 2 * N * C * size_of::<E::Acc>();
-    bench.run(&format!("embedding/backward/cpu/{name}/N{N}_C{C}"), Work::Bytes(bytes), || {
-        let (dx, mut dw) = (numbers::<E>(N * C), numbers::<E::Acc>(V * C));
-        move || backward(dev, (&mut dw[..]).into(), (&dx[..]).into(), tokens, C)
+    bench.run(&format!("embedding/backward/{at}/{name}/N{N}_C{C}"), Work::Bytes(bytes), || {
+        let (dx, mut dw) = (inputs.numbers::<E>(N * C), Buf::<E::Acc>::zeros(dev, V * C));
+        move || backward(dev, dw.view_mut(), dx.view(), tokens, C)
     });
 }

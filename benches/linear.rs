@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Bench, MODELS, Work, numbers};
+use common::{Bench, MODELS, Work};
 use engine::ops::linear::{backward, forward};
-use engine::{Element, bf16};
+use engine::{Buf, Element, bf16};
 
 fn main() {
     let mut bench = Bench::new();
@@ -18,22 +18,22 @@ fn main() {
 }
 
 fn run<E: Element>(bench: &mut Bench, N: usize, I: usize, O: usize) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (name, shape, flop) = (E::NAME, format!("N{N}_I{I}_O{O}"), 2 * N * I * O);
-    bench.run(&format!("linear/forward/cpu/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
-        let (x, w, mut y) = (numbers::<E>(N * I), numbers::<E>(O * I), numbers::<E>(N * O));
-        move || forward(dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I)
+    bench.run(&format!("linear/forward/{at}/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
+        let [x, w] = [N * I, O * I].map(|len| inputs.numbers::<E>(len));
+        let mut y = Buf::<E>::zeros(dev, N * O);
+        move || forward(dev, y.view_mut(), x.view(), w.view(), I)
     });
     bench.run(
-        &format!("linear/backward/cpu/{name}/{shape}"),
+        &format!("linear/backward/{at}/{name}/{shape}"),
         Work::Flop(E::NAME, 2 * flop),
         || {
-            let (x, w, dy) = (numbers::<E>(N * I), numbers::<E>(O * I), numbers::<E>(N * O));
-            let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(O * I));
+            let [x, w, dy] = [N * I, O * I, N * O].map(|len| inputs.numbers::<E>(len));
+            let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * I), Buf::<E::Acc>::zeros(dev, O * I));
             move || {
-                let to = (&mut dx[..]).into();
-                let (dy, x, w) = ((&dy[..]).into(), (&x[..]).into(), (&w[..]).into());
-                backward(dev, to, (&mut dw[..]).into(), dy, x, w, I)
+                let (dx, dw) = (dx.view_mut(), dw.view_mut());
+                backward(dev, dx, dw, dy.view(), x.view(), w.view(), I)
             }
         },
     );

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Bench, MODELS, V, Work, numbers};
-use engine::ops::loss::{Sum, chunk_rows, forward, forward_backward};
-use engine::{Element, bf16};
+use common::{Bench, MODELS, V, Work};
+use engine::ops::loss::{Logits, Sum, forward, forward_backward};
+use engine::{Buf, Element, bf16};
 
 const N: usize = 256;
 
@@ -17,27 +17,24 @@ fn main() {
 }
 
 fn run<E: Element>(bench: &mut Bench, C: usize) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (name, shape, flop) = (E::NAME, format!("N{N}_C{C}_V{V}"), 2 * N * C * V);
     let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
-    let inputs = || (numbers::<E>(N * C), numbers::<E>(V * C));
-    let logits = || numbers::<E::Acc>(chunk_rows(N, V) * V);
-    bench.run(&format!("loss/forward/cpu/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
-        let ((x, w), mut logits, mut sum) = (inputs(), logits(), Sum::new(dev));
-        move || {
-            let logits = (&mut logits[..]).into();
-            forward(dev, &mut sum, logits, (&x[..]).into(), (&w[..]).into(), targets, C);
-        }
+    let factors = || [N * C, V * C].map(|len| inputs.numbers::<E>(len));
+    let logits = || Logits::<E>::new(dev, N, V);
+    bench.run(&format!("loss/forward/{at}/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
+        let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
+        move || forward(dev, &mut sum, &mut logits, x.view(), w.view(), targets, C)
     });
     bench.run(
-        &format!("loss/forward_backward/cpu/{name}/{shape}"),
+        &format!("loss/forward_backward/{at}/{name}/{shape}"),
         Work::Flop(E::NAME, 3 * flop),
         || {
-            let ((x, w), mut logits, mut sum) = (inputs(), logits(), Sum::new(dev));
-            let (mut dx, mut dw) = (x.clone(), numbers::<E::Acc>(V * C));
+            let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
+            let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, V * C));
             move || {
-                let (dx, dw) = ((&mut dx[..]).into(), (&mut dw[..]).into());
-                let (logits, x, w) = ((&mut logits[..]).into(), (&x[..]).into(), (&w[..]).into());
+                let (dx, dw) = (dx.view_mut(), dw.view_mut());
+                let (logits, x, w) = (&mut logits, x.view(), w.view());
                 let scale = 1.0 / N as f64;
                 forward_backward(dev, &mut sum, dx, dw, logits, x, w, targets, scale, C);
             }

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Bench, MODELS, Work, numbers};
+use common::{Bench, MODELS, Work};
 use engine::ops::rmsnorm::{backward, forward};
-use engine::{Element, bf16};
+use engine::{Buf, Element, bf16};
 
 const N: usize = 4096;
 const EPS: f32 = 1e-5;
@@ -18,29 +18,20 @@ fn main() {
 }
 
 fn run<E: Element>(bench: &mut Bench, C: usize) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (name, row) = (E::NAME, N * C * size_of::<E>());
-    bench.run(&format!("rmsnorm/forward/cpu/{name}/N{N}_C{C}"), Work::Bytes(2 * row), || {
-        let (x, w) = (numbers::<E>(N * C), numbers::<E>(C));
-        let (mut y, mut r) = (x.clone(), numbers::<E::Acc>(N));
-        move || {
-            let to = (&mut y[..]).into();
-            forward(dev, to, (&mut r[..]).into(), (&x[..]).into(), (&w[..]).into(), EPS)
-        }
+    bench.run(&format!("rmsnorm/forward/{at}/{name}/N{N}_C{C}"), Work::Bytes(2 * row), || {
+        let (x, w) = (inputs.numbers::<E>(N * C), inputs.numbers::<E>(C));
+        let (mut y, mut r) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, N));
+        move || forward(dev, y.view_mut(), r.view_mut(), x.view(), w.view(), EPS)
     });
-    bench.run(&format!("rmsnorm/backward/cpu/{name}/N{N}_C{C}"), Work::Bytes(4 * row), || {
-        let (x, w, r) = (numbers::<E>(N * C), numbers::<E>(C), numbers::<E::Acc>(N));
-        let (dy, mut dx, mut dw) = (x.clone(), x.clone(), numbers::<E::Acc>(C));
+    bench.run(&format!("rmsnorm/backward/{at}/{name}/N{N}_C{C}"), Work::Bytes(4 * row), || {
+        let [x, dy] = [(); 2].map(|()| inputs.numbers::<E>(N * C));
+        let (w, r) = (inputs.numbers::<E>(C), inputs.numbers::<E::Acc>(N));
+        let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, C));
         move || {
-            backward(
-                dev,
-                (&mut dx[..]).into(),
-                (&mut dw[..]).into(),
-                (&dy[..]).into(),
-                (&x[..]).into(),
-                (&w[..]).into(),
-                (&r[..]).into(),
-            )
+            let (dx, dw) = (dx.view_mut(), dw.view_mut());
+            backward(dev, dx, dw, dy.view(), x.view(), w.view(), r.view())
         }
     });
 }

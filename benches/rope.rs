@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bench, MODELS, Model, Work, numbers};
+use common::{Bench, MODELS, Model, Work};
 use engine::ops::rope::{backward_inplace, forward_inplace, table};
 use engine::{Element, Segments, bf16};
 
@@ -15,18 +15,18 @@ fn main() {
 }
 
 fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (N, S, heads) = (4096, (H + 2 * G) * D, H + G);
     let segments = &Segments::equal(N / T, T);
     let (name, shape) = (E::NAME, format!("N{N}_T{T}_H{H}_G{G}_D{D}"));
     let bytes = 2 * N * heads * D * size_of::<E>();
-    let prepare = || (numbers::<E>(N * S), table::<E::Acc>(dev, T, D, 10000.0));
-    bench.run(&format!("rope/forward/cpu/{name}/{shape}"), Work::Bytes(bytes), || {
+    let prepare = || (inputs.numbers::<E>(N * S), table::<E::Acc>(dev, T, D, 10000.0));
+    bench.run(&format!("rope/forward/{at}/{name}/{shape}"), Work::Bytes(bytes), || {
         let (mut x, table) = prepare();
-        move || forward_inplace(dev, (&mut x[..]).into(), table.view(), segments, S, heads, D)
+        move || forward_inplace(dev, x.view_mut(), table.view(), segments, S, heads, D)
     });
-    bench.run(&format!("rope/backward/cpu/{name}/{shape}"), Work::Bytes(bytes), || {
+    bench.run(&format!("rope/backward/{at}/{name}/{shape}"), Work::Bytes(bytes), || {
         let (mut x, table) = prepare();
-        move || backward_inplace(dev, (&mut x[..]).into(), table.view(), segments, S, heads, D)
+        move || backward_inplace(dev, x.view_mut(), table.view(), segments, S, heads, D)
     });
 }

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Bench, MODELS, Work, numbers};
+use common::{Bench, MODELS, Work};
 use engine::ops::swiglu::{backward_inplace, forward};
-use engine::{Element, bf16};
+use engine::{Buf, Element, bf16};
 
 const N: usize = 2048;
 
@@ -17,14 +17,14 @@ fn main() {
 }
 
 fn run<E: Element>(bench: &mut Bench, F: usize) {
-    let dev = &bench.dev.clone();
+    let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (name, row) = (E::NAME, N * F * size_of::<E>());
-    bench.run(&format!("swiglu/forward/cpu/{name}/N{N}_F{F}"), Work::Bytes(3 * row), || {
-        let (mut a, gu) = (numbers::<E>(N * F), numbers::<E>(2 * N * F));
-        move || forward(dev, (&mut a[..]).into(), (&gu[..]).into(), F)
+    bench.run(&format!("swiglu/forward/{at}/{name}/N{N}_F{F}"), Work::Bytes(3 * row), || {
+        let (mut a, gu) = (Buf::<E>::zeros(dev, N * F), inputs.numbers::<E>(2 * N * F));
+        move || forward(dev, a.view_mut(), gu.view(), F)
     });
-    bench.run(&format!("swiglu/backward/cpu/{name}/N{N}_F{F}"), Work::Bytes(5 * row), || {
-        let (da, mut gu) = (numbers::<E>(N * F), numbers::<E>(2 * N * F));
-        move || backward_inplace(dev, (&mut gu[..]).into(), (&da[..]).into(), F)
+    bench.run(&format!("swiglu/backward/{at}/{name}/N{N}_F{F}"), Work::Bytes(5 * row), || {
+        let (da, mut gu) = (inputs.numbers::<E>(N * F), inputs.numbers::<E>(2 * N * F));
+        move || backward_inplace(dev, gu.view_mut(), da.view(), F)
     });
 }

@@ -62,6 +62,12 @@ class Llama(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets_BT.flatten())
 
     @torch.no_grad()
+    def draw(self):
+        """Weights of the same distribution as ours, where there is no file of them."""
+        for w in self.parameters():
+            w.normal_(0.0, 0.02) if w.dim() == 2 else w.fill_(1.0)
+
+    @torch.no_grad()
     def load(self, path):
         """Takes the tensors of a safetensors file with Hugging Face's names, one at a time."""
         with open(path, "rb") as file:
@@ -123,9 +129,15 @@ class Training:
     def __init__(self, directory, mode, compiled):
         with open(os.path.join(directory, "config.json")) as file:
             config = json.load(file)
-        model = Llama(config)
-        model.load(os.path.join(directory, "model.safetensors"))
-        model.to(worker.device())
+        weights = os.path.join(directory, "model.safetensors")
+        if os.path.exists(weights):
+            model = Llama(config)
+            model.load(weights)
+            model.to(worker.device())
+        else:
+            with torch.device(worker.device()):
+                model = Llama(config)
+            model.draw()
         model.cos, model.sin = model.cos.to(worker.device()), model.sin.to(worker.device())
         self.weights = list(model.parameters())
         self.master = self.weights
@@ -158,7 +170,7 @@ class Training:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("directory", help="a Hugging Face directory: sizes and first weights")
+    parser.add_argument("directory", help="a Hugging Face directory: sizes, and first weights if it has them")
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--mode", choices=["f32", "autocast", "master"], required=True)
     parser.add_argument("--compile", action="store_true")
@@ -182,10 +194,11 @@ def main():
             start = time.perf_counter()
             losses.append(training.step(*batch))
             seconds.append(time.perf_counter() - start)
-        peak = worker.resident("VmHWM") - base
+        answer = {"seconds": seconds, "losses": losses, "peak_bytes": worker.resident("VmHWM") - base}
         if worker.device() == "cuda":
-            peak = torch.cuda.max_memory_reserved()
-        return {"seconds": seconds, "losses": losses, "peak_bytes": peak}
+            answer["peak_bytes"] = torch.cuda.max_memory_allocated()
+            answer["reserved_bytes"] = torch.cuda.max_memory_reserved()
+        return answer
 
     worker.serve({}, answer)
 

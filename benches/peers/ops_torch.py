@@ -1,17 +1,19 @@
 """PyTorch's side of `compare.py attention`, `gemm` and `memory`: single ops, on PEER_DEVICE.
 
-usage: ops_torch.py attention|gemm|memory|ceilings [compile] [FLASH_ATTENTION|CUDNN_ATTENTION]
+Requests, after the subject and, behind a colon, how PyTorch is to do it (compile, FLASH_ATTENTION,
+CUDNN_ATTENTION; its own choice without):
 
-Requests: "DTYPE T H D CALLS" (causal attention, forward and backward), "DTYPE fwd|dx|dw|bwd N I O CALLS"
-(one product of a linear layer, or both of its backward), "OP DTYPE N C CALLS" (one pass over memory), or
-"SIZE CALLS" (a square product of brain floats, and a copy of as many bytes).
+    attention DTYPE fwd|bwd|both T H D CALLS    causal attention
+    gemm DTYPE fwd|dx|dw|bwd N I O CALLS        a product of a linear layer, or both of its backward
+    memory OP DTYPE N C CALLS                   a pass over memory
+    ceilings SIZE CALLS                         a square product in bf16, and a copy of as many bytes
 """
 
 import contextlib
-import sys
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import worker
 
@@ -22,36 +24,38 @@ def rand(*shape, dtype="f32"):
     return torch.randn(*shape, device=worker.device()).to(DTYPES[dtype])
 
 
-def backend():
-    """The kernels of attention that the command line names; PyTorch's choice otherwise."""
-    names = [word for word in sys.argv if word.endswith("_ATTENTION")]
-    if not names or worker.device() == "cpu":
+def backend(how):
+    """The kernels of attention that the request names; PyTorch's choice otherwise."""
+    kernels = getattr(SDPBackend, how) if how else None
+    if kernels is None or worker.device() == "cpu":
         return contextlib.nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    return sdpa_kernel(SDPBackend[names[0]])
+    return sdpa_kernel(kernels)
 
 
-def compiled(function):
-    return torch.compile(function) if "compile" in sys.argv else function
+def compiled(how, function):
+    return torch.compile(function) if how == "compile" else function
 
 
-def attention(dtype, *sizes):
+def attention(how, dtype, part, *sizes):
     T, H, D, calls = map(int, sizes)
     # As in a model: rows are tokens, heads lie side by side in them.
     q, k, v, d_o = (rand(1, T, H, D, dtype=dtype).transpose(1, 2) for _ in range(4))
     inputs = [x.requires_grad_() for x in (q, k, v)]
 
-    def call():
-        with backend():
-            o = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        torch.autograd.grad(o, inputs, d_o)
+    def forward():
+        with backend(how):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    return worker.timed(calls, call)
+    if part == "fwd":
+        return worker.timed(calls, torch.no_grad()(forward))
+    if part == "both":
+        return worker.timed(calls, lambda: torch.autograd.grad(forward(), inputs, d_o))
+    o = forward()
+    return worker.timed(calls, lambda: torch.autograd.grad(o, inputs, d_o, retain_graph=True))
 
 
 @torch.no_grad()
-def gemm(dtype, product, *sizes):
+def gemm(how, dtype, product, *sizes):
     N, I, O, calls = map(int, sizes)
     x_NI, y_NO, w_OI = (rand(*shape, dtype=dtype) for shape in ((N, I), (N, O), (O, I)))
     if product == "bwd":
@@ -70,15 +74,15 @@ def gemm(dtype, product, *sizes):
     return worker.timed(calls, lambda: torch.mm(a, b, out=out))
 
 
-def memory(op, dtype, *sizes):
+def memory(how, op, dtype, *sizes):
     N, C, calls = map(int, sizes)
     x, y = rand(N, C, dtype=dtype), rand(N, C, dtype=dtype)
     if op in ("rmsnorm_forward", "rmsnorm_backward"):
         w = rand(C, dtype=dtype)
-        norm = compiled(lambda x, w: F.rms_norm(x, w.shape, w, 1e-5))
+        norm = compiled(how, lambda x, w: F.rms_norm(x, w.shape, w, 1e-5))
         return forward_or_backward(op, norm, [x, w], y, calls)
     if op in ("swiglu_forward", "swiglu_backward"):
-        product = compiled(lambda gu: F.silu(gu[:, :C]) * gu[:, C:])
+        product = compiled(how, lambda gu: F.silu(gu[:, :C]) * gu[:, C:])
         return forward_or_backward(op, product, [rand(N, 2 * C, dtype=dtype)], y, calls)
     if op == "rope":
         cos, sin = (rand(N, 1, 32) for _ in range(2))
@@ -87,7 +91,7 @@ def memory(op, dtype, *sizes):
             a, b = x.view(N, C // 64, 64).chunk(2, dim=-1)
             return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
 
-        turn = compiled(turn)
+        turn = compiled(how, turn)
         return worker.timed(calls, torch.no_grad()(lambda: turn(x)))
     if op == "adamw":
         w = torch.nn.Parameter(rand(N, C))
@@ -99,7 +103,7 @@ def memory(op, dtype, *sizes):
             y.copy_(w.detach())
 
         return worker.timed(calls, update)
-    raise SystemExit(f"ops_torch.py: no pass {op}")
+    raise ValueError(f"no pass {op}")
 
 
 def forward_or_backward(op, function, inputs, gradient, calls):
@@ -112,7 +116,7 @@ def forward_or_backward(op, function, inputs, gradient, calls):
 
 
 @torch.no_grad()
-def ceilings(size, calls):
+def ceilings(how, size, calls):
     n, calls = int(size), int(calls)
     a, b, c = (rand(n, n, dtype="bf16") for _ in range(3))
     product = min(worker.timed(calls, lambda: torch.mm(a, b, out=c))["seconds"])
@@ -121,7 +125,15 @@ def ceilings(size, calls):
     return {"flops": 2 * n**3 / product, "bandwidth": 2 * a.nbytes / copy, "device": name, "torch": torch.__version__}
 
 
+def answer(request, *words):
+    subject, _, how = request.partition(":")
+    subjects = {"attention": attention, "gemm": gemm, "memory": memory, "ceilings": ceilings}
+    try:
+        return subjects[subject](how, *words)
+    finally:
+        worker.release()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(worker.threads())
-    serves = {"attention": attention, "gemm": gemm, "memory": memory, "ceilings": ceilings}
-    worker.serve({}, serves[sys.argv[1]])
+    worker.serve({}, answer)

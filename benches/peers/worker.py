@@ -3,10 +3,12 @@
 Between requests a worker waits, so that two of them can take turns.
 """
 
+import gc
 import json
 import os
 import sys
 import time
+import traceback
 
 
 def resident(key):
@@ -64,7 +66,22 @@ def timed(calls, call):
     return {"seconds": seconds}
 
 
+def release():
+    """Gives back what a request took, so that the other side is alone in the GPU's memory."""
+    if device() == "cuda":
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def serve(ready, answer):
+    """Answers lines until stdin ends. What a request does wrong is its answer."""
     print(json.dumps(ready), flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(*line.split())), flush=True)
+        try:
+            found = answer(*line.split())
+        except Exception as error:
+            traceback.print_exc()
+            found = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(found), flush=True)

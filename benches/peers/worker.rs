@@ -1,26 +1,34 @@
-//! Our side of `compare.py`: measures what it is asked for on stdin, a line a request, and answers
-//! with a line of JSON. Between requests it waits, so that two workers can take turns.
+//! Our side of `compare.py` and `gpu_check.py`: measures what it is asked for on stdin, a line a
+//! request, and answers with a line of JSON. Between requests it waits and holds no buffers, so that
+//! two workers can take turns, each alone in memory.
 //!
 //! ```text
 //! peer step SIZE DTYPE         "STEPS": that many training steps
-//! peer attention               "DTYPE T H D CALLS": causal attention, forward and backward
-//! peer gemm                    "DTYPE fwd|dx|dw|bwd N I O CALLS": one product of a linear layer, or
-//!                              both of its backward, which is what a GPU is asked for
-//! peer memory                  "OP DTYPE N C CALLS": one pass over memory, see `pass`
-//! peer export SIZE DIR         the weights that steps start from, as a Hugging Face directory
+//! peer ops                     "attention DTYPE fwd|bwd|both T H D CALLS": causal attention
+//!                              "gemm DTYPE fwd|dx|dw|bwd N I O CALLS": one product of a linear
+//!                              layer, or both of its backward, which is what a GPU is asked for
+//!                              "memory OP DTYPE N C CALLS": one pass over memory, see `pass`
+//! peer open                    seconds until the device is open, and until its first kernel is done
+//! peer config SIZE             what a size is, as a config.json
+//! peer export SIZE DIR         the same with the weights that steps start from
 //! ```
 //!
 //! `--device=cuda` and `--device=cuda-emulated`, in front, compute there, by the GPU's clock.
 
+#[path = "../common/device.rs"]
+mod device;
 #[path = "../common/step.rs"]
 mod step;
 
+use device::{Clock, Inputs};
 use engine::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
-use engine::{Buf, Device, Element, Init, Real, Segments, Table, bf16};
+use engine::{Buf, Device, Element, Init, Segments, Table, bf16};
+use handgrad::train::config::{DeviceChoice, Gemm, LogLevel};
 use handgrad::train::memory::{peak_bytes, resident_bytes};
+use handgrad::train::progress::init_logging;
 use handgrad::{engine, train};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -33,43 +41,67 @@ use train::Outcome;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const USAGE: &str = "usage: peer [--device=cpu|cuda|cuda-emulated] step \
-                     S15|S42|S110|Long|G110|G1B|Tiny f32|bf16, or peer attention, gemm, memory, or \
-                     export SIZE DIR; benches/peers/compare.py does it";
+                     S15|S42|S110|Long|G110|G1B|Tiny f32|bf16, or peer ops, peer open, \
+                     peer config SIZE, or peer export SIZE DIR; benches/peers/compare.py does it";
 
 fn main() -> ExitCode {
     train::main_exit(start().map(|()| Outcome::Done))
 }
 
 fn start() -> Result<()> {
+    init_logging(LogLevel::Info)?;
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (dev, args) = match args[..] {
-        ["--device=cuda", ref rest @ ..] => (Device::cuda(0)?, rest),
-        ["--device=cuda-emulated", ref rest @ ..] => (Device::cuda_emulated()?, rest),
-        ["--device=cpu", ref rest @ ..] | ref rest => (Device::cpu(0)?, rest),
+    let begin = Instant::now();
+    let (wanted, args) = match args[..] {
+        ["--device=cuda", ref rest @ ..] => (DeviceChoice::Cuda, rest),
+        ["--device=cuda-emulated", ref rest @ ..] => (DeviceChoice::CudaEmulated, rest),
+        ["--device=cpu", ref rest @ ..] | ref rest => (DeviceChoice::Cpu, rest),
     };
-    let dev = &dev;
+    let dev = &train::device::open(wanted, None, Gemm::Rust)?;
     match *args {
         ["step", size, "f32"] => serve_steps::<f32>(dev, &named(size)?),
         ["step", size, "bf16"] => serve_steps::<bf16>(dev, &named(size)?),
-        ["attention"] => serve(dev, json!({}), |request| match request {
-            ["f32", sizes @ ..] => attention::<f32>(dev, numbers_of(sizes)?),
-            ["bf16", sizes @ ..] => attention::<bf16>(dev, numbers_of(sizes)?),
-            _ => Err(USAGE.into()),
-        }),
-        ["gemm"] => serve(dev, json!({}), |request| match request {
-            ["f32", product, sizes @ ..] => product_of::<f32>(dev, product, numbers_of(sizes)?),
-            ["bf16", product, sizes @ ..] => product_of::<bf16>(dev, product, numbers_of(sizes)?),
-            _ => Err(USAGE.into()),
-        }),
-        ["memory"] => serve(dev, json!({}), |request| match request {
-            [op, "f32", sizes @ ..] => pass::<f32>(dev, op, numbers_of(sizes)?),
-            [op, "bf16", sizes @ ..] => pass::<bf16>(dev, op, numbers_of(sizes)?),
-            _ => Err(USAGE.into()),
-        }),
+        ["ops"] => {
+            let inputs = Inputs::new(dev);
+            serve(dev, json!({}), |request| answer(&inputs, request))
+        }
+        ["open"] => opened(dev, begin),
+        ["config", size] => Ok(train::print(&named(size)?.config().to_json(hf::Dtype::F32))?),
         ["export", size, dir] => export(dev, &named(size)?, Path::new(dir)),
         _ => Err(USAGE.into()),
     }
+}
+
+fn answer(inputs: &Inputs, request: &[&str]) -> Result<Value> {
+    match request {
+        ["attention", "f32", part, sizes @ ..] => {
+            attention::<f32>(inputs, part, numbers_of(sizes)?)
+        }
+        ["attention", "bf16", part, sizes @ ..] => {
+            attention::<bf16>(inputs, part, numbers_of(sizes)?)
+        }
+        ["gemm", "f32", product, sizes @ ..] => {
+            product_of::<f32>(inputs, product, numbers_of(sizes)?)
+        }
+        ["gemm", "bf16", product, sizes @ ..] => {
+            product_of::<bf16>(inputs, product, numbers_of(sizes)?)
+        }
+        ["memory", op, "f32", sizes @ ..] => pass::<f32>(inputs, op, numbers_of(sizes)?),
+        ["memory", op, "bf16", sizes @ ..] => pass::<bf16>(inputs, op, numbers_of(sizes)?),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Seconds since `begin`, when the device is open and when it has done a first kernel.
+fn opened(dev: &Device, begin: Instant) -> Result<()> {
+    let open = begin.elapsed().as_secs_f64();
+    let (mut a, gu) = (Buf::<f32>::zeros(dev, 64), Buf::<f32>::zeros(dev, 128));
+    swiglu::forward(dev, a.view_mut(), gu.view(), 64);
+    dev.sync()?;
+    let kernel = begin.elapsed().as_secs_f64();
+    let found = json!({ "device": dev.describe(), "open": open, "first_kernel": kernel });
+    Ok(train::print(&format!("{found}\n"))?)
 }
 
 fn named(name: &str) -> Result<Size> {
@@ -107,7 +139,7 @@ fn serve(
 }
 
 fn serve_steps<E: Element<Acc = f32>>(dev: &Device, size: &Size) -> Result<()> {
-    let (base, used) = (resident_bytes(), used_bytes(dev)?);
+    let base = resident_bytes();
     let (mut training, mut tokens) = (Training::<E>::new(dev, size), Skewed::new(size));
     let ready = json!({ "tokens": size.tokens(), "batch": size.B, "flop": size.flop() });
     serve(dev, ready, |request| {
@@ -123,7 +155,11 @@ fn serve_steps<E: Element<Acc = f32>>(dev: &Device, size: &Size) -> Result<()> {
         }
         let bytes = match dev {
             Device::Cpu(_) => peak_bytes().saturating_sub(base),
-            Device::Cuda(_) => used_bytes(dev)? - used,
+            // Nothing is given back before the end, so what is held is the peak.
+            Device::Cuda(cuda) => {
+                let (reserved, outside) = cuda.held_bytes();
+                reserved + outside
+            }
         };
         Ok(json!({ "seconds": seconds, "losses": losses, "peak_bytes": bytes }))
     })
@@ -133,41 +169,53 @@ fn export(dev: &Device, size: &Size, dir: &Path) -> Result<()> {
     Ok(size.trainer::<f32>(dev, 1).export(dir, None)?)
 }
 
-/// Bytes of a GPU that are in use, counted from an arbitrary zero. Ours takes no buffer back before
-/// it ends, so what is in use is the peak.
-fn used_bytes(dev: &Device) -> Result<u64> {
-    match dev {
-        Device::Cpu(_) => Ok(0),
-        Device::Cuda(cuda) => Ok(u64::MAX - cuda.free_bytes()?),
-    }
-}
-
-fn attention<E: Element>(dev: &Device, [T, H, D, calls]: [usize; 4]) -> Result<Value> {
-    let (heads, segments) = (Heads { H, G: H, D }, &Segments::equal(1, T));
-    let (qkv, d_o) = (numbers::<E>(dev, T * heads.qkv()), numbers::<E>(dev, T * heads.out()));
-    let (mut o, mut dqkv) = (numbers::<E>(dev, d_o.len()), numbers::<E>(dev, qkv.len()));
-    let mut lse = numbers::<E::Acc>(dev, T * H);
-    timed(dev, calls, |dev| {
+/// Causal attention over one sequence: forward, backward, or one after the other.
+fn attention<E: Element>(
+    inputs: &Inputs,
+    part: &str,
+    [T, H, D, calls]: [usize; 4],
+) -> Result<Value> {
+    let (dev, heads) = (inputs.dev(), Heads { H, G: H, D });
+    let segments = &Segments::equal(1, T);
+    let (qkv, d_o) = (inputs.numbers::<E>(T * heads.qkv()), inputs.numbers::<E>(T * heads.out()));
+    let (mut o, mut dqkv) = (Buf::<E>::zeros(dev, d_o.len()), Buf::<E>::zeros(dev, qkv.len()));
+    let mut lse = Buf::<E::Acc>::zeros(dev, T * H);
+    let forward = |dev: &Device, o: &mut Buf<E>, lse: &mut Buf<E::Acc>| {
         attention::forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);
-        let (o, lse) = (o.view(), lse.view());
-        attention::backward(dev, dqkv.view_mut(), d_o.view(), qkv.view(), o, lse, segments, heads)
-    })
+    };
+    let mut backward = |dev: &Device, o: &Buf<E>, lse: &Buf<E::Acc>| {
+        let (dqkv, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
+        attention::backward(dev, dqkv, d_o.view(), qkv.view(), o, lse, segments, heads);
+    };
+    match part {
+        "fwd" => timed(dev, calls, |dev| forward(dev, &mut o, &mut lse)),
+        "bwd" => {
+            forward(dev, &mut o, &mut lse);
+            timed(dev, calls, |dev| backward(dev, &o, &lse))
+        }
+        "both" => timed(dev, calls, |dev| {
+            forward(dev, &mut o, &mut lse);
+            backward(dev, &o, &lse);
+        }),
+        _ => Err(USAGE.into()),
+    }
 }
 
 /// y = x W^T, dx = dy W or dw += dy^T x, for x of N rows of I and W of O rows of I; or both of the
 /// latter.
 fn product_of<E: Element>(
-    dev: &Device,
+    inputs: &Inputs,
     product: &str,
     [N, I, O, calls]: [usize; 4],
 ) -> Result<Value> {
-    let [mut x, mut y, w] = [N * I, N * O, O * I].map(|len| numbers::<E>(dev, len));
+    let dev = inputs.dev();
+    let [mut x, mut y, w] = [N * I, N * O, O * I].map(|len| inputs.numbers::<E>(len));
     match (product, dev) {
         ("fwd", _) => {
             timed(dev, calls, |dev| linear::forward(dev, y.view_mut(), x.view(), w.view(), I))
         }
         ("bwd", _) => {
-            let (mut dx, mut dw) = (numbers::<E>(dev, N * I), numbers::<E::Acc>(dev, O * I));
+            let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * I), Buf::<E::Acc>::zeros(dev, O * I));
             timed(dev, calls, |dev| {
                 let (dx, dw) = (dx.view_mut(), dw.view_mut());
                 linear::backward(dev, dx, dw, y.view(), x.view(), w.view(), I)
@@ -178,7 +226,7 @@ fn product_of<E: Element>(
             gemm(cpu, x.view_mut().host(), Mat::new(y, O), Mat::new(w, I), Onto::Zero)
         }),
         ("dw", Device::Cpu(cpu)) => {
-            let mut dw = numbers::<E::Acc>(dev, O * I);
+            let mut dw = Buf::<E::Acc>::zeros(dev, O * I);
             timed(dev, calls, |_| {
                 let (y, x) = (y.view().host(), x.view().host());
                 gemm(cpu, dw.view_mut().host(), Mat::new(y, O).t(), Mat::new(x, I), Onto::Itself)
@@ -190,29 +238,34 @@ fn product_of<E: Element>(
 
 /// One pass over N rows of C: a direction of RMSNorm or of SwiGLU, RoPE of heads of 64, or AdamW over
 /// N * C parameters.
-fn pass<E: Element<Acc = f32>>(dev: &Device, op: &str, [N, C, calls]: [usize; 3]) -> Result<Value> {
-    let [mut x, mut y] = [(); 2].map(|()| numbers::<E>(dev, N * C));
+fn pass<E: Element<Acc = f32>>(
+    inputs: &Inputs,
+    op: &str,
+    [N, C, calls]: [usize; 3],
+) -> Result<Value> {
+    let dev = inputs.dev();
+    let [mut x, mut y] = [(); 2].map(|()| inputs.numbers::<E>(N * C));
     match op {
         "rmsnorm_forward" => {
-            let (w, mut r) = (numbers::<E>(dev, C), numbers::<f32>(dev, N));
+            let (w, mut r) = (inputs.numbers::<E>(C), Buf::<f32>::zeros(dev, N));
             timed(dev, calls, |dev| {
                 rmsnorm::forward(dev, y.view_mut(), r.view_mut(), x.view(), w.view(), 1e-5)
             })
         }
         "rmsnorm_backward" => {
-            let (w, r, dy) = (numbers::<E>(dev, C), numbers(dev, N), numbers::<E>(dev, N * C));
-            let mut dw = numbers::<f32>(dev, C);
+            let (w, dy) = (inputs.numbers::<E>(C), inputs.numbers::<E>(N * C));
+            let (r, mut dw) = (inputs.numbers(N), Buf::<f32>::zeros(dev, C));
             timed(dev, calls, |dev| {
                 let (dx, dw) = (y.view_mut(), dw.view_mut());
                 rmsnorm::backward(dev, dx, dw, dy.view(), x.view(), w.view(), r.view())
             })
         }
         "swiglu_forward" => {
-            let gu = numbers::<E>(dev, 2 * N * C);
+            let gu = inputs.numbers::<E>(2 * N * C);
             timed(dev, calls, |dev| swiglu::forward(dev, y.view_mut(), gu.view(), C))
         }
         "swiglu_backward" => {
-            let mut gu = numbers::<E>(dev, 2 * N * C);
+            let mut gu = inputs.numbers::<E>(2 * N * C);
             timed(dev, calls, |dev| swiglu::backward_inplace(dev, gu.view_mut(), y.view(), C))
         }
         "rope" => {
@@ -221,18 +274,18 @@ fn pass<E: Element<Acc = f32>>(dev: &Device, op: &str, [N, C, calls]: [usize; 3]
                 rope::forward_inplace(dev, x.view_mut(), table.view(), segments, C, C / 64, 64)
             })
         }
-        "adamw" => adamw_pass(dev, &mut y, calls),
+        "adamw" => adamw_pass(inputs, &mut y, calls),
         _ => Err(USAGE.into()),
     }
 }
 
 fn adamw_pass<E: Element<Acc = f32>>(
-    dev: &Device,
+    inputs: &Inputs,
     copy: &mut Buf<E>,
     calls: usize,
 ) -> Result<Value> {
-    let len = copy.len();
-    let [mut w, mut m, g] = [(); 3].map(|()| numbers::<f32>(dev, len));
+    let (dev, len) = (inputs.dev(), copy.len());
+    let [mut w, mut m, g] = [(); 3].map(|()| inputs.numbers::<f32>(len));
     let (mut v, sum) = (Buf::<f32>::zeros(dev, len), Buf::of(dev, &[4.0]));
     let decays = [(Table::default().push("w", &[len, 1], Init::Ones), 0.1)];
     let step = adamw::Step { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm: 1.0, t: 9 };
@@ -249,31 +302,9 @@ fn timed(dev: &Device, calls: usize, mut call: impl FnMut(&Device)) -> Result<Va
     let recording = dev.recording();
     call(&recording);
     let bytes: u64 = recording.take_calls().iter().map(|op| op.bytes).sum();
-    let mut seconds = Vec::new();
-    // Beyond any L2 cache, so that no call finds its inputs there.
-    let gpu = matches!(dev, Device::Cuda(cuda) if !cuda.is_emulated());
-    let mut flush = Buf::<f32>::zeros(dev, if gpu { 1 << 26 } else { 1 });
-    for _ in 0..calls {
-        flush.fill_zero(dev);
-        let start = Instant::now();
-        match dev {
-            Device::Cpu(_) => {
-                call(dev);
-                seconds.push(start.elapsed().as_secs_f64());
-            }
-            Device::Cuda(_) => {
-                call(&recording);
-                let ops = recording.take_calls();
-                seconds.push(ops.iter().map(|op| (op.end - op.begin).as_secs_f64()).sum());
-            }
-        }
-    }
+    dev.sync()?;
+    let mut clock = Clock::new(dev);
+    let seconds = (0..calls).map(|_| clock.seconds(&mut call));
+    let seconds = seconds.collect::<std::result::Result<Vec<f64>, _>>()?;
     Ok(json!({ "seconds": seconds, "bytes": bytes }))
-}
-
-/// Numbers between -1 and 1, the same in every run.
-fn numbers<E: Element>(dev: &Device, len: usize) -> Buf<E> {
-    let fraction = |i: usize| (i as f64 * 0.618_033_988_749_895).fract();
-    let number = |i: usize| E::from_acc(E::Acc::from_f64(2.0 * fraction(i) - 1.0));
-    Buf::of(dev, &(0..len).map(number).collect::<Vec<E>>())
 }

@@ -32,12 +32,17 @@ impl Device {
         Ok(Device::Cuda(Cuda::new(ordinal)?))
     }
 
-    /// A GPU that the CPU emulates: every kernel, slowly and strictly.
+    /// A GPU that the CPU emulates: every kernel, slowly and strictly. An A100, or what
+    /// `HANDGRAD_EMULATOR` names: a compute capability, and `round` where sums shall be rounded one
+    /// by one (`90`, `120-round`).
     ///
     /// # Errors
-    /// As [`Cuda::emulated`].
+    /// [`Error::Device`] if it names something else.
     pub fn cuda_emulated() -> Result<Self, Error> {
-        Ok(Device::Cuda(Cuda::emulated(80)?))
+        let named = std::env::var("HANDGRAD_EMULATOR").unwrap_or_else(|_| "80".into());
+        let hardware =
+            named.parse().map_err(|e| Error::Device(format!("HANDGRAD_EMULATOR: {e}")))?;
+        Ok(Device::Cuda(Cuda::emulating(hardware)?))
     }
 
     /// Waits until everything that ops have queued is done.

@@ -1,5 +1,6 @@
 //! Storage types. f32 and bf16 train; f64 exists so that whole models can be gradient-checked.
 
+use crate::cpu::ops::Ops;
 use crate::cpu::simd::{DotKernel, Isa, Kernel, Vector};
 use half::bf16;
 
@@ -45,6 +46,8 @@ pub trait Element:
     /// "f32", "bf16" or "f64".
     const NAME: &'static str = Self::DTYPE.name();
 
+    /// The CPU's ops in this storage type.
+    fn cpu() -> &'static Ops<Self>;
     /// Widens, exactly.
     fn to_acc(self) -> Self::Acc;
     /// Rounds to nearest, ties to even.
@@ -131,6 +134,10 @@ macro_rules! real {
         impl Element for $t {
             type Acc = $t;
             const DTYPE: Dtype = Dtype::$dtype;
+            fn cpu() -> &'static Ops<$t> {
+                static OPS: Ops<$t> = Ops::new();
+                &OPS
+            }
             #[inline(always)]
             fn to_acc(self) -> $t {
                 self
@@ -207,6 +214,10 @@ real!(f64, F64, crate::cpu::simd::dispatch_f64, |isa, _| unreachable!("{isa:?}: 
 impl Element for bf16 {
     type Acc = f32;
     const DTYPE: Dtype = Dtype::Bf16;
+    fn cpu() -> &'static Ops<bf16> {
+        static OPS: Ops<bf16> = Ops::new();
+        &OPS
+    }
     #[inline(always)]
     fn to_acc(self) -> f32 {
         f32::from_bits((self.to_bits() as u32) << 16)

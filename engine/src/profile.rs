@@ -55,19 +55,16 @@ impl Recorder {
     /// What was recorded. A GPU's clock is set to the host's at the first call's begin.
     pub(crate) fn take(&self, cuda: Option<&Cuda>) -> Vec<Call> {
         let State { mut calls, moments } = std::mem::take(&mut *self.0.lock().unwrap());
-        let (Some(cuda), Some([first, _])) = (cuda, moments.first()) else { return calls };
+        let (Some(cuda), false) = (cuda, moments.is_empty()) else { return calls };
         let start = calls[0].begin;
-        cuda.attempt(|driver| {
+        let read = cuda.attempt(|driver| {
             driver.sync()?;
-            for (call, [begin, end]) in calls.iter_mut().zip(&moments) {
-                let at = |event: &Event| {
-                    let ms = f64::from(driver.elapsed_ms(*first, *event)?);
-                    Ok::<_, String>(start + Duration::from_secs_f64(ms * 1e-3))
-                };
-                (call.begin, call.end) = (at(begin)?, at(end)?);
-            }
-            Ok(())
+            driver.elapsed_ms(moments.as_flattened())
         });
+        let at = |ms: f32| start + Duration::from_secs_f64(f64::from(ms) * 1e-3);
+        for (call, ms) in calls.iter_mut().zip(read.unwrap_or_default().chunks_exact(2)) {
+            (call.begin, call.end) = (at(ms[0]), at(ms[1]));
+        }
         calls
     }
 }

@@ -33,8 +33,8 @@ const SIZES: Sizes = Sizes {
 
 fn main() {
     let mut bad = 0;
-    for (mut device, target) in check::devices().zip(["sm_80", "sm_90a"]) {
-        println!("\n## {target}\n");
+    for mut device in check::devices() {
+        println!("\n## Compute capability {}\n", device.capability());
         println!(
             "| kernel | shape | MB | of the least | MFLOP | of the formula | of the tiles | conflicts | local |"
         );

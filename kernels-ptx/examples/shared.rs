@@ -18,15 +18,13 @@ fn launches(target: Target) -> Vec<Launch> {
     }
     // Many tiles, few tiles, rows that are not whole multiples of 16 bytes.
     for (M, N, ld) in [(8192, 8192, 8), (128, 256, 8), (128, 256, 1)] {
-        all.extend([
-            gemm::rounded(target, Layout::Nt, M, N, ld, ld),
-            gemm::rounded(target, Layout::Nn, M, N, ld, ld),
-            gemm::wide(target, Layout::Nt, M, N, 64, ld, ld, 64),
-            gemm::wide(target, Layout::Tn, M, N, 64, ld, ld, 64),
-        ]);
+        let cut = gemm::cut(target, M, N, 64);
+        all.extend([Layout::Nt, Layout::Nn].map(|layout| gemm::rounded(cut, layout, M, N, ld, ld)));
+        let layouts = [Layout::Nt, Layout::Nn, Layout::Tn];
+        all.extend(layouts.map(|layout| gemm::wide(cut, layout, M, N, ld, ld)));
     }
     // A decoder's one row, of outputs for one, two and four strips a block.
-    for N in [768, 2304, 32000] {
+    for N in [8, 16 * target.multiprocessors, 32 * target.multiprocessors] {
         all.extend([skinny::rounded(target, 1, N), skinny::wide(target, 1, N)]);
     }
     all

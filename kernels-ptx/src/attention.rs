@@ -495,15 +495,10 @@ unsafe fn backward_keys<
             copy_rows::<W, BR, THREADS, EXACT>(to + tile, d_o, s.H * s.D, s.T - query, s.D);
             if thread() < BR {
                 let t = query + thread();
-                let at = s.row(t, h);
-                let (lse, delta) = if t < s.T {
-                    (-LOG2_E * *lse_NH.add(at), *delta_NH.add(at))
-                } else {
-                    (0.0, 0.0)
-                };
+                let (at, bytes) = (s.row(t, h), if t < s.T { 4 } else { 0 });
                 let to = rows + stage * BR * 8 + thread() * 4;
-                ptx::store_shared_f32(to, lse);
-                ptx::store_shared_f32(to + BR * 4, delta);
+                ptx::copy4(to, lse_NH.wrapping_add(at), bytes);
+                ptx::copy4(to + BR * 4, delta_NH.wrapping_add(at), bytes);
             }
             ptx::commit();
         };
@@ -543,9 +538,9 @@ unsafe fn backward_keys<
                 rows_by_rows::<W, ROW, 1, NB>(&mut p, k_place, along_q + at);
                 for n in 0..NB {
                     let row = row + n as u32 * 32;
-                    let shift = [ptx::load_shared(row), ptx::load_shared(row + 4)];
+                    let lse = [ptx::load_shared(row), ptx::load_shared(row + 4)];
                     for e in 0..4 {
-                        p[0][n][e] = ptx::exp2(ptx::fma(p[0][n][e], rate, shift[e % 2]));
+                        p[0][n][e] = ptx::exp2(ptx::fma(p[0][n][e], rate, -LOG2_E * lse[e % 2]));
                     }
                 }
                 if own + 16 > query {

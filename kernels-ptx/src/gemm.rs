@@ -67,7 +67,7 @@ impl Operand {
         let stride = THREADS / cols;
         let (rows, row_len) = if K_INNER { (self.len, self.K) } else { (self.K, self.len) };
         let inside = row_len.saturating_sub(c.col).min(8);
-        let (mut from, step) = (c.from, stride as usize * self.ld as usize);
+        let mut from = c.from;
         let copies = TILE * BK / 8 / THREADS;
         for i in 0..if WIDE { copies } else { ptx::opaque(copies) } {
             let to = stage + c.to + i * stride * cols * 16;
@@ -81,7 +81,7 @@ impl Operand {
                 }
             }
             // One pointer that moves, where the compiler would keep one for each copy.
-            from = ptx::opaque_ptr(from.wrapping_add(step));
+            from = ptx::further(from, self.ld, stride);
         }
         if K_INNER {
             c.col += BK;
@@ -122,7 +122,8 @@ type Sums = [[[f32; 4]; 2 * BLOCKS]; BLOCKS];
 /// Fragments of 64 rows of A and 64 columns of B, 16 deep.
 type Fragments = ([[u32; 4]; BLOCKS], [[u32; 4]; BLOCKS]);
 
-/// A block's tile of the product over k_first..k_end: the sums of this warp, and its row and column.
+/// A block's tile of the product over `left` slices of K from k_first on: the sums of this warp, and
+/// its row and column.
 #[inline(always)]
 unsafe fn tile<
     const BM: u32,
@@ -136,8 +137,9 @@ unsafe fn tile<
     b: *const Bf16,
     M: u32,
     N: u32,
+    K: u32,
     k_first: u32,
-    k_end: u32,
+    mut left: u32,
     lda: u32,
     ldb: u32,
 ) -> (Sums, u32, u32) {
@@ -149,8 +151,8 @@ unsafe fn tile<
     let (warp_m, warp_n) = (warp % (BM / WARP_TILE), warp / (BM / WARP_TILE));
     let (warp_row, warp_col) = (warp_m * WARP_TILE, warp_n * WARP_TILE);
 
-    let a = Operand { from: a, ld: lda, len: M, K: k_end };
-    let b = Operand { from: b, ld: ldb, len: N, K: k_end };
+    let a = Operand { from: a, ld: lda, len: M, K };
+    let b = Operand { from: b, ld: ldb, len: N, K };
     let mut a_copies = a.copies::<BM, A_K_INNER>(row, k_first);
     let mut b_copies = b.copies::<BN, B_K_INNER>(col, k_first);
     let (a_bytes, stage_bytes) = (BM * BK * 2, (BM + BN) * BK * 2);
@@ -158,8 +160,6 @@ unsafe fn tile<
     let last = base + (STAGES - 1) * stage_bytes;
     let next = |stage: u32| if stage == last { base } else { stage + stage_bytes };
     let previous = |stage: u32| if stage == base { last } else { stage - stage_bytes };
-    // Slices that are not multiplied yet.
-    let mut left = (k_end - k_first).div_ceil(BK);
 
     // SAFETY: stages lie in the shared memory that the launch provides (`geometry`); a stage is
     // filled after the barrier behind its last use and read after the barrier behind its wait.
@@ -322,7 +322,9 @@ macro_rules! rounded {
         ) {
             ptx::launch_bounds::<$THREADS, { ptx::fitting($BLOCKS, STAGES * (128 + $THREADS) * BK * 2) }>();
             unsafe {
-                let sums = tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, 0, K, lda, ldb);
+                let slices = K.div_ceil(BK);
+                let sums =
+                    tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, K, 0, slices, lda, ldb);
                 store_rounded(sums, c, r, M, N, ldc)
             }
         }
@@ -341,15 +343,18 @@ macro_rules! wide {
             lda: u32,
             ldb: u32,
             ldc: u32,
-            k_len: u32,
+            depth: u32,
             add: u32,
         ) {
             ptx::launch_bounds::<$THREADS, { ptx::fitting($BLOCKS, STAGES * (128 + $THREADS) * BK * 2) }>();
             unsafe {
-                let k = block_z() * k_len;
-                let end = if K - k < k_len { K } else { k + k_len };
-                let c = c.add(block_z() as usize * M as usize * ldc as usize);
-                let sums = tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, k, end, lda, ldb);
+                // Parts are whole slices but for the last, so only K ends inside of one.
+                let k = block_z() * depth;
+                let slices = (K - k).min(depth).div_ceil(BK);
+                let sums =
+                    tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, K, k, slices, lda, ldb);
+                // Read again, so that no register waits with it through the loop.
+                let c = c.add(ptx::block_z_again() as usize * M as usize * ldc as usize);
                 store_wide(sums, c, M, N, ldc, add != 0)
             }
         }
@@ -365,13 +370,17 @@ rounded! {
 }
 wide! {
     gemm_nt_bf16_f32_128x256: 128 256 256 1 true true true;
+    gemm_nt_bf16_f32_128x128: 128 128 128 2 true true true;
     gemm_nt_bf16_f32_any: 128 128 128 1 true true false;
+    gemm_nn_bf16_f32_128x256: 128 256 256 1 true false true;
+    gemm_nn_bf16_f32_128x128: 128 128 128 2 true false true;
+    gemm_nn_bf16_f32_any: 128 128 128 1 true false false;
     gemm_tn_bf16_f32_128x256: 128 256 256 1 false false true;
     gemm_tn_bf16_f32_128x128: 128 128 128 2 false false true;
     gemm_tn_bf16_f32_any: 128 128 128 1 false false false;
 }
 
-/// acc += the sum of `parts` arrays of `len` behind each other, in ascending order. For products
+/// acc += the sum of `count` arrays of `len` behind each other, in ascending order. For products
 /// whose K is divided over blocks.
 #[unsafe(no_mangle)]
 unsafe extern "ptx-kernel" fn gemm_add_parts(
@@ -401,6 +410,64 @@ unsafe extern "ptx-kernel" fn gemm_add_parts(
                 }
                 *acc.add(i) = sum;
                 i += 1;
+            }
+        }
+    }
+}
+
+/// c = the sum of `count` arrays of M x N behind each other, in ascending order, plus `r` (laid out
+/// like `c`, rows of `ldc`) unless it is null, rounded once. For products whose K is divided over
+/// blocks. A thread has 4 columns of a row; M * N is below 2^34, or no memory would hold it.
+#[unsafe(no_mangle)]
+unsafe extern "ptx-kernel" fn gemm_round_parts(
+    c: *mut Bf16,
+    r: *const Bf16,
+    parts: *const f32,
+    M: u32,
+    N: u32,
+    ldc: u32,
+    count: u32,
+) {
+    unsafe {
+        // At least one, which the compiler cannot know.
+        let (thread, columns) = (ptx::global_thread() as u32, N.div_ceil(4).max(1));
+        let (row, col) = (thread / columns, thread % columns * 4);
+        if row >= M {
+            return;
+        }
+        let inside = (N - col).min(4);
+        let at = row as usize * ldc as usize + col as usize;
+        let mut part = parts.add(row as usize * N as usize + col as usize);
+        let mut sum: [f32; 4] = zeroed();
+        for _ in 0..count {
+            if N.is_multiple_of(4) {
+                let x = ptx::load4(part);
+                for j in 0..4 {
+                    sum[j] += x[j];
+                }
+            } else {
+                for j in 0..4 {
+                    if (j as u32) < inside {
+                        sum[j] += *part.add(j);
+                    }
+                }
+            }
+            part = part.wrapping_add(M as usize * N as usize);
+        }
+        if inside == 4 && ldc.is_multiple_of(4) {
+            if !r.is_null() {
+                let old = ptx::load4(r.add(at));
+                for j in 0..4 {
+                    sum[j] += old[j];
+                }
+            }
+            ptx::store8(c.add(at), [ptx::pack(sum[0], sum[1]), ptx::pack(sum[2], sum[3])]);
+        } else {
+            for j in 0..4 {
+                if (j as u32) < inside {
+                    let old = if r.is_null() { 0.0 } else { (*r.add(at + j)).get() };
+                    *c.add(at + j) = Bf16::of(sum[j] + old);
+                }
             }
         }
     }

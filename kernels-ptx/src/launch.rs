@@ -222,20 +222,26 @@ pub mod embedding {
     }
 }
 
-/// Softmax cross-entropy of rows of V logits. A negative target does not count.
+/// Softmax cross-entropy of rows of V logits, S elements apart. A negative target does not count.
 pub mod loss {
     use super::*;
 
-    fn launch(kernel: &'static str, storage: Storage, N: u32, V: u32) -> Launch {
-        Launch::new(kernel, [N, 1, 1], row_threads(V / storage.lanes(V), 512), EXCHANGE)
+    /// S for rows of V: each starts at a line of 128 bytes, as warps and caches move them, whatever V is.
+    pub fn stride(storage: Storage, V: u32) -> u32 {
+        V.next_multiple_of(128 / storage.bytes() as u32)
     }
 
-    /// nats_N (f64), logits_NV, targets_N (i32), V.
+    fn launch(kernel: &'static str, storage: Storage, N: u32, V: u32) -> Launch {
+        let accesses = V.div_ceil(16 / storage.bytes() as u32);
+        Launch::new(kernel, [N, 1, 1], row_threads(accesses, 512), EXCHANGE)
+    }
+
+    /// nats_N (f64), logits_NS, targets_N (i32), V, S.
     pub fn forward(storage: Storage, N: u32, V: u32) -> Launch {
         launch(storage.pick("loss_forward_f32", "loss_forward_bf16"), storage, N, V)
     }
 
-    /// nats_N (f64), logits_NV (replaced by their gradient times `scale`), targets_N (i32), scale, V.
+    /// nats_N (f64), logits_NS (replaced by their gradient times `scale`), targets_N (i32), scale, V, S.
     pub fn forward_backward(storage: Storage, N: u32, V: u32) -> Launch {
         let kernel = storage.pick("loss_forward_backward_f32", "loss_forward_backward_bf16");
         launch(kernel, storage, N, V)
@@ -292,85 +298,131 @@ pub mod gemm {
         Tn,
     }
 
-    fn grid(
-        target: Target,
-        kernels: [&'static str; 3],
-        M: u32,
-        N: u32,
-        splits: u32,
-        lds: [u32; 2],
-    ) -> Launch {
-        let tiles = |BN: u32| M.div_ceil(128) * N.div_ceil(BN);
-        // A multiprocessor's registers hold one block of the wide tile, or two of the other, which
-        // reads shared memory more often; one of those alone leaves the tensor cores waiting.
-        let per_sm = |BN: u32| (tiles(BN) * splits).div_ceil(target.multiprocessors);
-        let wide = per_sm(256) as f32;
-        let narrow = (per_sm(128) / 2) as f32 * 1.08 + (per_sm(128) % 2) as f32 * 0.6;
+    /// How blocks share a product: C in tiles of 128 x BN, K in parts of `depth`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Cut {
+        BN: u32,
+        /// Depth of a part: all of K, in whole slices, if there is one.
+        pub depth: u32,
+        /// Parts, which are computed beside each other.
+        pub parts: u32,
+    }
+
+    impl Cut {
+        fn new(BN: u32, K: u32, parts: u32) -> Cut {
+            let depth = K.div_ceil(parts).next_multiple_of(BK);
+            Cut { BN, depth, parts: K.div_ceil(depth) }
+        }
+
+        fn tiles(&self, M: u32, N: u32) -> u32 {
+            M.div_ceil(128) * N.div_ceil(self.BN)
+        }
+
+        /// An estimate of its time: a unit is what a multiprocessor takes for a slice of a wide tile.
+        fn cost(&self, target: Target, M: u32, N: u32) -> f64 {
+            // Slices that a block's start and end take.
+            const AROUND: f64 = 4.0;
+            // What the parts' second launch takes.
+            const LAUNCH: f64 = 3.0;
+            // FLOP of products in the time in which memory moves a byte, as A100 and H100 reach them.
+            const FLOP_PER_BYTE: f64 = 150.0;
+            // Parts must promise a tenth: that is how rough this is.
+            const DOUBT: f64 = 1.1;
+            let on_one = (self.tiles(M, N) * self.parts).div_ceil(target.multiprocessors);
+            // A multiprocessor holds one block of the wide tile, or two of the other where shared
+            // memory allows, which read it more often; one of those alone leaves the tensor cores
+            // waiting.
+            let two = target.shared_bytes >= 2 * stages(128) + 1024;
+            let rounds = match (self.BN, two) {
+                (256, _) => f64::from(on_one),
+                (_, true) => f64::from(on_one / 2) * 1.08 + f64::from(on_one % 2) * 0.6,
+                (_, false) => f64::from(on_one) * 0.6,
+            };
+            let products = rounds * (f64::from(self.depth / BK) + AROUND);
+            if self.parts == 1 {
+                return products;
+            }
+            let slice = f64::from(2 * 128 * 256 * BK * target.multiprocessors);
+            // Every part is written and read, C read and written: 4 bytes each.
+            let bytes = 8.0 * f64::from(self.parts + 1) * f64::from(M) * f64::from(N);
+            (products + LAUNCH + bytes * FLOP_PER_BYTE / slice) * DOUBT
+        }
+    }
+
+    /// Bytes of a block's stages.
+    const fn stages(BN: u32) -> u32 {
+        STAGES * (128 + BN) * BK * 2
+    }
+
+    /// The cut of a product of brain floats that promises to take least time: one of few tiles and a
+    /// deep K is divided into parts, so that no multiprocessor idles.
+    pub fn cut(target: Target, M: u32, N: u32, K: u32) -> Cut {
+        const LEAST_DEPTH: u32 = 1024;
+        let widest = if stages(256) <= target.shared_bytes { 256 } else { 128 };
+        let most = (K / LEAST_DEPTH).clamp(1, 2 * target.multiprocessors);
+        let cuts = (1..=most).flat_map(|parts| [widest, 128].map(|BN| Cut::new(BN, K, parts)));
+        let cost = |cut: &Cut| cut.cost(target, M, N);
+        cuts.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("one part is a cut")
+    }
+
+    /// `kernels` are those of the wide tile, of the other, and for rows that do not start at
+    /// multiples of 16 bytes.
+    fn grid(kernels: [&'static str; 3], cut: Cut, M: u32, N: u32, lds: [u32; 2]) -> Launch {
         let (kernel, BN) = if !lds.iter().all(|ld| ld.is_multiple_of(8)) {
             (kernels[2], 128)
-        } else if wide <= narrow || kernels[0] == kernels[1] {
+        } else if cut.BN == 256 {
             (kernels[0], 256)
         } else {
             (kernels[1], 128)
         };
         let threads = 128 / WARP_TILE * BN / WARP_TILE * 32;
-        Launch::new(kernel, [tiles(BN), 1, splits], threads, STAGES * (128 + BN) * BK * 2)
+        let tiles = Cut { BN, ..cut }.tiles(M, N);
+        Launch::new(kernel, [tiles, 1, cut.parts], threads, stages(BN))
     }
 
-    /// Brain floats, C rounded: c, r (added before rounding, or null), a, b, M, N, K, lda, ldb, ldc.
+    /// Brain floats, C rounded: c, r (laid out like c, added before rounding, or null), a, b, M, N, K,
+    /// lda, ldb, ldc.
     ///
     /// # Panics
-    /// For [`Layout::Tn`], whose sums are gradients of weights and stay f32: see [`wide`].
-    pub fn rounded(target: Target, layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
+    /// For [`Layout::Tn`], whose sums are gradients of weights and stay f32: see [`wide`]. If `cut` has
+    /// parts: those are [`wide`], and [`round_parts`] follows.
+    pub fn rounded(cut: Cut, layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
+        assert_eq!(cut.parts, 1, "gemm: parts are summed before they are rounded");
         let kernels = match layout {
             Layout::Nt => ["gemm_nt_bf16_128x256", "gemm_nt_bf16_128x128", "gemm_nt_bf16_any"],
             Layout::Nn => ["gemm_nn_bf16_128x256", "gemm_nn_bf16_128x128", "gemm_nn_bf16_any"],
             Layout::Tn => panic!("gemm: gradients of weights are f32"),
         };
-        grid(target, kernels, M, N, 1, [lda, ldb])
+        grid(kernels, cut, M, N, [lda, ldb])
     }
 
-    /// Depth of each of the parts into which [`wide`] divides K: all of it, unless C has too few
-    /// tiles to fill a device.
-    pub fn part_depth(target: Target, M: u32, N: u32, K: u32) -> u32 {
-        const LEAST: u32 = 1024;
-        let tiles = M.div_ceil(128) * N.div_ceil(128);
-        let parts = (2 * target.multiprocessors / tiles).min(K / LEAST).max(1);
-        K.div_ceil(parts).next_multiple_of(BK)
-    }
-
-    /// Brain floats, C in f32: c, a, b, M, N, K, lda, ldb, ldc, part_depth, add (1: c += AB, 0:
-    /// c = AB). `blocks[2]` parts of K are computed beside each other. If that is more than one, c
-    /// is room for as many products, rows of N, `add` is 0, and [`add_parts`] follows.
-    ///
-    /// # Panics
-    /// For [`Layout::Nn`]: nothing needs it.
-    pub fn wide(
-        target: Target,
-        layout: Layout,
-        M: u32,
-        N: u32,
-        K: u32,
-        lda: u32,
-        ldb: u32,
-        depth: u32,
-    ) -> Launch {
+    /// Brain floats, C in f32: c, a, b, M, N, K, lda, ldb, ldc, depth, add (1: c += AB, 0: c = AB).
+    /// If `cut` has parts, c is room for as many products, rows of N, `add` is 0, and [`add_parts`]
+    /// or [`round_parts`] follows.
+    pub fn wide(cut: Cut, layout: Layout, M: u32, N: u32, lda: u32, ldb: u32) -> Launch {
         let kernels = match layout {
             Layout::Nt => {
-                let kernel = "gemm_nt_bf16_f32_128x256";
-                [kernel, kernel, "gemm_nt_bf16_f32_any"]
+                ["gemm_nt_bf16_f32_128x256", "gemm_nt_bf16_f32_128x128", "gemm_nt_bf16_f32_any"]
             }
-            Layout::Nn => panic!("gemm: gradients of activations are rounded"),
+            Layout::Nn => {
+                ["gemm_nn_bf16_f32_128x256", "gemm_nn_bf16_f32_128x128", "gemm_nn_bf16_f32_any"]
+            }
             Layout::Tn => {
                 ["gemm_tn_bf16_f32_128x256", "gemm_tn_bf16_f32_128x128", "gemm_tn_bf16_f32_any"]
             }
         };
-        grid(target, kernels, M, N, K.div_ceil(depth), [lda, ldb])
+        grid(kernels, cut, M, N, [lda, ldb])
     }
 
     /// acc (f32), parts, len (u64), count: acc += parts, in ascending order.
     pub fn add_parts(len: u64) -> Launch {
         Launch::flat("gemm_add_parts", len.div_ceil(4))
+    }
+
+    /// c (brain floats), r (laid out like c, or null), parts, M, N, ldc, count: c = parts, in ascending
+    /// order, + r, rounded.
+    pub fn round_parts(M: u32, N: u32) -> Launch {
+        Launch::flat("gemm_round_parts", u64::from(M) * u64::from(N.div_ceil(4)))
     }
 
     /// f32: c, r (or null), a, b, M, N, K, a_row, a_col, b_row, b_col, ldc, add. Element (i, k) of A is

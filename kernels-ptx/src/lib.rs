@@ -2,10 +2,10 @@
 //! backend (`build-ptx.sh`); the PTX is committed, so that building the engine needs neither that
 //! compiler nor CUDA.
 //!
-//! One crate with two faces. For the host it is the PTX text ([`SM_80`], [`SM_90A`]) and [`launch`]:
-//! which kernel computes an op, on which grid, with which arguments. For the target nvptx64 it is
-//! the kernels, one file an op, on top of `ptx` (the machine's instructions) and `fragment`
-//! (operands of the tensor cores). [`math`] and [`tiles`] belong to both.
+//! One crate with two faces. For the host it is the PTX text ([`SM_80`], [`SM_90A`]), [`cubin`]: what
+//! may be loaded in its place, and [`launch`]: which kernel computes an op, on which grid, with which
+//! arguments. For the target nvptx64 it is the kernels, one file an op, on top of `ptx` (the machine's
+//! instructions) and `fragment` (operands of the tensor cores). [`math`] and [`tiles`] belong to both.
 //!
 //! Storage is f32 or bf16 and sums are f32. Pointers must be aligned to 16 bytes. Rows that are whole
 //! multiples of 16 bytes are read 16 bytes at a time, others element by element. No kernel uses
@@ -16,6 +16,8 @@
 pub mod math;
 pub mod tiles;
 
+#[cfg(not(target_arch = "nvptx64"))]
+pub mod cubin;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod launch;
 #[cfg(not(target_arch = "nvptx64"))]

@@ -1,13 +1,12 @@
 //! Softmax cross-entropy over rows of logits, a block a row: nats = log-sum-exp - logit of the target,
 //! and with GRADIENT the scaled gradient over the logits. The row stays in registers between the two
-//! looks at it (32768 elements; what is beyond is read again).
+//! looks at it (32768 elements; what is beyond is read again). Rows of V lie S elements apart, whole
+//! multiples of 16 bytes, so that any V is read 16 bytes at a time. What lies between them may be
+//! anything and does not count.
 //! Source of the running maximum and sum: Milakov and Gimelshein 2018, arXiv:1805.02867.
 
 use crate::math::{Bf16, LN_2, LOG2_E};
-use crate::ptx::{
-    self, Access, Element, Single, Wide, block, block_reduce, thread, threads, warp_max, warp_sum,
-    zeroed,
-};
+use crate::ptx::{self, Element, block, block_reduce, thread, threads, warp_max, warp_sum, zeroed};
 
 /// Accesses that a thread keeps of brain floats, and of floats.
 const KEPT_BF16: usize = 8;
@@ -22,35 +21,38 @@ struct Running {
 
 impl Running {
     #[inline(always)]
-    fn add<E: Element, W: Access<E>>(&mut self, x: W::Packed) {
-        let x = W::unpack(x);
+    fn add<E: Element>(&mut self, x: [u32; 4]) {
+        let x = E::unpack(x);
         let mut max = x[0];
-        for j in 1..W::LANES {
+        for j in 1..E::LANES {
             max = ptx::max(max, x[j]);
         }
         if max > self.max {
             self.sum *= ptx::exp2((self.max - max) * LOG2_E);
             self.max = max;
         }
-        for j in 0..W::LANES {
-            self.sum += ptx::exp2((x[j] - self.max) * LOG2_E);
+        // Where all so far are -inf, they have no weight beside any number.
+        let from = if self.max > f32::NEG_INFINITY { self.max } else { 0.0 };
+        for j in 0..E::LANES {
+            self.sum += ptx::exp2((x[j] - from) * LOG2_E);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn row<E: Element, W: Access<E>, const KEPT: usize, const GRADIENT: bool>(
+unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
     nats_N: *mut f64,
-    logits_NV: *mut E,
+    logits_NS: *mut E,
     targets_N: *const i32,
     scale: f32,
     V: u32,
+    S: u32,
 ) {
     unsafe {
-        let (steps, stride) = (V / W::LANES as u32, threads());
-        let at = |i: u32| i as usize * W::LANES;
+        let (steps, stride) = (V.div_ceil(E::LANES as u32), threads());
+        let at = |i: u32| i as usize * E::LANES;
         let n = block() as usize;
-        let logits = logits_NV.add(n * V as usize);
+        let logits = logits_NS.add(n * S as usize);
         let target = *targets_N.add(n);
         if target < 0 {
             if thread() == 0 {
@@ -58,29 +60,42 @@ unsafe fn row<E: Element, W: Access<E>, const KEPT: usize, const GRADIENT: bool>
             }
             let mut i = thread();
             while GRADIENT && i < steps {
-                W::store(logits.add(at(i)), zeroed());
+                ptx::store16(logits.add(at(i)), zeroed());
                 i += stride;
             }
             return;
         }
 
-        let mut kept: [W::Packed; KEPT] = zeroed();
+        // Behind the end of a row a logit is -inf: it has no weight.
+        let read = |i: u32| {
+            let words = ptx::load16(logits.add(at(i)));
+            let inside = V - i * E::LANES as u32;
+            if inside >= E::LANES as u32 {
+                return words;
+            }
+            let mut x = E::unpack(words);
+            for j in 0..E::LANES {
+                x[j] = if (j as u32) < inside { x[j] } else { f32::NEG_INFINITY };
+            }
+            E::repack(x)
+        };
+        let mut kept: [[u32; 4]; KEPT] = zeroed();
         for k in 0..KEPT {
             let i = thread() + k as u32 * stride;
             if i < steps {
-                kept[k] = W::load(logits.add(at(i)));
+                kept[k] = read(i);
             }
         }
         let at_target = if thread() == 0 { (*logits.add(target as usize)).get() } else { 0.0 };
         let mut own = Running { max: f32::NEG_INFINITY, sum: 0.0 };
         for k in 0..KEPT {
             if thread() + (k as u32) * stride < steps {
-                own.add::<E, W>(kept[k]);
+                own.add::<E>(kept[k]);
             }
         }
         let mut i = thread() + KEPT as u32 * stride;
         while i < steps {
-            own.add::<E, W>(W::load(logits.add(at(i))));
+            own.add::<E>(read(i));
             i += stride;
         }
         let room: *mut f32 = ptx::shared_ptr();
@@ -99,15 +114,15 @@ unsafe fn row<E: Element, W: Access<E>, const KEPT: usize, const GRADIENT: bool>
             return;
         }
         let factor = scale / sum;
-        let write = |i: u32, x: W::Packed| {
-            let mut x = W::unpack(x);
-            for j in 0..W::LANES {
+        let write = |i: u32, words: [u32; 4]| {
+            let mut x = E::unpack(words);
+            for j in 0..E::LANES {
                 x[j] = factor * ptx::exp2((x[j] - max) * LOG2_E);
-                if i * W::LANES as u32 + j as u32 == target as u32 {
+                if i * E::LANES as u32 + j as u32 == target as u32 {
                     x[j] -= scale;
                 }
             }
-            W::store(logits.add(at(i)), x);
+            ptx::store16(logits.add(at(i)), E::repack(x));
         };
         for k in 0..KEPT {
             let i = thread() + k as u32 * stride;
@@ -117,7 +132,7 @@ unsafe fn row<E: Element, W: Access<E>, const KEPT: usize, const GRADIENT: bool>
         }
         let mut i = thread() + KEPT as u32 * stride;
         while i < steps {
-            write(i, W::load(logits.add(at(i))));
+            write(i, read(i));
             i += stride;
         }
     }
@@ -128,36 +143,27 @@ macro_rules! kernels {
         #[unsafe(no_mangle)]
         unsafe extern "ptx-kernel" fn $forward(
             nats_N: *mut f64,
-            logits_NV: *const $E,
+            logits_NS: *const $E,
             targets_N: *const i32,
             V: u32,
+            S: u32,
         ) {
             ptx::launch_bounds::<512, 1>();
             unsafe {
-                let logits_NV = logits_NV.cast_mut();
-                if ptx::wide::<$E>(V) {
-                    row::<$E, Wide, { $KEPT }, false>(nats_N, logits_NV, targets_N, 0.0, V)
-                } else {
-                    row::<$E, Single, { $KEPT }, false>(nats_N, logits_NV, targets_N, 0.0, V)
-                }
+                row::<$E, { $KEPT }, false>(nats_N, logits_NS.cast_mut(), targets_N, 0.0, V, S)
             }
         }
         #[unsafe(no_mangle)]
         unsafe extern "ptx-kernel" fn $both(
             nats_N: *mut f64,
-            dlogits_NV: *mut $E,
+            dlogits_NS: *mut $E,
             targets_N: *const i32,
             scale: f32,
             V: u32,
+            S: u32,
         ) {
             ptx::launch_bounds::<512, 1>();
-            unsafe {
-                if ptx::wide::<$E>(V) {
-                    row::<$E, Wide, { $KEPT }, true>(nats_N, dlogits_NV, targets_N, scale, V)
-                } else {
-                    row::<$E, Single, { $KEPT }, true>(nats_N, dlogits_NV, targets_N, scale, V)
-                }
-            }
+            unsafe { row::<$E, { $KEPT }, true>(nats_N, dlogits_NS, targets_N, scale, V, S) }
         }
     };
 }

@@ -76,6 +76,14 @@ pub fn block_y() -> u32 {
 pub fn block_z() -> u32 {
     ctaid_z()
 }
+/// As [`block_z`], read anew.
+#[inline(always)]
+pub fn block_z_again() -> u32 {
+    let z;
+    // SAFETY: a move.
+    unsafe { asm!("mov.u32 {}, %ctaid.z;", out(reg32) z, options(nomem, nostack, preserves_flags)) }
+    z
+}
 /// Blocks along the first index.
 #[inline(always)]
 pub fn blocks() -> u32 {
@@ -210,6 +218,20 @@ pub fn opaque_ptr<T>(x: *const T) -> *const T {
     y
 }
 
+/// `from` moved on by `count` times `step` elements, of which the compiler knows nothing: one
+/// instruction that keeps no 64-bit step.
+#[inline(always)]
+pub fn further<T>(from: *const T, count: u32, step: u32) -> *const T {
+    let bytes = step * size_of::<T>() as u32;
+    let to;
+    // SAFETY: a sum.
+    unsafe {
+        asm!("mad.wide.u32 {}, {}, {}, {};", out(reg64) to, in(reg32) count, in(reg32) bytes,
+            in(reg64) from, options(nomem, nostack, preserves_flags))
+    }
+    to
+}
+
 // ---- across a warp
 
 /// The value of lane `lane ^ mask`.
@@ -333,6 +355,17 @@ pub unsafe fn copy16(to: u32, from: *const Bf16, bytes: u32) {
             in(reg32) to, in(reg64) from, in(reg32) bytes, options(nostack, preserves_flags))
     }
 }
+/// As [`copy16`], of 4 bytes or none.
+///
+/// # Safety
+/// `to` and `from` are aligned to 4; `bytes` at `from` are readable; any lanes may call.
+#[inline(always)]
+pub unsafe fn copy4(to: u32, from: *const f32, bytes: u32) {
+    unsafe {
+        asm!("cp.async.ca.shared.global [{}], [{}], 4, {};",
+            in(reg32) to, in(reg64) from, in(reg32) bytes, options(nostack, preserves_flags))
+    }
+}
 /// Closes a group of copies.
 #[inline(always)]
 pub fn commit() {
@@ -392,17 +425,6 @@ pub unsafe fn load_shared(from: u32) -> f32 {
             options(nostack, preserves_flags))
     }
     x
-}
-/// Stores a float to shared memory.
-///
-/// # Safety
-/// `to` lies in the block's shared memory; any lanes may call.
-#[inline(always)]
-pub unsafe fn store_shared_f32(to: u32, x: f32) {
-    unsafe {
-        asm!("st.shared.f32 [{}], {};", in(reg32) to, in(reg32) x,
-            options(nostack, preserves_flags))
-    }
 }
 
 // ---- matrices

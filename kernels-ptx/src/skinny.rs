@@ -22,7 +22,7 @@ use crate::math::Bf16;
 use crate::ptx::{self, Element, block, lane, thread, zeroed};
 use crate::tiles::skinny::{DEPTH, PIECE, ROWS, STRIP, THREADS, WARPS, pitch, stages, sums_bytes};
 
-/// Rows of W that end, and where K ends, for both operands alike.
+/// Rows of x and of W, their length, and the elements from one to the next.
 #[derive(Clone, Copy)]
 struct Sizes {
     M: u32,

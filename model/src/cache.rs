@@ -6,7 +6,7 @@
 //! the rest of one block at a time.
 
 use crate::config::Config;
-use engine::ops::loss;
+use engine::ops::loss::Logits;
 use engine::{Buf, Device, Dims, Element, Plan, Real};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +108,7 @@ pub struct Scratch<E: Element> {
     /// SwiGLU's product.
     pub(crate) act_NF: Buf<E>,
     /// A chunk of logits, then their gradient.
-    pub(crate) logits: Buf<E::Acc>,
+    pub(crate) logits: Logits<E>,
     /// Gradients, empty where only forward runs.
     pub(crate) grads: ScratchGrads<E>,
 }
@@ -126,12 +126,12 @@ pub(crate) struct ScratchGrads<E> {
 impl<E: Element> Scratch<E> {
     /// Room for forward and backward over `N` tokens.
     pub fn new(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, N, loss::chunk_rows(N, d.V))
+        Self::with_grads(dev, d, N, N, N)
     }
 
     /// Room for forward over `N` tokens.
     pub fn forward_only(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, 0, loss::chunk_rows(N, d.V))
+        Self::with_grads(dev, d, N, 0, N)
     }
 
     /// Room for the blocks' forward over `N` tokens, and for no loss.
@@ -139,12 +139,12 @@ impl<E: Element> Scratch<E> {
         Self::with_grads(dev, d, N, 0, 0)
     }
 
-    fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize, logits: usize) -> Self {
+    fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize, losses: usize) -> Self {
         Scratch {
             norm_NC: Buf::zeros(dev, N * d.C),
             r_N: Buf::zeros(dev, N),
             act_NF: Buf::zeros(dev, N * d.F),
-            logits: Buf::zeros(dev, logits * d.V),
+            logits: Logits::new(dev, losses, d.V),
             grads: ScratchGrads {
                 dx_NC: Buf::zeros(dev, G * d.C),
                 dnorm_NC: Buf::zeros(dev, G * d.C),
@@ -162,6 +162,7 @@ impl<E: Element> Scratch<E> {
             for buf in [&mut self.norm_NC, &mut self.act_NF] {
                 buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
             }
+            self.logits.poison();
             let g = &mut self.grads;
             for buf in [&mut g.dnorm_NC, &mut g.dact_NF, &mut g.dqkv, &mut g.d_o] {
                 buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
@@ -170,8 +171,8 @@ impl<E: Element> Scratch<E> {
     }
 }
 
-/// Adds the bytes of a [`Cache`] and a [`Scratch`] for `N` tokens of storage type `E` to `plan`.
-pub fn plan<E: Element>(plan: &mut Plan, config: &Config, N: usize, mode: Mode) {
+/// Adds the bytes of a [`Cache`] and a [`Scratch`] on `dev` for `N` tokens of storage type `E` to `plan`.
+pub fn plan<E: Element>(plan: &mut Plan, dev: &Device, config: &Config, N: usize, mode: Mode) {
     let d = &config.dims;
     let (e, acc) = (size_of::<E>() as u64, size_of::<E::Acc>() as u64);
     let N64 = N as u64;
@@ -182,5 +183,5 @@ pub fn plan<E: Element>(plan: &mut Plan, config: &Config, N: usize, mode: Mode) 
     plan.add("activations, kept for backward", activations);
     let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + acc;
     plan.add("activations, shared by layers", N64 * (rows + x));
-    plan.add("logits, one chunk", (loss::chunk_rows(N, d.V) * d.V) as u64 * acc);
+    plan.add("logits, one chunk", Logits::<E>::bytes(dev, N, d.V));
 }

@@ -16,7 +16,7 @@ use engine::{Buf, Device, Element, Error, Segments, View};
 use std::borrow::Cow;
 
 /// Tokens of one sequence that are taken in at a time.
-const CHUNK: usize = 512;
+pub(crate) const CHUNK: usize = 512;
 /// Sequences whose single tokens are taken in together: as many rows as products take without
 /// changing a row's bits.
 pub const ROWS: usize = FEW;

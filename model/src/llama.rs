@@ -104,7 +104,7 @@ impl<E: Element> Llama<E> {
         self.last_norm(dev, weights, N, cache, scratch);
         let (norm_NC, head_VC) =
             (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
-        let logits = scratch.logits.view_mut();
+        let logits = &mut scratch.logits;
         loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, C);
     }
 
@@ -150,7 +150,7 @@ impl<E: Element> Llama<E> {
             sum,
             s.dnorm_NC.rows_mut(N, C),
             grads.get_mut(self.slots.head),
-            scratch.logits.view_mut(),
+            &mut scratch.logits,
             scratch.norm_NC.rows(N, C),
             w(self.slots.head),
             batch.targets_N,

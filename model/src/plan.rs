@@ -1,5 +1,6 @@
 //! Work space of the ops, known before any runs.
 
+use crate::decode::CHUNK;
 use engine::cpu::gemm;
 use engine::ops::attention::{self, Heads};
 use engine::ops::loss;
@@ -9,7 +10,7 @@ use engine::{Device, Dims, Element, Segments, Table, cuda};
 /// sequences of `T`: on the CPU packed factors, and one task's blocks for each thread; on a GPU the
 /// most that an op wants.
 pub fn workspace<E: Element>(dev: &Device, d: &Dims, table: &Table, N: usize, T: usize) -> u64 {
-    let chunk = loss::chunk_rows(N, d.V);
+    let chunk = loss::chunk_rows::<E>(dev, N, d.V);
     // (rows, inner dimension, columns) of every product of a step: forward, dx and dW of each
     // linear.
     let inputs = [d.C, d.attn(), d.C, d.F];
@@ -20,13 +21,8 @@ pub fn workspace<E: Element>(dev: &Device, d: &Dims, table: &Table, N: usize, T:
     let cpu = match dev {
         Device::Cpu(cpu) => cpu,
         Device::Cuda(cuda) => {
-            return cuda::plan::workspace::<E>(
-                cuda.target(),
-                d,
-                N,
-                table.len(),
-                table.rows().len(),
-            );
+            let (decoded, slots) = (CHUNK.min(T), table.rows().len());
+            return cuda::plan::workspace::<E>(cuda, d, N, decoded, table.len(), slots);
         }
     };
     let products = layers.chain(head);

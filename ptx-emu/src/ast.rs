@@ -1,5 +1,7 @@
 //! The syntax of a PTX module, names still being text.
 
+use crate::hardware::Target;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Space {
     Generic,
@@ -192,7 +194,7 @@ pub(crate) struct Func<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Ast<'a> {
     pub version: (u32, u32),
-    pub target: &'a str,
+    pub target: Option<Target>,
     pub vars: Vec<Var<'a>>,
     pub funcs: Vec<Func<'a>>,
 }

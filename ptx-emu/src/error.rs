@@ -17,6 +17,9 @@ pub enum Error {
     /// No such kernel or variable in the module.
     #[error("the module has no {what}")]
     Missing { what: String },
+    /// A module for other devices.
+    #[error("the module for {target} {what}")]
+    Target { target: String, what: String },
     /// A launch whose geometry or arguments cannot work; nothing has run.
     #[error("launch of `{kernel}`: {what}")]
     Launch { kernel: String, what: String },

@@ -6,6 +6,7 @@ use crate::counts::{Class, Counts, LineCounts, Tally};
 use crate::error::{Error, Fault, Result};
 use crate::exec;
 use crate::exec::block::{Failure, Launch};
+use crate::hardware::{BLOCK_THREADS, Card, Hardware, Sums, alignment};
 use crate::ir::{Inst, Program};
 use crate::lex::line_text;
 use crate::memory::{MAX_BLOCKS, Memory};
@@ -13,9 +14,6 @@ use crate::module::{Inner, Kernel, Module};
 
 /// Address in device memory.
 pub type DevicePtr = u64;
-
-/// Most threads a block has.
-const MAX_THREADS: u64 = 1024;
 
 /// The shape of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +66,7 @@ impl Arg<'_> {
 
 /// An emulated device.
 pub struct Gpu {
+    hardware: Hardware,
     memory: Memory,
     /// Addresses of the variables of modules seen so far.
     loaded: HashMap<u64, Vec<u64>>,
@@ -82,9 +81,20 @@ impl Default for Gpu {
 }
 
 impl Gpu {
-    /// A device with no memory in use.
+    /// An H100, no kinder than a real one: [`Hardware::strict`]. No memory is in use.
     pub fn new() -> Gpu {
-        Gpu { memory: Memory::default(), loaded: HashMap::new(), races: true, budget: 200_000_000 }
+        Gpu::with(Hardware::strict(90).expect("an H100 can be emulated"))
+    }
+
+    /// Any other device.
+    pub fn with(hardware: Hardware) -> Gpu {
+        let (memory, loaded) = (Memory::default(), HashMap::new());
+        Gpu { hardware, memory, loaded, races: true, budget: 200_000_000 }
+    }
+
+    /// What is emulated.
+    pub fn hardware(&self) -> &Hardware {
+        &self.hardware
     }
 
     /// Whether races are errors: between threads of a block on shared memory, between blocks on
@@ -157,14 +167,25 @@ impl Gpu {
     pub fn symbol(&mut self, module: &Module, name: &str) -> Result<(DevicePtr, usize)> {
         let found = module.0.globals.iter().position(|g| g.name == name && !g.shared);
         let i = found.ok_or_else(|| Error::Missing { what: format!("variable `{name}`") })?;
-        self.load(&module.0)?;
+        self.load_inner(&module.0)?;
         Ok((self.loaded[&module.0.id][i], module.0.globals[i].bytes.len()))
     }
 
-    /// Gives a module's variables their memory, once.
-    fn load(&mut self, module: &Inner) -> Result<()> {
+    /// Loads a module, as the first launch of one of its kernels does: gives its variables their
+    /// memory.
+    ///
+    /// # Errors
+    /// [`Error::Target`] if the module was made for other devices.
+    pub fn load(&mut self, module: &Module) -> Result<()> {
+        self.load_inner(&module.0)
+    }
+
+    fn load_inner(&mut self, module: &Inner) -> Result<()> {
         if self.loaded.contains_key(&module.id) {
             return Ok(());
+        }
+        if let Some(what) = module.target.refusal(self.hardware.card) {
+            return Err(Error::Target { target: module.target.to_string(), what });
         }
         let mut places = Vec::with_capacity(module.globals.len());
         for g in &module.globals {
@@ -190,13 +211,14 @@ impl Gpu {
     /// Runs a kernel to its end.
     ///
     /// # Errors
-    /// [`Error::Launch`] if shape or arguments do not fit the kernel, and nothing has run;
+    /// [`Error::Target`] if the kernel's module was made for other devices; [`Error::Launch`] if shape or arguments do not fit the kernel, and nothing has run;
     /// [`Error::Fault`] if the kernel did something wrong. Memory is then as the kernel left it.
     pub fn launch(&mut self, kernel: &Kernel, grid: Grid, args: &[Arg]) -> Result<Counts> {
         let program = &*kernel.program;
-        let (dynamic_at, shared_bytes) = check_shape(kernel, &grid)?;
+        self.load_inner(&kernel.module)?;
+        let Hardware { card, sums, approximate } = self.hardware;
+        let (dynamic_at, shared_bytes) = check_shape(card, kernel, &grid)?;
         let params = pack_params(program, args)?;
-        self.load(&kernel.module)?;
         let epoch = self.memory.next_epoch();
         let launch = Launch {
             program,
@@ -204,6 +226,8 @@ impl Gpu {
             epoch,
             races: self.races,
             budget: self.budget,
+            alignment: (sums == Sums::Truncate).then(|| alignment(card.capability)),
+            approximate,
             params: &params,
             globals: &self.loaded[&kernel.module.id],
             grid: grid.blocks,
@@ -232,15 +256,15 @@ fn refuse<T>(kernel: &str, what: String) -> Result<T> {
 }
 
 /// Where dynamic shared memory begins, and how much there is in all.
-fn check_shape(kernel: &Kernel, grid: &Grid) -> Result<(usize, usize)> {
+fn check_shape(card: Card, kernel: &Kernel, grid: &Grid) -> Result<(usize, usize)> {
     let (p, name) = (&kernel.program, kernel.name());
     let product = |d: [u32; 3]| d.iter().map(|v| u64::from(*v)).product::<u64>();
     let (threads, blocks) = (product(grid.threads), product(grid.blocks));
     if threads == 0 || blocks == 0 {
         return refuse(name, format!("an empty grid: {:?} x {:?}", grid.blocks, grid.threads));
     }
-    if threads > MAX_THREADS || grid.threads[2] > 64 {
-        return refuse(name, format!("{threads} threads a block, of {MAX_THREADS} at most"));
+    if threads > BLOCK_THREADS || grid.threads[2] > 64 {
+        return refuse(name, format!("{threads} threads a block, of {BLOCK_THREADS} at most"));
     }
     if let Some(max) = p.max_threads
         && threads > product(max)
@@ -264,26 +288,19 @@ fn check_shape(kernel: &Kernel, grid: &Grid) -> Result<(usize, usize)> {
     let dynamic_at = p.static_shared.next_multiple_of(p.dynamic_align);
     let total =
         if grid.shared_bytes == 0 { p.static_shared } else { dynamic_at + grid.shared_bytes };
-    let limit = shared_limit(kernel.module.target);
+    let limit = card.block_shared_bytes;
     if total > limit {
         return refuse(
             name,
-            format!("{total} bytes of shared memory, of {limit} a block can have"),
+            format!(
+                "{total} bytes of shared memory, of {limit} a block can have on an {} (compute capability {}.{})",
+                card.name,
+                card.capability / 10,
+                card.capability % 10
+            ),
         );
     }
     Ok((dynamic_at.min(total), total))
-}
-
-/// Shared memory a block can opt in to, by compute capability.
-fn shared_limit(target: u32) -> usize {
-    1024 * match target {
-        90.. => 227,
-        86 | 89 => 99,
-        80..90 => 163,
-        75 => 64,
-        70..75 => 96,
-        _ => 48,
-    }
 }
 
 fn pack_params(program: &Program, args: &[Arg]) -> Result<Vec<u8>> {

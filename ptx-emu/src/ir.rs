@@ -334,6 +334,10 @@ pub(crate) struct FMods {
     pub ftz: bool,
     /// Clamp to [0, 1], NaN to 0.
     pub sat: bool,
+    /// `.approx` or `.full`: the result may err.
+    pub approximate: bool,
+    /// `.full`: the whole range of divisors.
+    pub full: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -42,11 +42,13 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+pub mod bounds;
 mod counts;
 mod decode;
 mod error;
 mod exec;
 mod gpu;
+mod hardware;
 mod ir;
 mod lex;
 mod memory;
@@ -57,4 +59,5 @@ mod shared;
 pub use counts::{Class, Counts, LineCounts, Tally};
 pub use error::{Error, Fault, FaultKind, Result};
 pub use gpu::{Arg, DevicePtr, Gpu, Grid};
+pub use hardware::{Card, Hardware, Sums};
 pub use module::{Kernel, Module};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::ast::{Ast, Init, Space, Var};
 use crate::decode;
 use crate::error::{Error, Result};
+use crate::hardware::Target;
 use crate::ir::Program;
 use crate::lex::line_text;
 use crate::parse::parse;
@@ -25,7 +26,7 @@ pub(crate) struct Global {
 pub(crate) struct Inner {
     pub id: u64,
     pub source: String,
-    pub target: u32,
+    pub target: Target,
     pub globals: Vec<Global>,
     kernels: HashMap<String, Result<Arc<Program>>>,
     names: Vec<String>,
@@ -57,10 +58,9 @@ impl Module {
             .map(|f| (f.name.to_string(), decode::kernel(source, &ast, f.name).map(Arc::new)))
             .collect();
         let names = entries().map(|f| f.name.to_string()).collect();
-        let target = ast.target.trim_start_matches("sm_").trim_end_matches(['a', 'f']);
         Ok(Module(Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            target: target.parse().unwrap_or(0),
+            target: ast.target.expect("the parser demands it"),
             globals: globals(source, &ast)?,
             source: source.to_string(),
             kernels,
@@ -75,7 +75,7 @@ impl Module {
 
     /// The compute capability the text was made for: 80 for `sm_80`.
     pub fn target(&self) -> u32 {
-        self.0.target
+        self.0.target.capability
     }
 
     /// A kernel by name.

@@ -2,6 +2,7 @@
 
 use crate::ast::{Ast, Base, Func, Guard, Init, Instr, Operand, Space, Stmt, Ty, Var};
 use crate::error::{Error, Result};
+use crate::hardware::Target;
 use crate::lex::{Tok, Token, line_text, tokens};
 
 pub(crate) fn parse(source: &str) -> Result<Ast<'_>> {
@@ -10,7 +11,7 @@ pub(crate) fn parse(source: &str) -> Result<Ast<'_>> {
     while p.peek().is_some() {
         p.item(&mut ast)?;
     }
-    if ast.target.is_empty() {
+    if ast.target.is_none() {
         return Err(p.error("no .target directive"));
     }
     Ok(ast)
@@ -117,7 +118,11 @@ impl<'a> Parser<'a> {
             }
             ".target" => {
                 self.at += 1;
-                ast.target = self.word()?;
+                let word = self.word()?;
+                ast.target = Target::parse(word);
+                if ast.target.is_none() {
+                    return Err(self.error(format!("bad .target `{word}`")));
+                }
                 while self.eat(b',') {
                     self.word()?;
                 }

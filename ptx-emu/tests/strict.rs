@@ -247,7 +247,7 @@ fn launches() {
     refuse(grid(1, 129, 0), &args, ".maxntid allows 128");
     refuse(grid(1, 1025, 0), &args, "1025 threads a block, of 1024 at most");
     refuse(grid(0, 32, 0), &args, "an empty grid");
-    refuse(grid(1, 32, 227 * 1024 + 1), &args, "of 232448 a block can have");
+    refuse(grid(1, 32, 227 * 1024 + 1), &args, "of 232448 a block can have on an H100");
     refuse(grid(1, 32, 0), &args[..1], "1 arguments for 2 parameters");
     refuse(
         grid(1, 32, 0),

@@ -42,6 +42,7 @@ impl Dir {
             .env("CUDA_VISIBLE_DEVICES", "")
             .env_remove("RUST_LOG")
             .env_remove("HANDGRAD_ISA")
+            .env_remove("HANDGRAD_EMULATOR")
             .stdin(Stdio::null());
         command
     }

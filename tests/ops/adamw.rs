@@ -1,4 +1,6 @@
-use crate::check::{Gen, Output, agree, agree_on_gpus, devices, narrow, notice, put, same_bits};
+use crate::check::{
+    Gen, Output, agree, agree_on_gpus, devices, narrow, notice, notice_on_gpus, put, same_bits,
+};
 use crate::check::{take, wide};
 use engine::ops::adamw::{Step, reference, step};
 use engine::{Device, Element, Init, Real, Slot, Table, ViewMut, bf16};
@@ -125,6 +127,7 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice(SHAPES[2], case::<f32>);
     notice(SHAPES[2], case::<bf16>);
+    notice_on_gpus(SHAPES[2], case::<bf16>);
 }
 
 #[test]

@@ -1,5 +1,6 @@
+use crate::check::wide;
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, narrow};
-use crate::check::{notice, put, same_bits, take, wide};
+use crate::check::{bounds, notice, notice_on_gpus, on_the_way, put, same_bits, sum_bound, take};
 use engine::ops::attention::{Heads, backward, decode, forward, reference};
 use engine::{Buf, Device, Element, Real, Segment, Segments, bf16};
 use ndarray::{Array3, ArrayView3, s};
@@ -172,11 +173,120 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
     let dqkv_plain = plain_backward(&d_o, &qkv, &cached_o, &cached_lse, &segments, heads);
     let exact_d_o = cube(&d_o, D, heads.out());
     let exact_dqkv = reference::backward(exact_d_o.view(), exact_qkv.view(), &segments, heads);
+    let o = Output::new("attention o", &o, &o_plain, exact_o);
+    let lse = Output::new("attention lse", &lse, &lse_plain, exact_lse);
+    let dqkv = Output::new("attention dqkv", &dqkv, &dqkv_plain, exact_dqkv);
+    if let Device::Cpu(_) = dev {
+        return vec![o, lse, dqkv];
+    }
+    let sizes = Sizes::of(&wide(&d_o), &wide(&qkv), &segments, heads);
     vec![
-        Output::new("attention o", &o, &o_plain, exact_o),
-        Output::new("attention lse", &lse, &lse_plain, exact_lse),
-        Output::new("attention dqkv", &dqkv, &dqkv_plain, exact_dqkv),
+        o.allowing(dev, |c| sizes.of_o::<E>(c)),
+        lse.allowing(dev, |c| sizes.of_lse::<E>(c)),
+        dqkv.allowing(dev, |c| sizes.of_dqkv::<E>(c)),
     ]
+}
+
+/// What errors of a GPU are shares of. A score errs as tensor cores sum; e^x errs by that, by EX2
+/// and by a last bit of x, whose mean is below ln T; weights of earlier keys, and their sum, err by
+/// EX2 once more for each tile of keys (of 32 or more) in which the maximum moves. The reciprocal
+/// adds RCP, the logarithm what its instruction errs by.
+struct Sizes {
+    heads: Heads,
+    /// Tokens of the longest segment.
+    T: usize,
+    /// Largest sum of q k on its way, unscaled, and of dO v.
+    scores: f64,
+    dp: f64,
+    /// Largest |v|.
+    values: f64,
+    /// Largest sums of sizes, over the elements of dqkv: of what they are sums of, and of its
+    /// derivative by dO v.
+    terms: f64,
+    weights: f64,
+}
+
+impl Sizes {
+    fn of(d_o: &[f64], qkv: &[f64], segments: &Segments, heads: Heads) -> Sizes {
+        let (Heads { H, G, D }, S) = (heads, heads.qkv());
+        let scale = (D as f64).powf(-0.5);
+        // Where a query, a key, its value and the query's dO begin.
+        let pair = |s: &Segment, h: usize, i: usize, j: usize| {
+            let (n, key) = (s.offset + i, (s.offset + j) * S + (H + h / (H / G)) * D);
+            (n * S + h * D, key, key + G * D, (n * H + h) * D)
+        };
+        let of = |(s, h, i): (Segment, usize, usize)| (0..s.len).map(move |j| pair(&s, h, i, j));
+        let pairs: Vec<_> = queries(segments, H).flat_map(of).collect();
+        let product = |cell: usize, d| qkv[pairs[cell].0 + d] * qkv[pairs[cell].1 + d];
+        let largest_score = on_the_way(pairs.len(), D, product);
+        let product = |cell: usize, d| d_o[pairs[cell].3 + d] * qkv[pairs[cell].2 + d];
+        let dp = on_the_way(pairs.len(), D, product);
+        let of_values = |n: usize| qkv[n * S + (H + G) * D..(n + 1) * S].iter();
+        let values = (0..segments.rows()).flat_map(of_values).fold(0.0, |a: f64, v| a.max(v.abs()));
+        let (mut terms, mut weights) = (vec![0.0; qkv.len()], vec![0.0; qkv.len()]);
+        for (of, h, i) in queries(segments, H) {
+            let s = scores::<f64>(qkv, heads, &of, h, i);
+            let max = s.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let sum: f64 = s.iter().map(|s| (s - max).exp()).sum();
+            let p: Vec<f64> = s.iter().map(|s| (s - max).exp() / sum).collect();
+            let at = |j: usize| pair(&of, h, i, j);
+            let dps: Vec<f64> = (0..=i)
+                .map(|j| {
+                    let (_, _, v, out) = at(j);
+                    (0..D).map(|d| d_o[out + d] * qkv[v + d]).sum()
+                })
+                .collect();
+            let delta: f64 = p.iter().zip(&dps).map(|(p, dp)| p * dp).sum();
+            for j in 0..=i {
+                let (q, k, v, out) = at(j);
+                let (weight, ds) = (p[j] * scale, p[j] * (dps[j] - delta).abs() * scale);
+                for d in 0..D {
+                    terms[q + d] += ds * qkv[k + d].abs();
+                    terms[k + d] += ds * qkv[q + d].abs();
+                    terms[v + d] += p[j] * d_o[out + d].abs();
+                    weights[q + d] += weight * qkv[k + d].abs();
+                    weights[k + d] += weight * qkv[q + d].abs();
+                }
+            }
+        }
+        let [terms, weights] = [terms, weights].map(|x| x.into_iter().fold(0.0, f64::max));
+        let T = segments.list().iter().map(|s| s.len).max().unwrap();
+        Sizes { heads, T, scores: largest_score, dp, values, terms, weights }
+    }
+
+    /// Of one e^x, relative.
+    fn of_power<E: Element>(&self, capability: u32) -> f64 {
+        let (T, D) = (self.T, self.heads.D);
+        let score = sum_bound::<E>(capability, D, self.scores) * (D as f64).powf(-0.5);
+        score + bounds::EX2 + bounds::LAST_BIT * (1.0 + (T as f64).ln())
+    }
+
+    /// Of a weight where the maximum is found on the way, relative.
+    fn of_weight<E: Element>(&self, capability: u32) -> f64 {
+        let moves = self.T.div_ceil(32) as f64;
+        self.of_power::<E>(capability) + moves * bounds::EX2
+    }
+
+    fn of_o<E: Element>(&self, capability: u32) -> f64 {
+        let T = self.T;
+        // Weights change, so the mean of values moves between them.
+        let by_weights = 2.0 * self.of_weight::<E>(capability) * self.values;
+        by_weights
+            + bounds::RCP * self.values
+            + sum_bound::<E>(capability, T, T as f64 * self.values)
+    }
+
+    fn of_lse<E: Element>(&self, capability: u32) -> f64 {
+        let T = self.T;
+        self.of_weight::<E>(capability) + 2f64.ln() * bounds::lg2((T as f64).log2())
+    }
+
+    fn of_dqkv<E: Element>(&self, capability: u32) -> f64 {
+        let (T, Heads { H, G, D }) = (self.T, self.heads);
+        let of_dp = sum_bound::<E>(capability, D, self.dp) * self.weights;
+        let sums = sum_bound::<E>(capability, T * H / G, self.terms);
+        self.of_power::<E>(capability) * self.terms + of_dp + sums
+    }
 }
 
 /// Scores of hundreds: those of some queries are too far above their own key's to start from it.
@@ -252,7 +362,14 @@ fn decode_case<E: Element>(dev: &Device, g: &mut Gen, shape: Decoded) -> Vec<Out
         let (o, _) = reference::forward(cube(qkv, D, heads.qkv()).view(), &whole, heads);
         exact.extend(o.slice(s![past.., .., ..]).iter());
     }
-    vec![Output::new("attention decode", &o, &plain, exact)]
+    let o = Output::new("attention decode", &o, &plain, exact);
+    // Decoding sums on ordinary cores, and its reciprocal is rounded. The maximum moves at most every
+    // fourth key of 16 groups or more; groups are joined at most 6 times.
+    let longest = sequences.iter().map(|(past, new)| past + new).max().unwrap();
+    let values = all.iter().flat_map(|qkv| wide(qkv)).fold(0.0, |a: f64, v| a.max(v.abs()));
+    let powers = (1 + longest.div_ceil(64) + 6) as f64;
+    let of_power = powers * bounds::EX2 + bounds::LAST_BIT * (1.0 + (longest as f64).ln());
+    vec![o.allowing(dev, |_| 2.0 * of_power * values)]
 }
 
 /// One token alone, with its keys below, at and beyond whole tasks of 64; several; and several
@@ -328,10 +445,14 @@ fn planted_errors_are_noticed() {
     for shape in [SHAPES[5], PACKED[1]] {
         notice(shape, case::<f32>);
         notice(shape, case::<bf16>);
+        notice_on_gpus(shape, case::<f32>);
+        notice_on_gpus(shape, case::<bf16>);
     }
     for shape in [DECODED[1], DECODED[10]] {
         notice(shape, decode_case::<f32>);
         notice(shape, decode_case::<bf16>);
+        notice_on_gpus(shape, decode_case::<f32>);
+        notice_on_gpus(shape, decode_case::<bf16>);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What all op tests share: generated inputs, devices, and the error budget.
 
 pub use crate::gpus::gpus;
-use engine::{Buf, Cpu, Device, Element, Isa, Real};
+use engine::{Buf, Cpu, Device, Dtype, Element, Isa, Real};
 use ndarray::{Array2, ArrayView2};
+pub use ptx_emu::bounds;
 
 /// SplitMix64: the same inputs in every run.
 pub struct Gen(u64);
@@ -78,6 +79,8 @@ pub struct Output {
     got: Vec<f64>,
     plain: Vec<f64>,
     exact: Vec<f64>,
+    /// What a GPU's arithmetic may add to the error.
+    hardware: f64,
 }
 
 impl Output {
@@ -91,13 +94,24 @@ impl Output {
     ) -> Self {
         let exact: Vec<f64> = exact.into_iter().collect();
         assert!(got.len() == exact.len() && plain.len() == exact.len() && !exact.is_empty());
-        Output { what, storage: E::NAME, got: wide(got), plain: wide(plain), exact }
+        let (got, plain) = (wide(got), wide(plain));
+        Output { what, storage: E::NAME, got, plain, exact, hardware: 0.0 }
+    }
+
+    /// On a GPU the error may be larger by `most` of its compute capability: what follows from how
+    /// tensor cores sum and approximations err, see [`bounds`]. On the CPU nothing changes.
+    pub fn allowing(self, dev: &Device, most: impl FnOnce(u32) -> f64) -> Self {
+        match dev {
+            Device::Cpu(_) => self,
+            Device::Cuda(cuda) => Output { hardware: most(cuda.target().capability), ..self },
+        }
     }
 
     /// (error of the engine, error of the plain loop, budget), as shares of the largest exact
     /// value. The budget is twice the plain loop's error and a floor, because that error may be
     /// zero by luck: two units in the last place of f32, and for bf16 the rounding to it. The
-    /// reference is no better than f64 itself: 1e-12 there.
+    /// reference is no better than f64 itself: 1e-12 there. A GPU's budget is larger by what its
+    /// arithmetic is known to do.
     fn errors(&self) -> (f64, f64, f64) {
         let largest = self.exact.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
         let error = |got: &[f64]| {
@@ -113,7 +127,8 @@ impl Output {
             "f32" => 2.0 * plain + two_ulp,
             _ => 2.0 * plain + two_ulp + 2f64.powi(-8),
         };
-        (got, plain, budget)
+        let hardware = if self.hardware == 0.0 { 0.0 } else { self.hardware / largest };
+        (got, plain, budget + hardware)
     }
 
     /// Whether the error is within the budget; NaN is not.
@@ -138,7 +153,7 @@ pub fn agree<S: Copy + std::fmt::Debug>(
     shapes: &[S],
     case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>,
 ) {
-    agree_on(devices(2), shapes, case);
+    devices(2).for_each(|dev| agree_on(&dev, shapes, &case));
 }
 
 /// The same on GPUs, emulated and real.
@@ -146,39 +161,71 @@ pub fn agree_on_gpus<S: Copy + std::fmt::Debug>(
     shapes: &[S],
     case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>,
 ) {
-    agree_on(gpus(), shapes, case);
+    gpus().for_each(|dev| agree_on(&dev, shapes, &case));
+}
+
+/// Runs `check` on each instruction set of this CPU, and on GPUs.
+pub fn everywhere(check: impl Fn(&Device)) {
+    devices(2).for_each(|dev| check(&dev));
+    gpus().for_each(|dev| check(&dev));
 }
 
 fn agree_on<S: Copy + std::fmt::Debug>(
-    devices: impl IntoIterator<Item = Device>,
+    dev: &Device,
     shapes: &[S],
     case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>,
 ) {
-    for dev in devices {
-        for (seed, &shape) in shapes.iter().enumerate() {
-            for output in case(&dev, &mut Gen::new(seed as u64), shape) {
-                let (got, plain, budget) = output.errors();
-                let line = format!(
-                    "{} {} {} {shape:?}: error {got:.2e}, plain loop {plain:.2e}, budget {budget:.2e}",
-                    output.what,
-                    output.storage,
-                    dev.describe(),
-                );
-                println!("{line}");
-                assert!(output.holds(), "{line}");
-            }
+    for (seed, &shape) in shapes.iter().enumerate() {
+        for output in case(dev, &mut Gen::new(seed as u64), shape) {
+            let (got, plain, budget) = output.errors();
+            let line = format!(
+                "{} {} {} {shape:?}: error {got:.2e}, plain loop {plain:.2e}, budget {budget:.2e}",
+                output.what,
+                output.storage,
+                dev.describe(),
+            );
+            println!("{line}");
+            assert!(output.holds(), "{line}");
         }
     }
 }
 
 /// The check of [`agree`] must refuse each output of `case` once that is spoilt.
-pub fn notice<S>(shape: S, case: impl FnOnce(&Device, &mut Gen, S) -> Vec<Output>) {
-    let dev = Device::cpu(2).unwrap();
-    for output in case(&dev, &mut Gen::new(1), shape) {
-        assert!(output.holds(), "{}: wrong before it was spoilt", output.what);
-        let what = output.what;
-        assert!(!output.spoilt().holds(), "{what}: a planted error was not noticed");
+pub fn notice<S: Copy>(shape: S, case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>) {
+    notice_on(&Device::cpu(2).unwrap(), shape, case);
+}
+
+/// The same for [`agree_on_gpus`], whose budget is larger.
+pub fn notice_on_gpus<S: Copy>(shape: S, case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>) {
+    gpus().for_each(|dev| notice_on(&dev, shape, &case));
+}
+
+fn notice_on<S>(dev: &Device, shape: S, case: impl Fn(&Device, &mut Gen, S) -> Vec<Output>) {
+    for output in case(dev, &mut Gen::new(1), shape) {
+        let (what, place) = (output.what, dev.describe());
+        assert!(output.holds(), "{place}: {what}: wrong before it was spoilt");
+        assert!(!output.spoilt().holds(), "{place}: {what}: a planted error was not noticed");
     }
+}
+
+/// The most by which a GPU errs in sums of K products in storage type E: tensor cores sum those of
+/// brain floats, ordinary cores round each sum to nearest, as a plain loop does.
+pub fn sum_bound<E: Element>(capability: u32, K: usize, largest: f64) -> f64 {
+    if E::DTYPE == Dtype::Bf16 { bounds::sum(capability, K, largest) } else { 0.0 }
+}
+
+/// The largest size of a product, or of a sum on its way, among `cells` sums of K products.
+pub fn on_the_way(cells: usize, K: usize, product: impl Fn(usize, usize) -> f64) -> f64 {
+    let mut largest = 0.0;
+    for cell in 0..cells {
+        let mut sum = 0.0;
+        for k in 0..K {
+            let product = product(cell, k);
+            sum += product;
+            largest = product.abs().max(f64::abs(sum)).max(largest);
+        }
+    }
+    largest
 }
 
 /// The outputs of `case` have the same bits for 1, 2, 3 and 4 threads.

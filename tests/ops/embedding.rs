@@ -1,4 +1,6 @@
-use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, dot, matrix, notice};
+use crate::check::{
+    Gen, Output, agree, agree_on_gpus, central_differences, dot, matrix, notice, notice_on_gpus,
+};
 use crate::check::{put, rows_of, same_bits, take, wide};
 use engine::ops::embedding::{backward, forward, reference};
 use engine::{Device, Element, bf16};
@@ -60,6 +62,8 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((65, 16, 17), case::<f32>);
     notice((65, 16, 17), case::<bf16>);
+    notice_on_gpus((65, 16, 17), case::<f32>);
+    notice_on_gpus((65, 16, 17), case::<bf16>);
 }
 
 #[test]

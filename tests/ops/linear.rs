@@ -1,12 +1,14 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
-use crate::check::{gpus, notice, put, rows_of, same_bits, take, wide};
+use crate::check::{gpus, notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, sum_bound};
+use crate::check::{take, wide};
 use engine::ops::linear::{FEW, backward, forward, forward_residual, forward_wide, reference};
 use engine::{Buf, Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 320, columns beyond one packed block (at
-/// I = 8192 that is 256 of them), rows above one task, single rows and columns, as many rows as the
-/// GPU's products of a few rows take, and one more.
-const SHAPES: [(usize, usize, usize); 15] = [
+/// I = 8192 that is 256 of them), rows above one task, single rows and columns; on a GPU as many rows
+/// as its products of a few take and one more, and y, dx and dw in parts (I, O and N of 2048 and
+/// more).
+const SHAPES: [(usize, usize, usize); 17] = [
     (1, 1, 1),
     (1, 7, 5),
     (5, 1, 3),
@@ -22,6 +24,8 @@ const SHAPES: [(usize, usize, usize); 15] = [
     (9, 776, 40),
     (16, 1032, 33),
     (17, 136, 24),
+    (130, 40, 2104),
+    (2100, 16, 24),
 ];
 
 /// sum over k < K of a(k) * b(k), one after the other.
@@ -61,16 +65,22 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
         .collect();
 
     let (x, w, dy) = (matrix(&x, I), matrix(&w, I), matrix(&dy, O));
+    let way_y = on_the_way(N * O, I, |c, i| x[[c / O, i]] * w[[c % O, i]]);
+    let way_dx = on_the_way(N * I, O, |c, o| dy[[c / I, o]] * w[[o, c % I]]);
+    let way_dw = on_the_way(O * I, N, |c, n| dy[[n, c / I]] * x[[n, c % I]]);
+    let tensor = |output: Output, K: usize, way: f64| {
+        output.allowing(dev, |capability| sum_bound::<E>(capability, K, way))
+    };
     let exact_y = reference::forward(x.view(), w.view());
     let exact_logits = exact_y.clone();
     let (exact_dx, exact_dw) = reference::backward(dy.view(), x.view(), w.view());
-    vec![
-        Output::new("linear y", &y, &y_plain, exact_y.iter().copied()),
-        Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O)),
-        Output::new("linear y, wide", &logits, &sums, exact_logits),
-        Output::new("linear dx", &dx, &dx_plain, exact_dx),
-        Output::new("linear dw", &dw, &dw_plain, exact_dw + matrix(&start, I)),
-    ]
+    let y = Output::new("linear y", &y, &y_plain, exact_y.iter().copied());
+    let y_r = Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O));
+    let logits = Output::new("linear y, wide", &logits, &sums, exact_logits);
+    let dx = Output::new("linear dx", &dx, &dx_plain, exact_dx);
+    let dw = Output::new("linear dw", &dw, &dw_plain, exact_dw + matrix(&start, I));
+    let of_x = [y, y_r, logits].map(|output| tensor(output, I, way_y));
+    of_x.into_iter().chain([tensor(dx, O, way_dx), tensor(dw, N, way_dw)]).collect()
 }
 
 #[test]
@@ -109,6 +119,9 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((25, 33, 47), case::<f32>);
     notice((25, 33, 47), case::<bf16>);
+    notice_on_gpus((25, 33, 47), case::<f32>);
+    // The longer the sums, the larger the budget.
+    notice_on_gpus((7, 1000, 65), case::<bf16>);
 }
 
 #[test]

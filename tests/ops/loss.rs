@@ -1,19 +1,23 @@
-use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, matrix};
-use crate::check::{narrow, notice, put, rows_of, same_bits, take};
-use engine::ops::loss::{IGNORE, Loss, Sum, chunk_rows, forward, forward_backward, reference};
+use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, everywhere, matrix};
+use crate::check::{bounds, narrow, notice, notice_on_gpus, on_the_way, put, rows_of, same_bits};
+use crate::check::{sum_bound, take, wide};
+use engine::ops::loss::{IGNORE, Logits, Loss, Sum, forward, forward_backward, reference};
 use engine::{Device, Element, Real, bf16};
 
-/// (N, C, V). The last has more rows than one chunk.
+/// (N, C, V). On a GPU dx of the last two is summed in parts.
 type Shape = (usize, usize, usize);
-const SHAPES: [Shape; 9] = [
+const SHAPES: [Shape; 12] = [
     (1, 1, 1),
     (1, 3, 2),
     (2, 7, 15),
     (9, 16, 16),
     (17, 33, 17),
+    (9, 64, 61),
     (8, 64, 257),
+    (12, 24, 509),
     (63, 12, 1000),
     (5, 340, 31),
+    (40, 16, 2309),
     (300, 3, 16_411),
 ];
 const SCALE: f64 = 0.037;
@@ -61,7 +65,7 @@ fn plain<E: Element>(
     p
 }
 
-/// The loss, dx and dw by the engine, on top of `dw`.
+/// The loss, dx and dw by the engine, on top of `dw`, in chunks of a third of the rows.
 fn run<E: Element>(
     dev: &Device,
     dw: &[E::Acc],
@@ -73,11 +77,12 @@ fn run<E: Element>(
     let V = w.len() / C;
     let [mut dx, x, w] = [x, x, w].map(|values| put(dev, values));
     let mut dw = put(dev, dw);
-    let mut logits = put(dev, &vec![E::Acc::from_f64(f64::NAN); chunk_rows(targets.len(), V) * V]);
+    let mut logits = Logits::<E>::of_rows(dev, targets.len().div_ceil(3), V);
+    logits.poison();
     let [mut loss, mut alone] = [(); 2].map(|()| Sum::new(dev));
-    let (dx_to, dw_to, room) = (dx.view_mut(), dw.view_mut(), logits.view_mut());
+    let (dx_to, dw_to, room) = (dx.view_mut(), dw.view_mut(), &mut logits);
     forward_backward(dev, &mut loss, dx_to, dw_to, room, x.view(), w.view(), targets, SCALE, C);
-    forward(dev, &mut alone, logits.view_mut(), x.view(), w.view(), targets, C);
+    forward(dev, &mut alone, &mut logits, x.view(), w.view(), targets, C);
     let (loss, alone) = (loss.read().unwrap(), alone.read().unwrap());
     assert!(alone == loss || loss.nats.is_nan() && alone.nats.is_nan(), "forward differs");
     (loss, take(dx), take(dw))
@@ -101,11 +106,58 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, C, V): Shape) -> Vec<Output> 
     let (exact, exact_dx, exact_dw) =
         reference::forward_backward(matrix(&x, C).view(), matrix(&w, C).view(), &targets, SCALE);
     let nats = [loss.nats, p.nats].map(|nats| [narrow::<E::Acc>(nats)]);
-    vec![
-        Output::new("loss nats", &nats[0], &nats[1], [exact]),
-        Output::new("loss dx", &dx, &p.dx, exact_dx),
-        Output::new("loss dw", &dw, &p.dw, exact_dw + matrix(&start, C)),
-    ]
+    let nats = Output::new("loss nats", &nats[0], &nats[1], [exact]);
+    let dx = Output::new("loss dx", &dx, &p.dx, exact_dx);
+    let dw = Output::new("loss dw", &dw, &p.dw, exact_dw + matrix(&start, C));
+    match dev {
+        Device::Cpu(_) => vec![nats, dx, dw],
+        Device::Cuda(_) => on_gpu::<E>(dev, (&wide(&x), &wide(&w), &targets), C, [nats, dx, dw]),
+    }
+}
+
+/// The outputs with what a GPU adds. Each logit errs as tensor cores sum. Each e^x errs by EX2 and
+/// a last bit of x, whose mean is below ln V; their sum also by EX2 for each time that a thread's
+/// maximum moves, at most once an access of up to 512 threads, and once where threads join. So a
+/// probability errs by `of_p` of itself, and the logarithm as its instruction does.
+fn on_gpu<E: Element>(
+    dev: &Device,
+    (x, w, targets): (&[f64], &[f64], &[i32]),
+    C: usize,
+    [nats, dx, dw]: [Output; 3],
+) -> Vec<Output> {
+    let (N, V) = (x.len() / C, w.len() / C);
+    let product = |n: usize, v: usize, c: usize| x[n * C + c] * w[v * C + c];
+    let way = on_the_way(N * V, C, |cell, c| product(cell / V, cell % V, c));
+    let mut dlogits = vec![0.0; N * V];
+    // The share of each logit's gradient that grows with its probability.
+    let mut shares = vec![0.0; N * V];
+    for n in (0..N).filter(|&n| targets[n] != IGNORE) {
+        let l: Vec<f64> = (0..V).map(|v| (0..C).map(|c| product(n, v, c)).sum()).collect();
+        let max = l.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        let sum: f64 = l.iter().map(|l| (l - max).exp()).sum();
+        for v in 0..V {
+            let p = (l[v] - max).exp() / sum;
+            let hit = f64::from(u8::from(v == targets[n] as usize));
+            (shares[n * V + v], dlogits[n * V + v]) = (SCALE * p, SCALE * (p - hit));
+        }
+    }
+    let largest = |cells: usize, K: usize, term: &dyn Fn(usize, usize) -> f64| {
+        (0..cells).map(|at| (0..K).map(|k| term(at, k).abs()).sum::<f64>()).fold(0.0, f64::max)
+    };
+    let of_dx = largest(N * C, V, &|at, v| shares[at / C * V + v] * w[v * C + at % C]);
+    let of_dw = largest(V * C, N, &|at, n| shares[n * V + at / C] * x[n * C + at % C]);
+    let way_dx = on_the_way(N * C, V, |at, v| dlogits[at / C * V + v] * w[v * C + at % C]);
+    let way_dw = on_the_way(V * C, N, |at, n| dlogits[n * V + at / C] * x[n * C + at % C]);
+
+    let moves = V.div_ceil(512) + 1;
+    let of_sum = bounds::EX2 * (1 + moves) as f64 + bounds::LAST_BIT * (V as f64).ln();
+    let of_logit = |capability| sum_bound::<E>(capability, C, way);
+    let of_p = |capability| 2.0 * of_logit(capability) + bounds::EX2 + of_sum + bounds::LAST_BIT;
+    let of_log = 2f64.ln() * bounds::lg2((V as f64).log2());
+    let nats = nats.allowing(dev, |c| N as f64 * (2.0 * of_logit(c) + of_sum + of_log));
+    let dx = dx.allowing(dev, |c| of_p(c) * of_dx + sum_bound::<E>(c, V, way_dx));
+    let dw = dw.allowing(dev, |c| of_p(c) * of_dw + sum_bound::<E>(c, N, way_dw));
+    vec![nats, dx, dw]
 }
 
 #[test]
@@ -147,6 +199,8 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((17, 33, 17), case::<f32>);
     notice((17, 33, 17), case::<bf16>);
+    notice_on_gpus((17, 33, 17), case::<f32>);
+    notice_on_gpus((17, 33, 17), case::<bf16>);
 }
 
 #[test]
@@ -157,36 +211,35 @@ fn bits_do_not_depend_on_threads() {
 
 #[test]
 fn only_ignored_targets_have_no_loss_and_no_gradient() {
-    for dev in devices(2) {
+    everywhere(|dev| {
         let (x, w) = ([1f32; 6], [2f32; 9]);
-        let (loss, dx, dw) = run(&dev, &[5.0; 9], &x, &w, &[IGNORE; 2], 3);
+        let (loss, dx, dw) = run(dev, &[5.0; 9], &x, &w, &[IGNORE; 2], 3);
         assert_eq!(loss, Loss { nats: 0.0, targets: 0 });
         assert!(loss.mean().is_nan());
         assert_eq!((dx, dw), (vec![0.0; 6], vec![5.0; 9]));
-    }
+    });
 }
 
 #[test]
 fn one_bad_logit_spoils_the_loss() {
     let V = 37;
-    for dev in devices(2) {
+    everywhere(|dev| {
         for (v, bad) in (0..V).flat_map(|v| [(v, f32::NAN), (v, f32::INFINITY)]) {
             let mut w = vec![0.5f32; V];
             w[v] = bad;
-            let (loss, ..) = run(&dev, &vec![0.0; V], &[1.0, 1.0], &w, &[3, IGNORE], 1);
+            let (loss, ..) = run(dev, &vec![0.0; V], &[1.0, 1.0], &w, &[3, IGNORE], 1);
             assert!(!loss.nats.is_finite(), "{}: {bad} at {v} is lost", dev.describe());
         }
-    }
+    });
 }
 
 #[test]
 fn a_logit_of_minus_infinity_has_no_weight() {
-    for dev in devices(2) {
+    everywhere(|dev| {
         let w = [0.0, f32::NEG_INFINITY, 0.0];
-        let [hit, miss] =
-            [0, 1].map(|target| run(&dev, &[0.0; 3], &[1.0], &w, &[target], 1).0.nats);
+        let [hit, miss] = [0, 1].map(|target| run(dev, &[0.0; 3], &[1.0], &w, &[target], 1).0.nats);
         assert!((hit - 2f64.ln()).abs() < 1e-6 && miss == f64::INFINITY, "{hit} {miss}");
-    }
+    });
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, gpus, narrow};
-use crate::check::{notice, put, same_bits, take, wide};
+use crate::check::{notice, notice_on_gpus, put, same_bits, take, wide};
 use engine::ops::norm::{reference, sum_of_squares};
 use engine::{Device, Real};
 
@@ -39,6 +39,7 @@ fn gpu_against_reference() {
 #[test]
 fn planted_errors_are_noticed() {
     notice(1025, case::<f32>);
+    notice_on_gpus(1025, case::<f32>);
 }
 
 #[test]
@@ -50,12 +51,14 @@ fn bits_do_not_depend_on_threads() {
 
 #[test]
 fn one_bad_element_spoils_the_sum() {
-    for dev in devices(2).chain(gpus()) {
+    let check = |dev: &Device| {
         for (at, bad) in (0..37).flat_map(|i| [(i, f32::NAN), (i, f32::NEG_INFINITY)]) {
             let mut x = [1f32; 37];
             x[at] = bad;
-            let sum = sum(&dev, &x);
+            let sum = sum(dev, &x);
             assert!(!sum.is_finite(), "{}: {bad} at {at} is lost", dev.describe());
         }
-    }
+    };
+    devices(2).for_each(|dev| check(&dev));
+    gpus().for_each(|dev| check(&dev));
 }

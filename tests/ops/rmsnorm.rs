@@ -1,5 +1,5 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, dot, matrix, narrow};
-use crate::check::{notice, put, rows_of, same_bits, take, wide};
+use crate::check::{notice, notice_on_gpus, put, rows_of, same_bits, take, wide};
 use engine::ops::rmsnorm::{apply, backward, forward, reference};
 use engine::{Device, Element, Real, bf16};
 use ndarray::{Array1, ArrayView1};
@@ -98,6 +98,8 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((33, 17), case::<f32>);
     notice((33, 17), case::<bf16>);
+    notice_on_gpus((33, 17), case::<f32>);
+    notice_on_gpus((33, 17), case::<bf16>);
 }
 
 #[test]

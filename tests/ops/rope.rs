@@ -1,4 +1,6 @@
-use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, notice};
+use crate::check::{
+    Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, notice, notice_on_gpus,
+};
 use crate::check::{put, same_bits, take, wide};
 use engine::ops::rope::{backward_inplace, forward_inplace, reference, table};
 use engine::{Device, Element, Real, Segments, bf16};
@@ -122,10 +124,12 @@ fn gpu_against_reference() {
 
 #[test]
 fn planted_errors_are_noticed() {
-    notice(SHAPES[3], case::<f32>);
-    notice(SHAPES[3], case::<bf16>);
-    notice(PACKED[1], case::<f32>);
-    notice(PACKED[1], case::<bf16>);
+    for shape in [SHAPES[3], PACKED[1]] {
+        notice(shape, case::<f32>);
+        notice(shape, case::<bf16>);
+        notice_on_gpus(shape, case::<f32>);
+        notice_on_gpus(shape, case::<bf16>);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
-use crate::check::{notice, put, rows_of, same_bits, take};
+use crate::check::{bounds, notice, notice_on_gpus, put, rows_of, same_bits, take};
 use engine::ops::swiglu::{backward_inplace, forward, reference};
 use engine::{Device, Element, Real, bf16};
 use ndarray::{Array2, s};
@@ -32,13 +32,32 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, F): (usize, usize)) -> Vec<Ou
         dgu_plain[gate] = E::from_acc(d * u * q * (one + g * (one - q)));
         dgu_plain[up] = E::from_acc(d * g * q);
     }
+    let (of_a, of_dgu) = approximations(&gu, &da, F);
     let gu = matrix(&gu, 2 * F);
     let (gate, up) = (gu.slice(s![.., ..F]), gu.slice(s![.., F..]));
     let exact_dgu = reference::backward(matrix(&da, F).view(), gate, up);
-    vec![
-        Output::new("swiglu a", &a, &a_plain, reference::forward(gate, up)),
-        Output::new("swiglu dgu", &dgu, &dgu_plain, exact_dgu),
-    ]
+    let a = Output::new("swiglu a", &a, &a_plain, reference::forward(gate, up));
+    let dgu = Output::new("swiglu dgu", &dgu, &dgu_plain, exact_dgu);
+    vec![a.allowing(dev, |_| of_a), dgu.allowing(dev, |_| of_dgu)]
+}
+
+/// The most that a GPU's sigmoid adds to errors of a and of dgu. q = rcp(1 + ex2(-g log2 e)): the
+/// exponent is rounded twice, so 2^x errs by EX2 and by two halves of a last bit of |g|; of that q
+/// sees the share 1 - q, and RCP and a rounding come on top.
+fn approximations<E: Element>(gu: &[E], da: &[E], F: usize) -> (f64, f64) {
+    let (mut of_a, mut of_dgu) = (0f64, 0f64);
+    for i in 0..da.len() {
+        let at = |column: usize| gu[i / F * 2 * F + column].to_acc().to_f64();
+        let (g, u, d) = (at(i % F), at(F + i % F), da[i].to_acc().to_f64());
+        let q = sigmoid(g);
+        let of_power = bounds::EX2 + bounds::LAST_BIT * g.abs();
+        let of_q = q * ((1.0 - q) * of_power + bounds::RCP + bounds::LAST_BIT);
+        of_a = of_a.max((g * u).abs() * of_q);
+        // d u q (1 + g (1 - q)): q changes both factors.
+        let by_q = (1.0 + g * (1.0 - q)).abs() + (g * q).abs();
+        of_dgu = of_dgu.max((d * u).abs() * by_q * of_q).max((d * g).abs() * of_q);
+    }
+    (of_a, of_dgu)
 }
 
 #[test]
@@ -71,6 +90,8 @@ fn gpu_against_reference() {
 fn planted_errors_are_noticed() {
     notice((33, 17), case::<f32>);
     notice((33, 17), case::<bf16>);
+    notice_on_gpus((33, 17), case::<f32>);
+    notice_on_gpus((33, 17), case::<bf16>);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From `--device`, `--threads` and `--gemm` to a device.
 
-use engine::Device;
+use engine::{Cuda, Device};
 use tracing::info;
 
 use crate::config::{DeviceChoice, Gemm};
@@ -13,11 +13,12 @@ use crate::error::Error;
 /// For one that this machine lacks, or matrix products that it cannot have.
 pub fn open(wanted: DeviceChoice, threads: Option<usize>, gemm: Gemm) -> Result<Device, Error> {
     let cpu = || Device::cpu(threads.unwrap_or(0));
+    let gpu = || Ok(Device::Cuda(Cuda::open(0, &mut |line| info!("{line}"))?));
     let dev = match wanted {
         DeviceChoice::Cpu => cpu()?,
-        DeviceChoice::Cuda => named("--device cuda", Device::cuda(0))?,
+        DeviceChoice::Cuda => named("--device cuda", gpu())?,
         DeviceChoice::CudaEmulated => named("--device cuda-emulated", Device::cuda_emulated())?,
-        DeviceChoice::Auto => match Device::cuda(0) {
+        DeviceChoice::Auto => match gpu() {
             Ok(gpu) => gpu,
             Err(why) => {
                 let why = why.to_string();

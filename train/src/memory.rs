@@ -9,8 +9,8 @@ pub fn describe(dev: &Device) -> String {
     match dev {
         Device::Cpu(_) => host,
         Device::Cuda(cuda) => {
-            let (reserved, more) = cuda.held_bytes();
-            let (reserved, more) = (mib(reserved), mib(more));
+            let (reserved, _) = cuda.held_bytes();
+            let (reserved, more) = (mib(reserved), mib(cuda.peak_bytes() - reserved));
             format!("{host}; device memory {reserved:.1} MiB as planned, {more:.1} MiB beyond")
         }
     }

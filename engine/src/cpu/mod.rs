@@ -2,6 +2,7 @@
 
 pub mod ceiling;
 pub mod gemm;
+pub mod ops;
 pub mod simd;
 pub mod tiles;
 

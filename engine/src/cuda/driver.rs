@@ -5,6 +5,8 @@
 //! device adds.
 
 use kernels_ptx::launch::{Launch, Target};
+use std::ffi::c_void;
+use std::marker::PhantomData;
 
 /// A kernel argument.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,24 @@ pub(crate) struct Rows {
 
 /// A moment on the device; see [`Driver::record`].
 pub(crate) type Event = usize;
+
+/// The stream on which a driver queues, lent to a library that queues work of its own. Whoever holds
+/// it is on a thread on which the driver's context is current, and it cannot leave that thread.
+pub(crate) struct Stream<'a> {
+    handle: *mut c_void,
+    driver: PhantomData<&'a ()>,
+}
+
+impl<'a> Stream<'a> {
+    /// The stream of `driver`, which has just made its context current on this thread.
+    pub fn of<D: Driver>(_driver: &'a D, handle: *mut c_void) -> Self {
+        Stream { handle, driver: PhantomData }
+    }
+
+    pub fn handle(&self) -> *mut c_void {
+        self.handle
+    }
+}
 
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
@@ -58,10 +78,10 @@ pub(crate) trait Driver: Send + Sync {
     fn sync(&self) -> Result<()>;
     /// Marks the moment at which all work that was queued before is done.
     fn record(&self) -> Result<Event>;
-    /// Milliseconds between two moments, both past; they are used up.
-    fn elapsed_ms(&self, from: Event, to: Event) -> Result<f32>;
-    /// The stream's handle, for libraries that queue work of their own; none for an emulator.
-    fn stream(&self) -> Option<*mut std::ffi::c_void> {
+    /// Milliseconds from the first of `moments` to each, all past; they are used up.
+    fn elapsed_ms(&self, moments: &[Event]) -> Result<Vec<f32>>;
+    /// The stream, for libraries that queue work of their own; none for an emulator.
+    fn stream(&self) -> Option<Result<Stream<'_>>> {
         None
     }
 }

@@ -3,13 +3,13 @@
 
 use super::driver::{Arg, Driver, Event, Result, Rows};
 use kernels_ptx::launch::{Launch, Target};
-use ptx_emu::{Gpu, Grid, Kernel, Module};
+use ptx_emu::{Gpu, Grid, Hardware, Kernel, Module, Sums};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 pub(crate) struct Emulated {
-    target: Target,
+    hardware: Hardware,
     state: Mutex<State>,
 }
 
@@ -18,14 +18,18 @@ struct State {
     module: Module,
     kernels: HashMap<&'static str, Kernel>,
     events: Vec<Instant>,
+    /// Those of `events` that are used up.
+    idle: Vec<Event>,
 }
 
 impl Emulated {
-    /// A device that runs `ptx`, and says that it is `target`.
-    pub fn new(ptx: &str, target: Target) -> Result<Self> {
-        let module = Module::parse(ptx).map_err(|e| e.to_string())?;
-        let (gpu, kernels, events) = (Gpu::new(), HashMap::new(), Vec::new());
-        Ok(Emulated { target, state: Mutex::new(State { gpu, module, kernels, events }) })
+    /// A device with `ptx` loaded.
+    pub fn new(ptx: &str, hardware: Hardware) -> Result<Self> {
+        let module = line(Module::parse(ptx))?;
+        let mut gpu = Gpu::with(hardware);
+        line(gpu.load(&module))?;
+        let state = State { gpu, module, kernels: HashMap::new(), events: vec![], idle: vec![] };
+        Ok(Emulated { hardware, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -39,11 +43,25 @@ fn line<T>(result: ptx_emu::Result<T>) -> Result<T> {
 
 impl Driver for Emulated {
     fn describe(&self) -> String {
-        "cuda-emulated: every kernel on the CPU, slow and strict".to_string()
+        let Hardware { card, sums, .. } = self.hardware;
+        let (major, minor) = (card.capability / 10, card.capability % 10);
+        let sums = match sums {
+            Sums::Truncate => "strict",
+            Sums::Round => "strict, every sum rounded",
+        };
+        format!(
+            "cuda-emulated: {} (compute capability {major}.{minor}), every kernel on the CPU, slow and {sums}",
+            card.name
+        )
     }
 
     fn target(&self) -> Target {
-        self.target
+        let card = self.hardware.card;
+        Target {
+            capability: card.capability,
+            multiprocessors: card.multiprocessors,
+            shared_bytes: card.block_shared_bytes as u32,
+        }
     }
 
     fn memory(&self) -> Result<(u64, u64)> {
@@ -104,13 +122,36 @@ impl Driver for Emulated {
     }
 
     fn record(&self) -> Result<Event> {
-        let events = &mut self.state().events;
-        events.push(Instant::now());
-        Ok(events.len() - 1)
+        let State { events, idle, .. } = &mut *self.state();
+        let event = idle.pop().unwrap_or_else(|| {
+            events.push(Instant::now());
+            events.len() - 1
+        });
+        events[event] = Instant::now();
+        Ok(event)
     }
 
-    fn elapsed_ms(&self, from: Event, to: Event) -> Result<f32> {
-        let events = &self.state().events;
-        Ok((events[to] - events[from]).as_secs_f32() * 1e3)
+    fn elapsed_ms(&self, moments: &[Event]) -> Result<Vec<f32>> {
+        let State { events, idle, .. } = &mut *self.state();
+        idle.extend(moments);
+        let since = |&event: &Event| (events[event] - events[moments[0]]).as_secs_f32() * 1e3;
+        Ok(moments.iter().map(since).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_used_again() {
+        let ptx = ".version 7.0\n.target sm_80\n.address_size 64\n";
+        let driver = Emulated::new(ptx, Hardware::strict(80).unwrap()).unwrap();
+        for _ in 0..3 {
+            let moments = [(); 3].map(|()| driver.record().unwrap());
+            let ms = driver.elapsed_ms(&moments).unwrap();
+            assert!(ms[0] == 0.0 && ms[0] <= ms[1] && ms[1] <= ms[2], "{ms:?}");
+        }
+        assert_eq!(driver.state().events.len(), 3);
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod ceiling;
 mod cublaslt;
 mod driver;
 mod emulated;
+mod image;
 pub mod plan;
 pub(crate) mod product;
 mod real;
@@ -21,6 +22,7 @@ pub(crate) use driver::{Arg, Event, Rows};
 use kernels_ptx::launch::Launch;
 pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
+pub use ptx_emu::{Card, Hardware, Sums};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Alignment of allocations and of the parts of work space.
@@ -36,7 +38,9 @@ pub struct Cuda {
 
 struct Inner {
     target: Target,
-    driver: Box<dyn Driver>,
+    /// Bytes of memory that the device has.
+    memory: u64,
+    driver: Arc<dyn Driver>,
     state: Mutex<State>,
 }
 
@@ -53,6 +57,14 @@ struct State {
     taken: usize,
     /// Bytes of buffers that live elsewhere.
     outside: usize,
+    /// Most bytes that were held at once.
+    peak: usize,
+}
+
+impl State {
+    fn held(&self) -> usize {
+        self.arena.bytes + self.workspace.bytes + self.outside
+    }
 }
 
 /// A range of device memory.
@@ -63,7 +75,7 @@ struct Block {
 }
 
 /// The PTX for a compute capability.
-fn ptx_for(capability: i32) -> Option<&'static str> {
+fn ptx_for(capability: u32) -> Option<&'static str> {
     match capability {
         90 => Some(kernels_ptx::SM_90A),
         80.. => Some(kernels_ptx::SM_80),
@@ -77,21 +89,47 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`] if there is no driver, no such GPU, or one of them is too old.
     pub fn new(ordinal: usize) -> Result<Self, Error> {
-        Self::over(real::Real::new(ordinal, ptx_for).map(|real| Box::new(real) as Box<dyn Driver>))
+        Self::open(ordinal, &mut |_| ())
     }
 
-    /// An emulated GPU that runs the kernels for compute capability `capability` (80 or 90).
+    /// The same; `tell` gets lines for a log: what is loaded, from where, how long it took. Compiling
+    /// the kernels, at the first start on a machine, can take a minute.
+    ///
+    /// Devices of one ordinal share the driver's stream and kernels, and a kernel's fault, which
+    /// takes the GPU from the whole process. Each has memory of its own.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn open(ordinal: usize, tell: &mut dyn FnMut(String)) -> Result<Self, Error> {
+        let real = real::Real::open(ordinal, ptx_for, tell).map_err(Error::Device)?;
+        Self::over(real)
+    }
+
+    /// An emulated GPU of compute capability `capability` (80, 86, 89, 90, 100 or 120), no kinder
+    /// than a real one: [`Hardware::strict`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] for any other capability.
+    pub fn emulated(capability: i32) -> Result<Self, Error> {
+        let hardware = u32::try_from(capability).ok().and_then(Hardware::strict);
+        let played = Card::ALL.map(|card| card.capability.to_string()).join(", ");
+        let other = || format!("no emulator of compute capability {capability}; take {played}");
+        Self::emulating(hardware.ok_or_else(|| Error::Device(other()))?)
+    }
+
+    /// An emulated GPU of any kind.
     ///
     /// # Errors
     /// [`Error::Device`] if there are no kernels for it.
-    pub fn emulated(capability: i32) -> Result<Self, Error> {
-        let ptx = ptx_for(capability).ok_or(format!("no kernels for capability {capability}"));
-        let target = Target::of(capability.unsigned_abs());
-        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, target));
-        Self::over(driver.map(|emulated| Box::new(emulated) as Box<dyn Driver>))
+    pub fn emulating(hardware: Hardware) -> Result<Self, Error> {
+        let capability = hardware.card.capability;
+        let ptx = ptx_for(capability);
+        let ptx = ptx.ok_or_else(|| format!("no kernels for compute capability {capability}"));
+        let driver = ptx.and_then(|ptx| emulated::Emulated::new(ptx, hardware));
+        Self::over(Arc::new(driver.map_err(Error::Device)?))
     }
 
-    fn over(driver: Result<Box<dyn Driver>, String>) -> Result<Self, Error> {
+    fn over(driver: Arc<dyn Driver>) -> Result<Self, Error> {
         let state = State {
             op: "start",
             failed: None,
@@ -99,9 +137,11 @@ impl Cuda {
             arena: Block::default(),
             taken: 0,
             outside: 0,
+            peak: 0,
         };
-        let driver = driver.map_err(Error::Device)?;
-        let inner = Arc::new(Inner { target: driver.target(), driver, state: Mutex::new(state) });
+        let target = driver.target();
+        let (_, memory) = driver.memory().map_err(Error::Device)?;
+        let inner = Arc::new(Inner { target, memory, driver, state: Mutex::new(state) });
         Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
     }
 
@@ -110,7 +150,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`] if its library is not found, or this is the emulator.
     pub fn with_cublaslt(&self) -> Result<Self, Error> {
-        let products = Products::cublaslt(&*self.inner.driver).map_err(Error::Device)?;
+        let products = Products::cublaslt(self.inner.driver.clone()).map_err(Error::Device)?;
         Ok(Cuda { products: Arc::new(products), ..self.clone() })
     }
 
@@ -175,6 +215,11 @@ impl Cuda {
         }
     }
 
+    /// Bytes of device memory that there are, free or not.
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.memory
+    }
+
     /// Bytes of device memory that are free.
     ///
     /// # Errors
@@ -186,7 +231,14 @@ impl Cuda {
     /// Bytes of device memory that this holds: what was reserved, and what did not fit into it.
     pub fn held_bytes(&self) -> (u64, u64) {
         let state = self.state();
-        ((state.arena.bytes + state.workspace.bytes) as u64, state.outside as u64)
+        let reserved = state.arena.bytes + state.workspace.bytes;
+        (reserved as u64, (state.outside + self.products.held_bytes()) as u64)
+    }
+
+    /// Most bytes of device memory that this held at once, work space included: of this device
+    /// alone, whatever else is on the GPU.
+    pub fn peak_bytes(&self) -> u64 {
+        (self.state().peak + self.products.held_bytes()) as u64
     }
 
     /// Allocates `bytes` at once, from which the buffers that follow are cut, and `workspace` bytes
@@ -214,13 +266,22 @@ impl Cuda {
             let ptr = self.inner.driver.alloc(bytes).map_err(&short)?;
             Ok::<_, Error>(Block { ptr, bytes })
         };
-        let (arena, workspace) = (alloc(bytes)?, alloc(workspace)?);
-        let state = &mut *self.state();
-        for old in [std::mem::replace(&mut state.workspace, workspace), state.arena] {
-            assert!(old.bytes == 0, "cuda: memory is reserved once, before it is used");
-        }
-        state.arena = arena;
+        let arena = alloc(bytes)?;
+        let workspace = alloc(workspace).inspect_err(|_| self.inner.driver.free(arena.ptr))?;
+        self.resize(|state| {
+            for old in [std::mem::replace(&mut state.workspace, workspace), state.arena] {
+                assert!(old.bytes == 0, "cuda: memory is reserved once, before it is used");
+            }
+            state.arena = arena;
+        });
         Ok(())
+    }
+
+    /// Changes what is held.
+    fn resize(&self, change: impl FnOnce(&mut State)) {
+        let state = &mut *self.state();
+        change(state);
+        state.peak = state.peak.max(state.held());
     }
 
     /// `bytes` of zeros.
@@ -236,7 +297,7 @@ impl Cuda {
         };
         let ptr = cut.or_else(|| self.attempt(|driver| driver.alloc(bytes))).unwrap_or(0);
         let owned = if cut.is_none() && ptr != 0 { bytes } else { 0 };
-        self.state().outside += owned;
+        self.resize(|state| state.outside += owned);
         let allocation = Allocation { cuda, ptr, owned };
         self.attempt(|driver| driver.zero(ptr, bytes));
         allocation
@@ -260,16 +321,17 @@ impl Cuda {
     }
 
     fn grow_workspace(&self, old: Block, bytes: usize) -> Option<Block> {
-        let ptr = self.attempt(|driver| {
+        self.attempt(|driver| {
             if old.bytes > 0 {
-                driver.sync()?;
                 driver.free(old.ptr);
             }
-            driver.alloc(bytes)
-        });
-        let block = ptr.map(|ptr| Block { ptr, bytes }).unwrap_or_default();
-        self.state().workspace = block;
-        ptr.map(|_| block)
+            Ok(())
+        })?;
+        self.resize(|state| state.workspace = Block::default());
+        let ptr = self.attempt(|driver| driver.alloc(bytes))?;
+        let block = Block { ptr, bytes };
+        self.resize(|state| state.workspace = block);
+        Some(block)
     }
 
     /// Queues a kernel.
@@ -372,16 +434,21 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Buf, Device, ops::swiglu};
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    /// A driver without a device: it counts launches, fails the second, and has some memory.
+    /// Launches that a [`Fake`] was asked for.
+    pub(crate) type Seen = Arc<Mutex<Vec<Launch>>>;
+
+    /// A driver without a device: it keeps launches, fails one of them, and has some memory.
     struct Fake {
-        free: u64,
+        target: Target,
+        memory: u64,
         next: AtomicU64,
-        launches: Arc<AtomicU64>,
+        seen: Seen,
+        fails: Option<usize>,
     }
 
     impl Driver for Fake {
@@ -389,14 +456,14 @@ mod tests {
             "fake".into()
         }
         fn target(&self) -> Target {
-            Target::of(90)
+            self.target
         }
         fn memory(&self) -> driver::Result<(u64, u64)> {
-            Ok((self.free, self.free))
+            Ok((self.memory, self.memory))
         }
         fn alloc(&self, bytes: usize) -> driver::Result<u64> {
             let at = self.next.fetch_add(bytes as u64, Relaxed);
-            if at + bytes as u64 > self.free { Err("out of memory".into()) } else { Ok(at + 256) }
+            if at + bytes as u64 > self.memory { Err("out of memory".into()) } else { Ok(at + 256) }
         }
         fn free(&self, _: u64) {}
         fn zero(&self, _: u64, _: usize) -> driver::Result<()> {
@@ -411,9 +478,11 @@ mod tests {
         fn copy_rows(&self, _: Rows) -> driver::Result<()> {
             Ok(())
         }
-        fn launch(&self, _: &Launch, _: &[Arg]) -> driver::Result<()> {
-            match self.launches.fetch_add(1, Relaxed) {
-                1 => Err("an illegal address".into()),
+        fn launch(&self, launch: &Launch, _: &[Arg]) -> driver::Result<()> {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(*launch);
+            match self.fails {
+                Some(at) if at == seen.len() => Err("an illegal address".into()),
                 _ => Ok(()),
             }
         }
@@ -423,20 +492,30 @@ mod tests {
         fn record(&self) -> driver::Result<Event> {
             Ok(0)
         }
-        fn elapsed_ms(&self, _: Event, _: Event) -> driver::Result<f32> {
-            Ok(0.0)
+        fn elapsed_ms(&self, moments: &[Event]) -> driver::Result<Vec<f32>> {
+            Ok(vec![0.0; moments.len()])
         }
     }
 
-    fn fake(free: u64) -> (Cuda, Arc<AtomicU64>) {
-        let launches = Arc::<AtomicU64>::default();
-        let driver = Fake { free, next: AtomicU64::new(0), launches: launches.clone() };
-        (Cuda::over(Ok(Box::new(driver))).unwrap(), launches)
+    fn fake_that_fails(target: Target, memory: u64, fails: Option<usize>) -> (Cuda, Seen) {
+        let seen = Seen::default();
+        let driver = Fake { target, memory, next: AtomicU64::new(0), seen: seen.clone(), fails };
+        (Cuda::over(Arc::new(driver)).unwrap(), seen)
+    }
+
+    /// A device that executes nothing, and what it was asked to.
+    pub(crate) fn fake(target: Target, memory: u64) -> (Cuda, Seen) {
+        fake_that_fails(target, memory, None)
+    }
+
+    /// An H100 with some memory.
+    fn some(memory: u64) -> Cuda {
+        fake(Target::of(90), memory).0
     }
 
     #[test]
     fn a_failure_names_op_and_kernel_and_stops_what_follows() {
-        let (cuda, launches) = fake(1 << 30);
+        let (cuda, seen) = fake_that_fails(Target::of(90), 1 << 30, Some(2));
         let dev = Device::Cuda(cuda);
         let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::<f32>::zeros(&dev, 16));
         swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
@@ -444,7 +523,7 @@ mod tests {
         for _ in 0..3 {
             swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
         }
-        assert_eq!(launches.load(Relaxed), 2, "nothing is queued after a failure");
+        assert_eq!(seen.lock().unwrap().len(), 2, "nothing is queued after a failure");
         for error in [dev.sync().unwrap_err(), a.view().read().unwrap_err()] {
             let error = error.to_string();
             let place = "swiglu forward: kernel swiglu_forward_f32: an illegal address";
@@ -453,8 +532,22 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_device_keeps_the_times_of_its_calls() {
+        let dev = Device::cuda_emulated().unwrap().recording();
+        let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::<f32>::zeros(&dev, 16));
+        for _ in 0..2 {
+            (0..3).for_each(|_| swiglu::forward(&dev, a.view_mut(), gu.view(), 8));
+            let calls = dev.take_calls();
+            assert_eq!(calls.len(), 3);
+            assert!(calls.iter().all(|call| call.begin < call.end), "{calls:?}");
+            assert!(calls.windows(2).all(|pair| pair[0].end <= pair[1].begin), "{calls:?}");
+        }
+        assert!(dev.take_calls().is_empty());
+    }
+
+    #[test]
     fn a_launch_that_no_block_can_have_is_told_before_it_runs() {
-        let (cuda, launches) = fake(1 << 30);
+        let (cuda, seen) = fake(Target::of(90), 1 << 30);
         let most = cuda.target().shared_bytes;
         let launch = Launch { kernel: "greedy", blocks: [1; 3], threads: 32, shared_bytes: most };
         cuda.launch(launch, &[]);
@@ -462,12 +555,12 @@ mod tests {
         cuda.launch(Launch { shared_bytes: most + 1, ..launch }, &[]);
         let error = cuda.check().unwrap_err().to_string();
         assert!(error.contains("kernel greedy") && error.contains("of 232448 that"), "{error}");
-        assert_eq!(launches.load(Relaxed), 1);
+        assert_eq!(seen.lock().unwrap().len(), 1);
     }
 
     #[test]
     fn too_little_memory_is_told_with_the_plan() {
-        let (cuda, _) = fake(100 << 20);
+        let cuda = some(100 << 20);
         let error = cuda.reserve(90 << 20, 20 << 20).unwrap_err().to_string();
         assert!(error.contains("110.0 MiB") && error.contains("100.0 MiB are free"), "{error}");
         assert!(error.contains("--batch-size"), "{error}");
@@ -475,7 +568,7 @@ mod tests {
 
     #[test]
     fn buffers_are_cut_from_what_was_reserved() {
-        let (cuda, _) = fake(1 << 20);
+        let cuda = some(1 << 20);
         cuda.reserve(1000, 600).unwrap();
         let dev = Device::Cuda(cuda.clone());
         let inside = Buf::<f32>::zeros(&dev, 100); // 512 bytes with padding
@@ -486,11 +579,16 @@ mod tests {
         assert_eq!(cuda.held_bytes(), (1600, 0));
         assert_eq!(cuda.workspace([300, 88])[1] - cuda.workspace([300, 88])[0], 512);
         assert_eq!(cuda.held_bytes(), (1768, 0), "work space grows where the plan was short");
+        assert_eq!(cuda.peak_bytes(), 1600 + 1024, "the buffer that is gone counts at its time");
+        let more = Buf::<f32>::zeros(&dev, 300);
+        assert_eq!(cuda.peak_bytes(), 1768 + 1280);
+        drop(more);
+        assert_eq!((cuda.held_bytes(), cuda.peak_bytes()), ((1768, 0), 1768 + 1280));
     }
 
     #[test]
     fn a_buffer_that_does_not_fit_is_an_error_when_it_is_read() {
-        let (cuda, _) = fake(1 << 20);
+        let cuda = some(1 << 20);
         let buf = Buf::<f32>::zeros(&Device::Cuda(cuda), 1 << 20);
         let error = buf.view().read().unwrap_err().to_string();
         assert!(error.contains("out of memory"), "{error}");

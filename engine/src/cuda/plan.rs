@@ -1,24 +1,40 @@
-//! Work space that a training step needs, known before it runs.
+//! Work space that a training run needs, known before it begins.
 
-use super::{Target, workspace_bytes};
+use super::{Cuda, workspace_bytes};
 use crate::dims::Dims;
 use crate::element::Element;
 use crate::ops::attention::Heads;
 use crate::ops::{adamw, attention, embedding, linear, loss, norm, rmsnorm};
 
 /// Bytes of work space for steps over `N` tokens of a model with a flat arena of `len` elements in
-/// `slots` parameters: that of the op that needs most.
-pub fn workspace<E: Element>(target: Target, d: &Dims, N: usize, len: usize, slots: usize) -> u64 {
+/// `slots` parameters, and for a decoder that takes in up to `decoded` tokens at a time: that of the
+/// op that needs most.
+pub fn workspace<E: Element>(
+    cuda: &Cuda,
+    d: &Dims,
+    N: usize,
+    decoded: usize,
+    len: usize,
+    slots: usize,
+) -> u64 {
+    let target = cuda.target();
     let inputs = [d.C, d.attn(), d.C, d.F];
     let outputs = [d.qkv(), d.C, 2 * d.F, d.C];
     let linears = inputs.into_iter().zip(outputs);
-    let most = linears
-        .map(|(I, O)| workspace_bytes(&linear::cuda::workspace::<E>(target, [N, I, O])))
+    let forward = |N, I, O| linear::cuda::forward_workspace::<E>(target, [N, I, O]);
+    let backward = |N, I, O| linear::cuda::backward_workspace::<E>(target, [N, I, O]);
+    let steps = linears.clone().flat_map(|(I, O)| [forward(N, I, O), backward(N, I, O)]);
+    let decoding = linears.flat_map(|(I, O)| (1..=decoded).map(move |n| forward(n, I, O)));
+    let rows = loss::cuda::chunk_rows::<E>(cuda, N, d.V);
+    let most = steps
+        .chain(decoding)
+        .chain([forward(1, d.C, d.V)])
+        .map(|parts| workspace_bytes(&parts))
         .chain([
             workspace_bytes(&embedding::cuda::workspace(N)),
             workspace_bytes(&rmsnorm::cuda::workspace::<E>(N, d.C)),
             workspace_bytes(&attention::cuda::workspace(Heads { H: d.H, G: d.G, D: d.D }, N)),
-            workspace_bytes(&loss::cuda::workspace::<E>(target, N, d.C, d.V)),
+            workspace_bytes(&loss::cuda::workspace::<E>(target, rows, N, d.C, d.V)),
             workspace_bytes(&norm::cuda::workspace(len)),
             workspace_bytes(&adamw::cuda::workspace(slots)),
         ])

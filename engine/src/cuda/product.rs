@@ -1,32 +1,42 @@
 //! Matrix products on the device: by our kernels, or by cuBLASLt for comparison.
 
-use super::cublaslt::CublasLt;
+use super::cublaslt::{self, CublasLt};
 use super::driver::{Arg, Driver};
 use super::{Cuda, Storage, Target, int};
 pub(crate) use kernels_ptx::launch::gemm::Layout;
-use kernels_ptx::launch::{gemm, skinny};
+use kernels_ptx::launch::gemm::{self, Cut};
+use kernels_ptx::launch::skinny;
+use std::sync::Arc;
 
 /// What multiplies.
 pub(crate) enum Products {
     Kernels,
-    CublasLt(CublasLt),
+    CublasLt(Box<CublasLt>),
 }
 
 impl Products {
-    pub fn cublaslt(driver: &dyn Driver) -> Result<Self, String> {
-        CublasLt::new(driver.stream()).map(Products::CublasLt)
+    pub fn cublaslt(driver: Arc<dyn Driver>) -> Result<Self, String> {
+        CublasLt::new(driver).map(|lt| Products::CublasLt(Box::new(lt)))
     }
 
-    pub fn describe(&self) -> &'static str {
+    pub fn describe(&self) -> String {
         match self {
-            Products::Kernels => "",
-            Products::CublasLt(_) => ", matrix products by cuBLASLt",
+            Products::Kernels => String::new(),
+            Products::CublasLt(lt) => format!(", matrix products by cuBLASLt {}", lt.version()),
+        }
+    }
+
+    /// Bytes of device memory that it holds for itself.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Products::Kernels => 0,
+            Products::CublasLt(_) => cublaslt::WORKSPACE,
         }
     }
 }
 
 /// C (M x N) of A (M x K) and B (K x N), which lie as `layout` says in rows of `lda` and `ldb`
-/// elements. C has rows of N.
+/// elements. C has rows of `ldc`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Product {
     pub layout: Layout,
@@ -35,6 +45,7 @@ pub(crate) struct Product {
     pub K: usize,
     pub lda: usize,
     pub ldb: usize,
+    pub ldc: usize,
 }
 
 /// What a product is added to.
@@ -50,36 +61,34 @@ pub(crate) enum Onto {
 impl Product {
     /// y = x W^T: N rows of I, O rows of I.
     pub fn forward(N: usize, I: usize, O: usize) -> Self {
-        Product { layout: Layout::Nt, M: N, N: O, K: I, lda: I, ldb: I }
+        Product { layout: Layout::Nt, M: N, N: O, K: I, lda: I, ldb: I, ldc: O }
     }
 
     /// dx = dy W.
     pub fn backward_input(N: usize, I: usize, O: usize) -> Self {
-        Product { layout: Layout::Nn, M: N, N: I, K: O, lda: O, ldb: I }
+        Product { layout: Layout::Nn, M: N, N: I, K: O, lda: O, ldb: I, ldc: I }
     }
 
     /// dW = dy^T x.
     pub fn backward_weight(N: usize, I: usize, O: usize) -> Self {
-        Product { layout: Layout::Tn, M: O, N: I, K: N, lda: O, ldb: I }
+        Product { layout: Layout::Tn, M: O, N: I, K: N, lda: O, ldb: I, ldc: I }
     }
 
-    /// Bytes of room that [`Product::wide`] needs: for the parts of a deep and narrow product.
+    /// Bytes of room that it needs on a device: for the parts of a deep product of few tiles.
     pub fn room(&self, target: Target, storage: Storage) -> usize {
-        match self.parts(target, storage) {
-            1 => 0,
-            parts => parts * self.M * self.N * 4,
+        match (storage, self.cut(target).parts as usize) {
+            (Storage::F32, _) | (_, 1) => 0,
+            (Storage::Bf16, _) if self.is_skinny() => 0,
+            (Storage::Bf16, parts) => parts * self.M * self.N * size_of::<f32>(),
         }
     }
 
-    fn depth(&self, target: Target) -> u32 {
-        gemm::part_depth(target, int(self.M), int(self.N), int(self.K))
+    fn cut(&self, target: Target) -> Cut {
+        gemm::cut(target, int(self.M), int(self.N), int(self.K))
     }
 
-    fn parts(&self, target: Target, storage: Storage) -> usize {
-        match (storage, self.layout) {
-            (Storage::Bf16, Layout::Tn) => self.K.div_ceil(self.depth(target) as usize),
-            _ => 1,
-        }
+    fn sizes(&self, ldc: usize) -> [Arg; 6] {
+        [self.M, self.N, self.K, self.lda, self.ldb, ldc].map(|x| Arg::U32(int(x)))
     }
 
     /// Whether this is a product of a few rows with a weight, for which tiles are too tall.
@@ -88,31 +97,23 @@ impl Product {
         self.layout == Layout::Nt && skinny::takes(M, K, lda, ldb)
     }
 
-    fn sizes(&self) -> [Arg; 6] {
-        [self.M, self.N, self.K, self.lda, self.ldb, self.N].map(|x| Arg::U32(int(x)))
-    }
-
-    /// Writes C, in the storage of A and B.
-    pub fn narrow(&self, cuda: &Cuda, storage: Storage, c: u64, a: u64, b: u64, onto: Onto) {
+    /// Writes C, in the storage of A and B. `room` is the address of [`Product::room`] bytes.
+    pub fn narrow(
+        &self,
+        cuda: &Cuda,
+        storage: Storage,
+        c: u64,
+        a: u64,
+        b: u64,
+        onto: Onto,
+        room: u64,
+    ) {
         match (&*cuda.products, storage) {
             (Products::CublasLt(lt), _) => {
                 cuda.attempt(|_| lt.multiply(self, storage, storage, [c, a, b], onto));
             }
             (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
-            (Products::Kernels, Storage::Bf16) => {
-                let r = match onto {
-                    Onto::Zero => 0,
-                    Onto::Other(r) => r,
-                    Onto::Itself => c,
-                };
-                let [M, N, lda, ldb] = [self.M, self.N, self.lda, self.ldb].map(int);
-                let launch = if self.is_skinny() {
-                    skinny::rounded(cuda.target(), M, N)
-                } else {
-                    gemm::rounded(cuda.target(), self.layout, M, N, lda, ldb)
-                };
-                cuda.launch(launch, &[&[c, r, a, b].map(Arg::Ptr)[..], &self.sizes()].concat());
-            }
+            (Products::Kernels, Storage::Bf16) => self.bf16(cuda, c, a, b, onto, room),
         }
     }
 
@@ -134,32 +135,62 @@ impl Product {
             (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
             (Products::Kernels, Storage::Bf16) if self.is_skinny() && onto == Onto::Zero => {
                 let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
-                cuda.launch(launch, &[&[c, a, b].map(Arg::Ptr)[..], &self.sizes()].concat());
+                cuda.launch(
+                    launch,
+                    &[&[c, a, b].map(Arg::Ptr)[..], &self.sizes(self.ldc)].concat(),
+                );
             }
             (Products::Kernels, Storage::Bf16) => self.bf16_wide(cuda, c, a, b, onto, room),
         }
     }
 
-    fn bf16_wide(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
+    fn bf16(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
         let target = cuda.target();
-        let parts = self.parts(target, Storage::Bf16);
-        let depth = if parts == 1 { int(self.K).next_multiple_of(64) } else { self.depth(target) };
-        let [lda, ldb] = [self.lda, self.ldb].map(int);
-        let (M, N, K) = (int(self.M), int(self.N), int(self.K));
-        let launch = gemm::wide(target, self.layout, M, N, K, lda, ldb, depth);
-        let queue = |to: u64, add: bool| {
-            let tail = [Arg::U32(depth), Arg::U32(add.into())];
-            let operands = [to, a, b].map(Arg::Ptr);
-            cuda.launch(launch, &[&operands[..], &self.sizes(), &tail].concat());
+        let (cut, skinny) = (self.cut(target), self.is_skinny());
+        let r = match onto {
+            Onto::Zero => 0,
+            Onto::Other(r) => r,
+            Onto::Itself => c,
         };
-        if parts == 1 {
-            return queue(c, onto == Onto::Itself);
+        let (M, N) = (int(self.M), int(self.N));
+        if skinny || cut.parts == 1 {
+            let launch = if skinny {
+                skinny::rounded(target, M, N)
+            } else {
+                gemm::rounded(cut, self.layout, M, N, int(self.lda), int(self.ldb))
+            };
+            let operands = [c, r, a, b].map(Arg::Ptr);
+            return cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
         }
-        assert!(onto == Onto::Itself, "cuda: products in parts are added");
-        let len = (self.M * self.N) as u64;
-        queue(room, false);
-        let args = [Arg::Ptr(c), Arg::Ptr(room), Arg::U64(len), Arg::U32(int(parts))];
-        cuda.launch(gemm::add_parts(len), &args);
+        self.queue_wide(cuda, cut, room, a, b, self.N, false);
+        let sizes = [M, N, int(self.ldc), cut.parts].map(Arg::U32);
+        let args = [&[c, r, room].map(Arg::Ptr)[..], &sizes].concat();
+        cuda.launch(gemm::round_parts(M, N), &args);
+    }
+
+    fn bf16_wide(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
+        assert!(!matches!(onto, Onto::Other(_)), "cuda: f32 is added to what it replaces");
+        let cut = self.cut(cuda.target());
+        if cut.parts == 1 {
+            return self.queue_wide(cuda, cut, c, a, b, self.ldc, onto == Onto::Itself);
+        }
+        assert_eq!(self.ldc, self.N, "cuda: parts are added to rows without gaps");
+        let len = self.M * self.N;
+        if onto == Onto::Zero {
+            cuda.zero(c, len * size_of::<f32>());
+        }
+        self.queue_wide(cuda, cut, room, a, b, self.N, false);
+        let args = [Arg::Ptr(c), Arg::Ptr(room), Arg::U64(len as u64), Arg::U32(cut.parts)];
+        cuda.launch(gemm::add_parts(len as u64), &args);
+    }
+
+    /// Queues the product in f32: C itself, or the parts of `cut`.
+    fn queue_wide(&self, cuda: &Cuda, cut: Cut, to: u64, a: u64, b: u64, ldc: usize, add: bool) {
+        let [M, N, lda, ldb] = [self.M, self.N, self.lda, self.ldb].map(int);
+        let launch = gemm::wide(cut, self.layout, M, N, lda, ldb);
+        let operands = [to, a, b].map(Arg::Ptr);
+        let tail = [Arg::U32(cut.depth), Arg::U32(add.into())];
+        cuda.launch(launch, &[&operands[..], &self.sizes(ldc), &tail].concat());
     }
 
     fn f32(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto) {
@@ -175,7 +206,7 @@ impl Product {
             Onto::Other(r) => (r, 0),
             Onto::Itself => (0, 1),
         };
-        let sizes = [self.M, self.N, self.K, a_row, a_col, b_row, b_col, self.N, add];
+        let sizes = [self.M, self.N, self.K, a_row, a_col, b_row, b_col, self.ldc, add];
         let sizes = sizes.map(|x| Arg::U32(int(x)));
         let launch = gemm::f32(int(self.M), int(self.N));
         cuda.launch(launch, &[&[c, r, a, b].map(Arg::Ptr)[..], &sizes].concat());

@@ -1,9 +1,9 @@
-//! What all kernel tests share: generated inputs, the two modules on an emulated device, and the
-//! comparison with f64.
+//! What all kernel tests share: generated inputs, emulated devices with the modules that are theirs,
+//! and the comparison with f64.
 
 use kernels_ptx::launch::{Launch, Storage};
 use kernels_ptx::{SM_80, SM_90A};
-use ptx_emu::{Arg, Counts, DevicePtr, Error, Gpu, Grid, Module};
+use ptx_emu::{Arg, Counts, DevicePtr, Error, Gpu, Grid, Hardware, Module};
 use std::sync::LazyLock;
 
 pub use Storage::{Bf16, F32};
@@ -65,7 +65,7 @@ static MODULES: LazyLock<[Module; 2]> = LazyLock::new(|| {
     })
 });
 
-/// One emulated device with the kernels of one target.
+/// An emulated device with the kernels that are made for it.
 pub struct Device {
     gpu: Gpu,
     module: &'static Module,
@@ -73,9 +73,31 @@ pub struct Device {
     pub counts: Counts,
 }
 
-/// A device for each target.
+/// The emulated devices that tests run on: `HANDGRAD_TEST_TARGETS`, compute capabilities such as
+/// `80,86,90,100,120`, and `HANDGRAD_TEST_SUMS`, `truncate` or `round`.
 pub fn devices() -> impl Iterator<Item = Device> {
-    MODULES.iter().map(|module| Device { gpu: Gpu::new(), module, counts: Counts::default() })
+    let set = |name: &str, otherwise: &str| std::env::var(name).unwrap_or(otherwise.to_string());
+    let targets = set("HANDGRAD_TEST_TARGETS", "80,90");
+    let sums = set("HANDGRAD_TEST_SUMS", "truncate");
+    let one = |target| format!("{target}-{sums}").parse().unwrap_or_else(|e| panic!("{e}"));
+    let hardware: Vec<Hardware> = targets.split(',').map(one).collect();
+    hardware.into_iter().map(|hardware| {
+        let module = &MODULES[usize::from(hardware.card.capability == 90)];
+        Device { gpu: Gpu::with(hardware), module, counts: Counts::default() }
+    })
+}
+
+/// Those of them whose blocks can have so many bytes of shared memory: where one cannot, launches
+/// never choose such a kernel.
+pub fn devices_with(shared_bytes: u32) -> impl Iterator<Item = Device> {
+    devices().filter(move |d| {
+        let card = d.gpu.hardware().card;
+        let enough = shared_bytes as usize <= card.block_shared_bytes;
+        if !enough {
+            println!("not on an {}: {shared_bytes} bytes of shared memory a block", card.name);
+        }
+        enough
+    })
 }
 
 impl Device {
@@ -83,6 +105,11 @@ impl Device {
     pub fn of(text: &str) -> Device {
         let module = Box::leak(Box::new(Module::parse(text).unwrap()));
         Device { gpu: Gpu::new(), module, counts: Counts::default() }
+    }
+
+    /// Of the card that is emulated.
+    pub fn capability(&self) -> u32 {
+        self.gpu.hardware().card.capability
     }
 
     /// Names of all kernels.
@@ -186,6 +213,8 @@ pub struct Output {
     got: Vec<f64>,
     exact: Vec<f64>,
     floor: f64,
+    /// What the device's arithmetic may add to an error, absolute.
+    hardware: f64,
 }
 
 /// What f32 arithmetic may add to the error, as a share of the result.
@@ -195,12 +224,18 @@ impl Output {
     /// `got` from a kernel beside `exact` in f64.
     pub fn new(what: &'static str, storage: Storage, got: Vec<f64>, exact: Vec<f64>) -> Self {
         assert!(got.len() == exact.len() && !exact.is_empty(), "{what}");
-        Output { what, storage, got, exact, floor: F32_FLOOR }
+        Output { what, storage, got, exact, floor: F32_FLOOR, hardware: 0.0 }
     }
 
     /// For sums whose terms are rounded to brain floats on the way.
     pub fn floor(self, floor: f64) -> Self {
         Output { floor, ..self }
+    }
+
+    /// For what tensor cores sum and approximations make: no element errs by more than `most` for
+    /// that, see [`ptx_emu::bounds`].
+    pub fn allowing(self, most: f64) -> Self {
+        Output { hardware: most, ..self }
     }
 
     /// Errors of `x` as a share of the exact values: root mean square, and largest by largest.
@@ -213,11 +248,15 @@ impl Output {
         (share(&square), share(&largest))
     }
 
-    /// At most twice the error of rounding the exact values to the storage, plus the floor.
+    /// At most twice the error of rounding the exact values to the storage, plus the floor, plus
+    /// what the device's arithmetic adds.
     fn good(&self) -> bool {
         let plain: Vec<f64> = self.exact.iter().map(|&x| rounded(self.storage, x)).collect();
+        let worse: Vec<f64> = self.exact.iter().map(|x| x + self.hardware).collect();
         let ((mean, largest), plain) = (self.errors(&self.got), self.errors(&plain));
-        mean <= 2.0 * plain.0 + self.floor && largest <= 2.0 * plain.1 + 4.0 * self.floor
+        let worse = self.errors(&worse);
+        mean <= 2.0 * plain.0 + self.floor + worse.0
+            && largest <= 2.0 * plain.1 + 4.0 * self.floor + worse.1
     }
 
     /// Holds, and would not with an error of 1 % (5 % in brain floats).

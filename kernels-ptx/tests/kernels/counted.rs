@@ -208,15 +208,16 @@ impl Runs<'_> {
     fn loss(&mut self, storage: Storage) {
         let V = self.s.vocabulary;
         let N = (self.s.rows * self.s.width / V).max(2);
-        let (logits, nats) = (self.numbers(storage, N * V), self.d.room_f64(N));
+        let S = loss::stride(storage, V as u32) as usize;
+        let (logits, nats) = (self.numbers(storage, N * S), self.d.room_f64(N));
         let targets = self.d.put_u32(&vec![5; N]);
         let shape = format!("N{N} V{V}");
         let pointers = [nats, logits, targets].map(ptr);
-        let args = [&pointers[..], &[int(V)]].concat();
+        let args = [&pointers[..], &[int(V), int(S)]].concat();
         let (least, launch) =
             (N * V * storage.bytes() + N * 12, loss::forward(storage, N as u32, V as u32));
         self.run(launch, shape.clone(), Least::Bytes(least), &args);
-        let args = [&pointers[..], &[float(0.5), int(V)]].concat();
+        let args = [&pointers[..], &[float(0.5), int(V), int(S)]].concat();
         let launch = loss::forward_backward(storage, N as u32, V as u32);
         self.run(launch, shape, Least::Bytes(least + N * V * storage.bytes()), &args);
     }
@@ -270,6 +271,12 @@ impl Runs<'_> {
         let args = [ptr(x), ptr(from), Arg::U64(len as u64), int(parts)];
         let least = Least::Bytes((parts + 2) * len * 4);
         self.run(gemm::add_parts(len as u64), format!("{len}, {parts} parts"), least, &args);
+        let (M, N) = (len / 64, 64);
+        let [c, r] = [(); 2].map(|()| self.numbers(Bf16, M * N));
+        let args = [&[c, r, from].map(ptr)[..], &[M, N, N, parts].map(int)].concat();
+        let least = Least::Bytes(parts * M * N * 4 + 2 * M * N * 2);
+        let shape = format!("M{M} N{N}, {parts} parts");
+        self.run(gemm::round_parts(M as u32, N as u32), shape, least, &args);
     }
 
     fn products(&mut self) {
@@ -283,7 +290,11 @@ impl Runs<'_> {
         ];
         let wide = [
             (Layout::Nt, "gemm_nt_bf16_f32_128x256", 256),
+            (Layout::Nt, "gemm_nt_bf16_f32_128x128", 128),
             (Layout::Nt, "gemm_nt_bf16_f32_any", 128),
+            (Layout::Nn, "gemm_nn_bf16_f32_128x256", 256),
+            (Layout::Nn, "gemm_nn_bf16_f32_128x128", 128),
+            (Layout::Nn, "gemm_nn_bf16_f32_any", 128),
             (Layout::Tn, "gemm_tn_bf16_f32_128x256", 256),
             (Layout::Tn, "gemm_tn_bf16_f32_128x128", 128),
             (Layout::Tn, "gemm_tn_bf16_f32_any", 128),

@@ -21,7 +21,7 @@ fn product(d: &mut Device) -> Result<(), Error> {
         (d.put(Bf16, &g.normals(Bf16, M * K, 1.0)), d.put(Bf16, &g.normals(Bf16, N * K, 1.0)));
     let c = d.room(Bf16, M * N);
     let [m, n, k] = [M, N, K].map(|x| x as u32);
-    let launch = gemm::rounded(Target::of(90), gemm::Layout::Nt, m, n, k, k);
+    let launch = gemm::rounded(gemm::cut(Target::of(90), m, n, k), gemm::Layout::Nt, m, n, k, k);
     let launch = Launch { kernel: "gemm_nt_bf16_128x128", threads: 128, ..launch };
     let args = [&[c, 0, a, b].map(ptr)[..], &[M, N, K, K, K, N].map(int)].concat();
     d.try_run(launch, &args)

@@ -16,15 +16,20 @@ impl<'a> Builder<'a> {
         if m.base == "testp" {
             return self.testp(m, ty, ops);
         }
-        let mods = FMods { ftz: m.take("ftz"), sat: m.take("sat") };
+        let full = m.take("full");
+        let mods = FMods {
+            ftz: m.take("ftz"),
+            sat: m.take("sat"),
+            approximate: m.take("approx") | full,
+            full,
+        };
         let nan = m.take("NaN");
         m.take("rn");
-        let approximate = m.take("approx") | m.take("full");
         match ty {
             Ty::F32 => self.f32(m, mods, nan, ops),
-            Ty::F64 if mods != FMods::default() => self.unsupported("this modifier on f64"),
             // `rcp.approx.ftz.f64` and its kind see 20 bits of the mantissa.
-            Ty::F64 if approximate => self.unsupported("approximation of f64"),
+            Ty::F64 if mods.approximate => self.unsupported("approximation of f64"),
+            Ty::F64 if mods != FMods::default() => self.unsupported("this modifier on f64"),
             Ty::F64 => self.f64(m, nan, ops),
             Ty::Bf16 | Ty::Bf16x2 | Ty::F16 | Ty::F16x2 => {
                 if mods.ftz && matches!(ty, Ty::F16 | Ty::F16x2) || mods.sat {

@@ -22,7 +22,8 @@ pub(super) fn zip<T: Copy, V: Copy, U>(
     std::array::from_fn(|l| f(x[l], y[l]))
 }
 
-pub(super) fn run(r: &mut Regs, op: &Alu, m: u32) -> Exec {
+/// `seed`: of the errors of approximations.
+pub(super) fn run(r: &mut Regs, op: &Alu, m: u32, seed: Option<u64>) -> Exec {
     match op {
         Alu::Mov32(d, a) => {
             let v = *r.get32(*a);
@@ -153,7 +154,7 @@ pub(super) fn run(r: &mut Regs, op: &Alu, m: u32) -> Exec {
             r.put_pred(*p, hit, m);
         }
         Alu::Clock { .. } => unreachable!("handled by the warp, which counts its instructions"),
-        _ => float::run(r, op, m),
+        _ => float::run(r, op, m, seed),
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::sync::Barrier;
 use super::warp::{Pause, State, Warp};
 use crate::counts::Tally;
 use crate::error::{Bad, FaultKind, bad};
+use crate::hardware::Alignment;
 use crate::ir::{Program, Reg, Special, Start};
 use crate::memory::{Claimant, Memory, Touch};
 use crate::shared::{Clocks, Shared};
@@ -19,6 +20,10 @@ pub(crate) struct Launch<'a> {
     /// Look for races: then blocks may run side by side.
     pub races: bool,
     pub budget: u64,
+    /// How tensor cores line up what they add; none rounds each sum.
+    pub alignment: Option<Alignment>,
+    /// Seed of the errors of approximations; none rounds them.
+    pub approximate: Option<u64>,
     pub params: &'a [u8],
     /// Address of each module variable, by index.
     pub globals: &'a [u64],
@@ -36,6 +41,8 @@ pub(crate) struct Block<'a> {
     pub epoch: u64,
     pub races: bool,
     pub budget: u64,
+    pub alignment: Option<Alignment>,
+    pub approximate: Option<u64>,
     pub grid: [u32; 3],
     pub linear: u32,
     pub threads: usize,
@@ -65,6 +72,8 @@ impl<'a> Block<'a> {
             epoch: launch.epoch,
             races: launch.races,
             budget: launch.budget,
+            alignment: launch.alignment,
+            approximate: launch.approximate,
             grid: launch.grid,
             linear: 0,
             threads: launch.dims.iter().map(|d| *d as usize).product(),

@@ -1,20 +1,22 @@
 //! Floating point. Everything PTX rounds to nearest is rounded so here, bit for bit. What PTX only
-//! approximates (`.approx`, `.full`) is computed in f64 and rounded once, so its error is at most
-//! half a unit in the last place, where hardware's may be two.
+//! approximates (`.approx`, `.full`) is computed in f64; it then errs as far as PTX allows, by a
+//! seed, or is rounded once.
 
 use half::{bf16, f16};
 
 use super::alu::{map, zip};
+use super::approx::{self, BRAIN, Bound, HALF, SINGLE};
 use super::regs::{Regs, mask_of};
 use crate::ir::{Alu, F1, F2, FMods, H1, Half, Reg, Testp};
 
 const NAN32: u32 = 0x7fff_ffff;
 const NAN16: u16 = 0x7fff;
 
-pub(super) fn run(r: &mut Regs, op: &Alu, m: u32) {
+/// `seed`: of the errors of approximations; none rounds them to nearest.
+pub(super) fn run(r: &mut Regs, op: &Alu, m: u32, seed: Option<u64>) {
     match op {
         Alu::F32x1(op, mods, d, a) => {
-            let v = map(r.get32(*a), |x| f32x1(*op, *mods, x));
+            let v = map(r.get32(*a), |x| f32x1(*op, *mods, x, seed));
             r.put32(*d, &v, m);
         }
         Alu::F32x2(op, mods, d, a, b) => {
@@ -23,6 +25,7 @@ pub(super) fn run(r: &mut Regs, op: &Alu, m: u32) {
                 (F2::Add, true) => zip(x, y, |a, b| bits(f32::from_bits(a) + f32::from_bits(b))),
                 (F2::Sub, true) => zip(x, y, |a, b| bits(f32::from_bits(a) - f32::from_bits(b))),
                 (F2::Mul, true) => zip(x, y, |a, b| bits(f32::from_bits(a) * f32::from_bits(b))),
+                (F2::Div, _) if mods.approximate => zip(x, y, |a, b| quotient(*mods, a, b, seed)),
                 (F2::Max, true) => zip(x, y, |a, b| f32x2(F2::Max, FMods::default(), a, b)),
                 _ => zip(x, y, |a, b| f32x2(*op, *mods, a, b)),
             };
@@ -62,7 +65,7 @@ pub(super) fn run(r: &mut Regs, op: &Alu, m: u32) {
             r.put64(*d, &v, m);
         }
         Alu::Half1(h, op, d, a) => {
-            let v = map(r.get32(*a), |x| each(*h, |s| half1(*h, *op, part(x, s))));
+            let v = map(r.get32(*a), |x| each(*h, |s| half1(*h, *op, part(x, s), seed)));
             r.put32(*d, &v, m);
         }
         Alu::Half2(h, op, d, a, b) => {
@@ -140,29 +143,53 @@ fn fma(a: f32, b: f32, c: f32) -> f32 {
     add_to_odd(f64::from(a) * f64::from(b), f64::from(c)) as f32
 }
 
-fn f32x1(op: F1, mods: FMods, x: u32) -> u32 {
+fn f32x1(op: F1, mods: FMods, bits: u32, seed: Option<u64>) -> u32 {
     match op {
-        F1::Abs if !mods.ftz => return x & 0x7fff_ffff,
-        F1::Neg if !mods.ftz => return x ^ 0x8000_0000,
+        F1::Abs if !mods.ftz => return bits & 0x7fff_ffff,
+        F1::Neg if !mods.ftz => return bits ^ 0x8000_0000,
         _ => {}
     }
-    let x = input(mods, x);
+    let x = input(mods, bits);
     let wide = f64::from(x);
-    output(
-        mods,
-        match op {
-            F1::Abs => x.abs(),
-            F1::Neg => -x,
-            F1::Sqrt => x.sqrt(),
-            F1::Rcp => x.recip(),
-            F1::Rsqrt => wide.sqrt().recip() as f32,
-            F1::Ex2 => wide.exp2() as f32,
-            F1::Lg2 => wide.log2() as f32,
-            F1::Sin => wide.sin() as f32,
-            F1::Cos => wide.cos() as f32,
-            F1::Tanh => wide.tanh() as f32,
-        },
-    )
+    // Rounded to f64 and then to f32, roots and quotients have the bits of one rounding.
+    let exact = match op {
+        F1::Abs => wide.abs(),
+        F1::Neg => -wide,
+        F1::Sqrt => wide.sqrt(),
+        F1::Rcp => wide.recip(),
+        F1::Rsqrt => wide.sqrt().recip(),
+        F1::Ex2 => wide.exp2(),
+        F1::Lg2 => wide.log2(),
+        F1::Sin => wide.sin(),
+        F1::Cos => wide.cos(),
+        F1::Tanh => wide.tanh(),
+    };
+    let bound = || approx::bound32(op, x, exact).filter(|_| (exact as f32).is_finite());
+    let draw = seed.filter(|_| mods.approximate).zip(bound());
+    output(mods, single(exact, draw.map(|(s, b)| (b, approx::draw(s, op as u64, bits.into())))))
+}
+
+/// `exact` rounded to f32, or as far from it as a draw says.
+fn single(exact: f64, stray: Option<(Bound, u64)>) -> f32 {
+    match stray {
+        None => exact as f32,
+        Some((bound, draw)) => approx::stray(exact, bound, SINGLE, draw) as f32,
+    }
+}
+
+/// `div.approx` and `div.full`: within 2 units in the last place. The former multiplies by a
+/// reciprocal, which is zero for the largest divisors.
+fn quotient(mods: FMods, a_bits: u32, b_bits: u32, seed: Option<u64>) -> u32 {
+    let (a, b) = (input(mods, a_bits), input(mods, b_bits));
+    if !mods.full && b.is_finite() && b.abs() > 2f32.powi(126) {
+        let reciprocal = 0f32.copysign(b);
+        return output(mods, a * reciprocal);
+    }
+    let exact = f64::from(a) / f64::from(b);
+    let errs = exact != 0.0 && (exact as f32).is_finite() && b.is_finite();
+    let operands = u64::from(a_bits) << 32 | u64::from(b_bits);
+    let draw = seed.filter(|_| errs).map(|seed| approx::draw(seed, 15, operands));
+    output(mods, single(exact, draw.map(|draw| (Bound::Ulp(2.0), draw))))
 }
 
 #[inline(always)]
@@ -248,13 +275,24 @@ fn half_from(h: Half, v: f64) -> u16 {
     }
 }
 
-fn half1(h: Half, op: H1, x: u16) -> u16 {
-    let wide = || f64::from(half_to_f32(h.bf16, x));
-    match op {
-        H1::Abs => x & 0x7fff,
-        H1::Neg => x ^ 0x8000,
-        H1::Ex2 => half_from(h, wide().exp2()),
-        H1::Tanh => half_from(h, wide().tanh()),
+fn half1(h: Half, op: H1, bits: u16, seed: Option<u64>) -> u16 {
+    let wide = || f64::from(half_to_f32(h.bf16, bits));
+    let exact = match op {
+        H1::Abs => return bits & 0x7fff,
+        H1::Neg => return bits ^ 0x8000,
+        H1::Ex2 => wide().exp2(),
+        H1::Tanh => wide().tanh(),
+    };
+    let format = if h.bf16 { BRAIN } else { HALF };
+    let rounded = half_from(h, exact);
+    let bound = approx::bound16(op, h.bf16, wide(), exact)
+        .filter(|_| half_to_f32(h.bf16, rounded).is_finite());
+    match seed.zip(bound) {
+        None => rounded,
+        Some((seed, bound)) => {
+            let draw = approx::draw(seed, 16 + op as u64, bits.into());
+            half_from(h, approx::stray(exact, bound, format, draw))
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `mma.sync`, `ldmatrix`, `stmatrix`, with the ISA's fragments.
 //!
-//! A product is exact in f32; sums are f32, each rounded to nearest, over ascending k, the
-//! accumulator first. Hardware's order and rounding are not specified.
+//! Products are exact. What NVIDIA does not specify, the order of sums and their rounding, is
+//! either as measured on the card (see [`Alignment`]), or over ascending k, the accumulator first,
+//! each sum rounded to nearest.
 
 use super::access::addresses;
 use super::block::Block;
@@ -9,12 +10,13 @@ use super::float::half_to_f32;
 use super::regs::LANES;
 use super::warp::Warp;
 use crate::error::Exec;
+use crate::hardware::Alignment;
 use crate::ir::{Address, Factor, Mma, Op, Slot};
 
 pub(super) fn run(w: &mut Warp, b: &mut Block, op: &Op, pc: u32, m: u32) -> Exec {
     match op {
         Op::Mma(mma) => {
-            multiply(w, mma);
+            multiply(w, mma, b.alignment);
             b.tally[pc as usize].matrix_flop += 2 * 16 * 8 * u64::from(mma.k);
             Ok(())
         }
@@ -26,7 +28,7 @@ pub(super) fn run(w: &mut Warp, b: &mut Block, op: &Op, pc: u32, m: u32) -> Exec
 
 /// Lane l holds parts of rows l/4 and l/4 + 8 of A and of column l/4 of B; of the sums, two
 /// neighbours in each of those rows.
-fn multiply(w: &mut Warp, o: &Mma) {
+fn multiply(w: &mut Warp, o: &Mma, alignment: Option<Alignment>) {
     let mut a_mk = [[0f32; 16]; 16];
     let mut b_kn = [[0f32; 8]; 16];
     let mut sum_mn = [[0f32; 8]; 16];
@@ -41,14 +43,9 @@ fn multiply(w: &mut Warp, o: &Mma) {
             sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2] = f32::from_bits(c[l]);
         }
     }
-    for (sum_n, a_k) in sum_mn.iter_mut().zip(&a_mk) {
-        let mut sum = *sum_n;
-        for (a, b_n) in a_k.iter().zip(&b_kn).take(o.k as usize) {
-            for (s, b) in sum.iter_mut().zip(b_n) {
-                *s += a * b;
-            }
-        }
-        *sum_n = sum;
+    match alignment {
+        None => round(&mut sum_mn, &a_mk, &b_kn, o.k as usize),
+        Some(alignment) => truncate(&mut sum_mn, &a_mk, &b_kn, o, alignment),
     }
     for (i, d) in o.d.iter().enumerate() {
         let d = &mut w.regs.r32[*d as usize];
@@ -56,6 +53,130 @@ fn multiply(w: &mut Warp, o: &Mma) {
             d[l] = sum_mn[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2].to_bits();
         }
     }
+}
+
+fn round(sum_mn: &mut [[f32; 8]; 16], a_mk: &[[f32; 16]; 16], b_kn: &[[f32; 8]; 16], k: usize) {
+    for (sum_n, a_k) in sum_mn.iter_mut().zip(a_mk) {
+        let mut sum = *sum_n;
+        for (a, b_n) in a_k.iter().zip(b_kn).take(k) {
+            for (s, b) in sum.iter_mut().zip(b_n) {
+                *s += a * b;
+            }
+        }
+        *sum_n = sum;
+    }
+}
+
+/// Exponent below which nothing is aligned, so that the last bit kept lies below f32's.
+const LOWEST: i16 = -133;
+/// Exponent of zero: below those of all products.
+const NONE: i16 = -1000;
+
+/// Block by block of k: products and the sum so far lose what lies below one unit, which is
+/// 2^-(23 + extra) of the power of two in the largest of them (of a product: the product of its
+/// factors' powers of two); they are added exactly; the result loses what f32 does not hold.
+fn truncate(
+    sum_mn: &mut [[f32; 8]; 16],
+    a_mk: &[[f32; 16]; 16],
+    b_kn: &[[f32; 8]; 16],
+    o: &Mma,
+    alignment: Alignment,
+) {
+    let (block, least) = match o.factor {
+        Factor::Bf16 => (alignment.products, -126),
+        Factor::F16 => (alignment.products, -14),
+        Factor::Tf32 => (alignment.products / 2, -126),
+    };
+    let wide_kn = b_kn.map(|b_n| b_n.map(f64::from));
+    let exponent_kn = b_kn.map(|b_n| b_n.map(|b| exponent(b, least)));
+    for (sum_n, a_k) in sum_mn.iter_mut().zip(a_mk) {
+        let exponent_k = a_k.map(|a| exponent(a, least));
+        let plain = plain_sums(sum_n, a_k, b_kn, o.k as usize);
+        for first in (0..o.k as usize).step_by(block as usize) {
+            let ks = first..(first + block as usize).min(o.k as usize);
+            let mut largest = sum_n.map(|c| exponent(c, -126).max(LOWEST));
+            for k in ks.clone() {
+                for (e, b) in largest.iter_mut().zip(&exponent_kn[k]) {
+                    *e = (*e).max(exponent_k[k] + b);
+                }
+            }
+            let units = largest.map(|e| power(e - 23 - alignment.extra_bits as i16));
+            let mut sums = Truncated::new(units);
+            sums.add(sum_n.map(f64::from));
+            for k in ks {
+                let a = f64::from(a_k[k]);
+                sums.add(wide_kn[k].map(|b| a * b));
+            }
+            *sum_n = sums.get().map(towards_zero);
+        }
+        for (sum, plain) in sum_n.iter_mut().zip(plain) {
+            if !plain.is_finite() {
+                *sum = plain as f32;
+            }
+        }
+    }
+}
+
+/// Sums in f64, of which only infinity and NaN are of interest.
+fn plain_sums(c_n: &[f32; 8], a_k: &[f32; 16], b_kn: &[[f32; 8]; 16], k: usize) -> [f64; 8] {
+    let finite = |x: &[f32]| x.iter().all(|x| x.is_finite());
+    if finite(c_n) && finite(a_k) && b_kn.iter().all(|b_n| finite(b_n)) {
+        return [0.0; 8];
+    }
+    std::array::from_fn(|n| {
+        let products = a_k.iter().zip(b_kn).take(k).map(|(a, b)| f64::from(*a) * f64::from(b[n]));
+        f64::from(c_n[n]) + products.sum::<f64>()
+    })
+}
+
+/// Sums of what is left of numbers once they are cut off, towards zero, at a unit. The numbers are
+/// below 2^27 units and have at most 24 significant bits.
+///
+/// Adding to 1.5 * 2^52 units rounds to whole units, to nearest; drawn nearer to zero by a bit less
+/// than half a unit before, every number is rounded to the whole unit that truncation gives. 2^-26
+/// of a unit is less than such a number's distance from the next unit, and all of this is exact.
+struct Truncated {
+    base: [f64; 8],
+    nearer: [f64; 8],
+    sums: [f64; 8],
+}
+
+impl Truncated {
+    fn new(units: [f64; 8]) -> Truncated {
+        let base = units.map(|u| 1.5 * 2f64.powi(52) * u);
+        Truncated { base, nearer: units.map(|u| (0.5 - 2f64.powi(-26)) * u), sums: base }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, x: [f64; 8]) {
+        for n in 0..8 {
+            self.sums[n] += x[n] - self.nearer[n].copysign(x[n]);
+        }
+    }
+
+    fn get(&self) -> [f64; 8] {
+        std::array::from_fn(|n| self.sums[n] - self.base[n])
+    }
+}
+
+/// The exponent of a number's leading bit, of a subnormal one that of the least normal one.
+#[inline(always)]
+fn exponent(x: f32, least: i16) -> i16 {
+    let e = ((x.to_bits() >> 23 & 0xff) as i16 - 127).max(least);
+    if x == 0.0 { NONE } else { e }
+}
+
+/// 2^n, for normal numbers.
+fn power(n: i16) -> f64 {
+    f64::from_bits(((i64::from(n) + 1023) as u64) << 52)
+}
+
+/// To f32, cut off; beyond its range infinite.
+#[inline(always)]
+fn towards_zero(x: f64) -> f32 {
+    let near = x as f32;
+    let past = f64::from(near.abs()) > x.abs() && x.abs() < 2f64.powi(128);
+    f32::from_bits(near.to_bits() - u32::from(past))
 }
 
 /// 16-bit factors: two neighbours along k a register, eight columns apart from one to the next.

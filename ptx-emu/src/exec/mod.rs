@@ -2,6 +2,7 @@
 
 mod access;
 mod alu;
+mod approx;
 pub(crate) mod block;
 mod copy;
 mod cvt;

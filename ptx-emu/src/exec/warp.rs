@@ -190,7 +190,9 @@ impl Warp {
                             let now = [self.steps; 32];
                             self.regs.put(*d, &now, m);
                         }
-                        _ => alu::run(&mut self.regs, alu, m).map_err(|e| (pc, e))?,
+                        _ => {
+                            alu::run(&mut self.regs, alu, m, b.approximate).map_err(|e| (pc, e))?
+                        }
                     }
                     pc += 1;
                     continue;

@@ -1,7 +1,7 @@
 //! Small kernels around the instructions under test.
 #![allow(dead_code)]
 
-use ptx_emu::{Arg, Counts, Error, Fault, Gpu, Grid, Module, Result};
+use ptx_emu::{Arg, Counts, Error, Fault, Gpu, Grid, Hardware, Module, Result};
 
 pub fn grid(blocks: u32, threads: u32, shared_bytes: usize) -> Grid {
     Grid { blocks: [blocks, 1, 1], threads: [threads, 1, 1], shared_bytes }
@@ -148,8 +148,19 @@ pub fn check(text: &str, d: Kind, sources: &[Kind], f: impl Fn(&[u64]) -> u64) {
     }
 }
 
-/// One thread a row.
+/// One thread a row, approximations rounded to nearest.
 pub fn evaluate(text: &str, d: Kind, sources: &[Kind], rows: &[Vec<u64>]) -> Vec<u64> {
+    evaluate_on(Hardware::rounding(90).unwrap(), text, d, sources, rows)
+}
+
+/// The same on any device.
+pub fn evaluate_on(
+    hardware: Hardware,
+    text: &str,
+    d: Kind,
+    sources: &[Kind],
+    rows: &[Vec<u64>],
+) -> Vec<u64> {
     let mut body = String::new();
     let mut decl = format!(".reg .b{} %d; .reg .pred %pd;", d.bits());
     for (i, k) in sources.iter().enumerate() {
@@ -179,7 +190,7 @@ pub fn evaluate(text: &str, d: Kind, sources: &[Kind], rows: &[Vec<u64>]) -> Vec
     let kernel =
         Module::parse(&source).and_then(|m| m.kernel("k")).unwrap_or_else(|e| panic!("{e}"));
     let n = rows.len().next_multiple_of(64);
-    let mut gpu = Gpu::new();
+    let mut gpu = Gpu::with(hardware);
     let (input, out) = (gpu.alloc(n * width).unwrap(), gpu.alloc(8 * n).unwrap());
     gpu.fill(input, n * width, 0x11).unwrap();
     gpu.fill(out, 8 * n, 0).unwrap();

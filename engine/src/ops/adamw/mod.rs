@@ -6,7 +6,7 @@
 //! Source: Loshchilov and Hutter 2019, arXiv:1711.05101. Moments and master weights have the
 //! precision of sums; a narrower copy for the forward pass is written in the same pass.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -69,7 +69,7 @@ pub fn step<E: Element>(
     let bytes = 2 * read_and_written + g.bytes() + copy.as_ref().map_or(0, ViewMut::bytes);
     let _op = dev.op("adamw", format_args!("{} elements", w.len()), 16 * w.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::step(
+        Device::Cpu(cpu) => (E::cpu().adamw_step)(
             cpu,
             w.host(),
             copy.map(ViewMut::host),

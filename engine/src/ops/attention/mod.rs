@@ -7,7 +7,7 @@
 //!
 //! Rows are tokens: a row of qkv holds H query heads, G key heads and G value heads of D.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -67,7 +67,8 @@ pub fn forward<E: Element>(
     let _op = dev.op("attention forward", format_args!("N{N} {segments} {heads}"), flop, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            cpu::forward(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), segments, heads)
+            let (o_NHD, lse_NH, qkv) = (o_NHD.host(), lse_NH.host(), qkv.host());
+            (E::cpu().attention_forward)(cpu, o_NHD, lse_NH, qkv, segments, heads)
         }
         Device::Cuda(cuda) => cuda::forward(cuda, o_NHD, lse_NH, qkv, segments, heads),
     }
@@ -102,7 +103,8 @@ pub fn decode<E: Element>(
     match dev {
         Device::Cpu(cpu) => {
             let (o_NHD, kept, qkv) = (o_NHD.host(), kept.host(), qkv.host());
-            cpu::decode(cpu, o_NHD, kept, qkv, segments, slots, heads, capacity)
+            let decode = E::cpu().attention_decode;
+            decode(cpu, o_NHD, kept, qkv, segments, slots, heads, capacity)
         }
         Device::Cuda(cuda) => {
             cuda::decode(cuda, o_NHD, kept, qkv, segments, slots, heads, capacity)
@@ -141,7 +143,7 @@ pub fn backward<E: Element>(
     let (flop, bytes) = (10 * heads.out() * segments.pairs(), inputs + dqkv.bytes());
     let _op = dev.op("attention backward", format_args!("N{N} {segments} {heads}"), flop, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::backward(
+        Device::Cpu(cpu) => (E::cpu().attention_backward)(
             cpu,
             dqkv.host(),
             do_NHD.host(),

@@ -1,6 +1,6 @@
 //! Embedding: row n of x is row `token[n]` of the table. Cached: nothing but the token ids.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -23,7 +23,9 @@ pub fn forward<E: Element>(
     let bytes = 2 * x_NC.bytes() + size_of_val(tokens_N) as u64;
     let _op = dev.op("embedding forward", shape, 0, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::forward(cpu, x_NC.host(), tokens_N, w_VC.host(), C),
+        Device::Cpu(cpu) => {
+            (E::cpu().embedding_forward)(cpu, x_NC.host(), tokens_N, w_VC.host(), C)
+        }
         Device::Cuda(cuda) => cuda::forward(cuda, x_NC, tokens_N, w_VC, C),
     }
 }
@@ -45,7 +47,9 @@ pub fn backward<E: Element>(
     let bytes = rows + dx_NC.bytes() + size_of_val(tokens_N) as u64;
     let _op = dev.op("embedding backward", shape, dx_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::backward(cpu, dw_acc_VC.host(), dx_NC.host(), tokens_N, C),
+        Device::Cpu(cpu) => {
+            (E::cpu().embedding_backward)(cpu, dw_acc_VC.host(), dx_NC.host(), tokens_N, C)
+        }
         Device::Cuda(cuda) => cuda::backward(cuda, dw_acc_VC, dx_NC, tokens_N, C),
     }
 }

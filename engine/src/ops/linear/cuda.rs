@@ -11,8 +11,9 @@ pub fn forward<E: Element>(
     [N, I, O]: [usize; 3],
 ) {
     let onto = r_NO.map_or(Onto::Zero, |r| Onto::Other(r.gpu()));
-    let product = Product::forward(N, I, O);
-    product.narrow(cuda, storage::<E>(), y_NO.gpu(), x_NI.gpu(), w_OI.gpu(), onto);
+    let [room] = cuda.workspace(forward_workspace::<E>(cuda.target(), [N, I, O]));
+    let (y, x, w) = (y_NO.gpu(), x_NI.gpu(), w_OI.gpu());
+    Product::forward(N, I, O).narrow(cuda, storage::<E>(), y, x, w, onto, room);
 }
 
 pub fn forward_wide<E: Element>(
@@ -22,8 +23,14 @@ pub fn forward_wide<E: Element>(
     w_OI: View<E>,
     [N, I, O]: [usize; 3],
 ) {
-    let product = Product::forward(N, I, O);
-    product.wide(cuda, storage::<E>(), y_NO.gpu(), x_NI.gpu(), w_OI.gpu(), Onto::Zero, 0);
+    let [room] = cuda.workspace(forward_workspace::<E>(cuda.target(), [N, I, O]));
+    let (y, x, w) = (y_NO.gpu(), x_NI.gpu(), w_OI.gpu());
+    Product::forward(N, I, O).wide(cuda, storage::<E>(), y, x, w, Onto::Zero, room);
+}
+
+/// Bytes of work space of [`forward`] and [`forward_wide`]: parts of the product.
+pub fn forward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
+    [Product::forward(N, I, O).room(target, storage::<E>())]
 }
 
 pub fn backward<E: Element>(
@@ -35,14 +42,17 @@ pub fn backward<E: Element>(
     w_OI: View<E>,
     [N, I, O]: [usize; 3],
 ) {
-    let (storage, dy) = (storage::<E>(), dy_NO.gpu());
-    Product::backward_input(N, I, O).narrow(cuda, storage, dx_NI.gpu(), dy, w_OI.gpu(), Onto::Zero);
+    let [room] = cuda.workspace(backward_workspace::<E>(cuda.target(), [N, I, O]));
+    let (storage, dy, x, w) = (storage::<E>(), dy_NO.gpu(), x_NI.gpu(), w_OI.gpu());
+    let product = Product::backward_input(N, I, O);
+    product.narrow(cuda, storage, dx_NI.gpu(), dy, w, Onto::Zero, room);
     let product = Product::backward_weight(N, I, O);
-    let [room] = cuda.workspace([product.room(cuda.target(), storage)]);
-    product.wide(cuda, storage, dw_acc_OI.gpu(), dy, x_NI.gpu(), Onto::Itself, room);
+    product.wide(cuda, storage, dw_acc_OI.gpu(), dy, x, Onto::Itself, room);
 }
 
-/// Bytes of work space of [`backward`].
-pub fn workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
-    [Product::backward_weight(N, I, O).room(target, storage::<E>())]
+/// Bytes of work space of [`backward`]: parts of its products, one after the other.
+pub fn backward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
+    let products = [Product::backward_input(N, I, O), Product::backward_weight(N, I, O)];
+    let [dx, dw] = products.map(|product| product.room(target, storage::<E>()));
+    [dx.max(dw)]
 }

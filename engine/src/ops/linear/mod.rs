@@ -1,7 +1,7 @@
 //! Linear layer without bias: y = x W^T. N rows, I inputs, O outputs; W is O rows of I.
 //! Cached: nothing; the caller keeps or rebuilds x.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -21,7 +21,9 @@ pub fn forward<E: Element>(dev: &Device, y_NO: ViewMut<E>, x_NI: View<E>, w_OI: 
     let bytes = y_NO.bytes() + x_NI.bytes() + w_OI.bytes();
     let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
+        Device::Cpu(cpu) => {
+            (E::cpu().linear_forward)(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I)
+        }
         Device::Cuda(cuda) => cuda::forward(cuda, y_NO, None, x_NI, w_OI, [N, I, O]),
     }
 }
@@ -42,9 +44,14 @@ pub fn forward_residual<E: Element>(
     let bytes = y_NO.bytes() + r_NO.bytes() + x_NI.bytes() + w_OI.bytes();
     let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => {
-            cpu::forward(cpu, y_NO.host(), Some(r_NO.host()), x_NI.host(), w_OI.host(), I)
-        }
+        Device::Cpu(cpu) => (E::cpu().linear_forward)(
+            cpu,
+            y_NO.host(),
+            Some(r_NO.host()),
+            x_NI.host(),
+            w_OI.host(),
+            I,
+        ),
         Device::Cuda(cuda) => cuda::forward(cuda, y_NO, Some(r_NO), x_NI, w_OI, [N, I, O]),
     }
 }
@@ -64,7 +71,9 @@ pub fn forward_wide<E: Element>(
     let bytes = y_NO.bytes() + x_NI.bytes() + w_OI.bytes();
     let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::forward(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I),
+        Device::Cpu(cpu) => {
+            (E::cpu().linear_forward_wide)(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I)
+        }
         Device::Cuda(cuda) => cuda::forward_wide(cuda, y_NO, x_NI, w_OI, [N, I, O]),
     }
 }
@@ -88,7 +97,7 @@ pub fn backward<E: Element>(
     let bytes = inputs + dx_NI.bytes() + 2 * dw_acc_OI.bytes();
     let _op = dev.op("linear backward", format_args!("N{N} I{I} O{O}"), 4 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::backward(
+        Device::Cpu(cpu) => (E::cpu().linear_backward)(
             cpu,
             dx_NI.host(),
             dw_acc_OI.host(),

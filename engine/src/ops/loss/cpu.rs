@@ -1,4 +1,4 @@
-use super::{IGNORE, chunk_rows};
+use super::{IGNORE, Logits};
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
 use crate::cpu::simd::{Kernel, Vector, load, store};
@@ -10,14 +10,14 @@ const ROWS: usize = 8;
 
 pub fn forward<E: Element>(
     cpu: &Cpu,
-    logits: &mut [E::Acc],
+    logits: &mut Logits<E>,
     x_NC: &[E],
     w_VC: &[E],
     targets_N: &[i32],
     C: usize,
 ) -> f64 {
     let w_VC = Mat::new(w_VC, C);
-    let chunk = chunk_rows(targets_N.len(), w_VC.rows());
+    let (chunk, logits) = (logits.rows(), logits.host());
     let mut nats = 0.0;
     for (x, targets) in x_NC.chunks(chunk * C).zip(targets_N.chunks(chunk)) {
         let logits = &mut logits[..targets.len() * w_VC.rows()];
@@ -31,7 +31,7 @@ pub fn forward_backward<E: Element>(
     cpu: &Cpu,
     dx_NC: &mut [E],
     dw_acc_VC: &mut [E::Acc],
-    logits: &mut [E::Acc],
+    logits: &mut Logits<E>,
     x_NC: &[E],
     w_VC: &[E],
     targets_N: &[i32],
@@ -40,7 +40,7 @@ pub fn forward_backward<E: Element>(
 ) -> f64 {
     let w_VC = Mat::new(w_VC, C);
     let V = w_VC.rows();
-    let chunk = chunk_rows(targets_N.len(), V);
+    let (chunk, logits) = (logits.rows(), logits.host());
     let mut nats = 0.0;
     let rows = dx_NC.chunks_mut(chunk * C).zip(x_NC.chunks(chunk * C));
     for ((dx, x), targets) in rows.zip(targets_N.chunks(chunk)) {

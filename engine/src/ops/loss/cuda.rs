@@ -1,4 +1,4 @@
-use super::{Sum, chunk_rows};
+use super::{Logits, Sum};
 use crate::cuda::product::{Onto, Product};
 use crate::cuda::{Arg, Cuda, Target, int, storage};
 use crate::ops::norm::cuda::sum;
@@ -17,41 +17,173 @@ pub fn run<E: Element>(
     cuda: &Cuda,
     total: &mut Sum,
     gradients: Option<Gradients<E>>,
-    logits: ViewMut<E::Acc>,
+    logits: &mut Logits<E>,
     x_NC: View<E>,
     w_VC: View<E>,
     targets_N: &[i32],
     C: usize,
 ) {
     let (N, V) = (targets_N.len(), w_VC.len() / C);
-    let rows = chunk_rows(N, V);
+    let rows = logits.rows().min(N);
     let (storage, logits, w) = (storage::<E>(), logits.gpu(), w_VC.gpu());
     let gradients = gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.gpu(), g.scale as f32));
-    let [targets_at, nats, room] = cuda.workspace(workspace::<E>(cuda.target(), N, C, V));
+    let [targets_at, nats, room] = cuda.workspace(workspace::<E>(cuda.target(), rows, N, C, V));
     cuda.upload(targets_at, targets_N);
     for first in (0..N).step_by(rows) {
         let n = rows.min(N - first);
         let x = x_NC.range(first * C..(first + n) * C).gpu();
-        Product::forward(n, C, V).narrow(cuda, storage, logits, x, w, Onto::Zero);
+        let [forward, backward_input, backward_weight] = products::<E>(n, C, V);
+        forward.narrow(cuda, storage, logits, x, w, Onto::Zero, room);
         let mut args = [nats, logits, targets_at + 4 * first as u64].map(Arg::Ptr).to_vec();
         args.extend(gradients.map(|(.., scale)| Arg::F32(scale)));
-        args.push(Arg::U32(int(V)));
+        args.extend([V, stride::<E>(V)].map(|x| Arg::U32(int(x))));
         let launch = if gradients.is_some() { loss::forward_backward } else { loss::forward };
         cuda.launch(launch(storage, int(n), int(V)), &args);
         sum(cuda, total.nats.view_mut(), nats, int(n), true);
         if let Some((dx, dw, _)) = gradients {
             let dx = dx + (first * C * size_of::<E>()) as u64;
-            Product::backward_input(n, C, V).narrow(cuda, storage, dx, logits, w, Onto::Zero);
-            let product = Product::backward_weight(n, C, V);
-            product.wide(cuda, storage, dw, logits, x, Onto::Itself, room);
+            backward_input.narrow(cuda, storage, dx, logits, w, Onto::Zero, room);
+            backward_weight.wide(cuda, storage, dw, logits, x, Onto::Itself, room);
         }
     }
 }
 
-/// Bytes of work space: targets, nats of a chunk's rows, and parts of a product.
-pub fn workspace<E: Element>(target: Target, N: usize, C: usize, V: usize) -> [usize; 3] {
-    let rows = chunk_rows(N, V);
+/// Logits of n rows, dx and dW: the products of a chunk.
+fn products<E: Element>(n: usize, C: usize, V: usize) -> [Product; 3] {
+    let stride = stride::<E>(V);
+    [
+        Product { ldc: stride, ..Product::forward(n, C, V) },
+        Product { lda: stride, ..Product::backward_input(n, C, V) },
+        Product { lda: stride, ..Product::backward_weight(n, C, V) },
+    ]
+}
+
+/// Elements from one row of logits to the next.
+pub fn stride<E: Element>(V: usize) -> usize {
+    loss::stride(storage::<E>(), int(V)) as usize
+}
+
+/// Rows of a chunk for losses of `N` rows. A chunk reads and writes the head's gradient once, 8
+/// bytes for 2 FLOP a row: from 4096 rows on that is 1024 FLOP a byte, three times what keeps tensor
+/// cores busy, and a chunk has tiles for every multiprocessor. A small vocabulary has more rows, in
+/// 256 MiB; a small memory fewer, in a sixteenth of it. Chunks are of nearly equal size.
+pub fn chunk_rows<E: Element>(cuda: &Cuda, N: usize, V: usize) -> usize {
+    /// Rows of a product's tile.
+    const TILE: usize = 128;
+    let row = stride::<E>(V) * size_of::<E>();
+    // Devices of one type report slightly different sizes, which share the power of two below them.
+    let memory = 1 << cuda.memory_bytes().max(1).ilog2();
+    let rows = ((256 << 20) / row).max(4096).min(memory / 16 / row);
+    let most = (rows / TILE * TILE).max(TILE);
+    N.div_ceil(N.div_ceil(most).max(1)).next_multiple_of(TILE).min(N)
+}
+
+/// Bytes of work space for chunks of `rows`: targets, nats of a chunk's rows, and parts of a product.
+pub fn workspace<E: Element>(
+    target: Target,
+    rows: usize,
+    N: usize,
+    C: usize,
+    V: usize,
+) -> [usize; 3] {
     let last = (N - 1) % rows + 1;
-    let room = |n| Product::backward_weight(n, C, V).room(target, storage::<E>());
-    [N * size_of::<i32>(), rows * size_of::<f64>(), room(rows).max(room(last))]
+    let products = [rows, last].map(|n| products::<E>(n, C, V));
+    let room = products.iter().flatten().map(|product| product.room(target, storage::<E>())).max();
+    [N * size_of::<i32>(), rows * size_of::<f64>(), room.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{chunk_rows, workspace};
+    use crate::cuda::tests::fake;
+    use crate::cuda::{Cuda, Target, workspace_bytes};
+    use crate::ops::loss::{Logits, Sum, forward_backward};
+    use crate::{Buf, Device, bf16};
+    use kernels_ptx::launch::Launch;
+
+    const VOCABULARY: usize = 32000;
+    /// Tokens of a step and width of the heads of 134 million and 1.1 billion parameters.
+    const HEADS: [(&str, usize, usize); 2] = [("G110", 32768, 768), ("G1B", 16384, 2048)];
+
+    /// What the head's forward and backward launch, nothing executed, with memory as it is planned.
+    fn launches(target: Target, N: usize, C: usize) -> Vec<Launch> {
+        let V = VOCABULARY;
+        let (cuda, seen) = fake(target, 80 << 30);
+        let dev = Device::Cuda(cuda.clone());
+        let rows = chunk_rows::<bf16>(&cuda, N, V);
+        let room = workspace_bytes(&workspace::<bf16>(target, rows, N, C, V)) as u64;
+        let planned = Logits::<bf16>::bytes(&dev, N, V);
+        cuda.reserve(planned, room).unwrap();
+        let mut logits = Logits::<bf16>::new(&dev, N, V);
+        assert_eq!((logits.rows(), cuda.held_bytes()), (rows, (planned + room, 0)));
+
+        let [mut dx, x, w] = [N * C, N * C, V * C].map(|len| Buf::<bf16>::zeros(&dev, len));
+        let (mut dw, mut sum) = (Buf::<f32>::zeros(&dev, V * C), Sum::new(&dev));
+        let (dx, dw) = (dx.view_mut(), dw.view_mut());
+        let (x, w, targets) = (x.view(), w.view(), vec![1; N]);
+        forward_backward(&dev, &mut sum, dx, dw, &mut logits, x, w, &targets, 1.0, C);
+        dev.sync().unwrap();
+        assert_eq!(cuda.held_bytes().0, planned + room, "work space is as planned");
+        seen.lock().unwrap().clone()
+    }
+
+    /// Bytes of the head's gradient that a step reads and writes, in chunks of so many rows.
+    fn gradient_bytes(N: usize, C: usize, rows: usize) -> usize {
+        N.div_ceil(rows) * 2 * VOCABULARY * C * size_of::<f32>()
+    }
+
+    #[test]
+    fn a_head_fills_a_gpu() {
+        for capability in [80, 86, 89, 90, 100, 120] {
+            let target = Target::of(capability);
+            for (name, N, C) in HEADS {
+                let launches = launches(target, N, C);
+                let chunks = launches.iter().filter(|l| l.kernel.starts_with("gemm_tn")).count();
+                println!("sm_{capability} {name}: {chunks} chunks of");
+                for launch in &launches[..launches.len() / chunks] {
+                    let blocks: u32 = launch.blocks.iter().product();
+                    println!("  {} {:?}", launch.kernel, launch.blocks);
+                    let enough = (target.multiprocessors * 7 / 8).min(100);
+                    let alone = launch.kernel == "sum_f64";
+                    assert!(alone || blocks >= enough, "{target:?} {name}: {launch:?}");
+                }
+                let whole = launches.iter().filter(|l| l.kernel.starts_with("gemm_tn"));
+                assert!(whole.clone().all(|l| l.blocks[2] == 1), "dW is added in place");
+                let [before, now] = [512, N / chunks].map(|rows| gradient_bytes(N, C, rows));
+                println!("  its gradient: {:.1} GB, {:.1} in chunks of 512", gb(now), gb(before));
+                assert!(now * 8 <= before);
+            }
+        }
+    }
+
+    fn gb(bytes: usize) -> f64 {
+        bytes as f64 * 1e-9
+    }
+
+    #[test]
+    fn traffic_of_the_gradient() {
+        let bytes = HEADS.map(|(_, N, C)| [512, 4096].map(|rows| gb(gradient_bytes(N, C, rows))));
+        let rounded = bytes.map(|bytes| bytes.map(|gb| (gb * 10.0).round() / 10.0));
+        assert_eq!(rounded, [[12.6, 1.6], [16.8, 2.1]]);
+    }
+
+    #[test]
+    fn rows_of_a_chunk() {
+        let rows = |memory: u64, N: usize, V: usize| {
+            let cuda: Cuda = fake(Target::of(90), memory).0;
+            chunk_rows::<bf16>(&cuda, N, V)
+        };
+        let gib = 1 << 30;
+        assert_eq!(rows(80 * gib, 32768, 32000), 4096);
+        assert_eq!(rows(80 * gib, 32768, 50257), 4096);
+        // A small vocabulary fits whole, a large one into a small memory only in part.
+        assert_eq!(rows(80 * gib, 32768, 4096), 32768);
+        assert_eq!(rows(8 * gib - 1, 32768, 128_256), 1024);
+        assert_eq!(rows(7 * gib, 32768, 128_256), 1024);
+        assert_eq!(rows(1, 32768, 128_256), 128);
+        // Chunks of nearly equal size, of whole tiles.
+        assert_eq!(rows(80 * gib, 4097, 32000), 2176);
+        assert_eq!(rows(80 * gib, 5, 32000), 5);
+        assert_eq!(rows(u64::MAX, 8192, 32000), 4096);
+    }
 }

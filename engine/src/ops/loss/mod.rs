@@ -1,11 +1,14 @@
 //! Linear head and softmax cross-entropy in one: logits = x W^T, loss = sum over rows of
-//! log-sum-exp(logits) - `logits[target]`, in nats. Logits exist for a chunk of rows at a time, and
+//! log-sum-exp(logits) - `logits[target]`, in nats. [`Logits`] exist for a chunk of rows at a time, and
 //! their gradient, rounded to storage, replaces them there, so no head product is computed twice.
 //! Cached: nothing.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
+mod logits;
 pub mod reference;
+
+pub use logits::Logits;
 
 use super::rows;
 use crate::{Buf, Device, Element, Error, View, ViewMut};
@@ -61,33 +64,38 @@ impl Sum {
     }
 }
 
-/// Rows of logits that live at a time: 32 MiB of f32, but 512 rows where the vocabulary is large,
-/// so that packing the head and adding to its gradient stay cheap against multiplying by it.
-pub fn chunk_rows(N: usize, V: usize) -> usize {
-    ((1 << 23) / V).max(512).min(N)
+/// Rows of logits that live at a time in losses of `N` rows. On the CPU 32 MiB of f32, but 512 rows
+/// where the vocabulary is large, so that packing the head and adding to its gradient stay cheap
+/// against multiplying by it; on a GPU as many as fill it. The same for every device of a type.
+pub fn chunk_rows<E: Element>(dev: &Device, N: usize, V: usize) -> usize {
+    match dev {
+        Device::Cpu(_) => ((1 << 23) / V).max(512).min(N),
+        Device::Cuda(cuda) => cuda::chunk_rows::<E>(cuda, N, V),
+    }
 }
 
-/// Adds the loss to `sum`. `logits` lends room for [`chunk_rows`] rows of V.
+/// Adds the loss to `sum`, in chunks of as many rows as `logits` has.
 ///
 /// # Panics
-/// If lengths disagree with C, or a target is neither a row of w_VC nor [`IGNORE`]: a caller bug.
+/// If lengths disagree with C, `logits` is for another vocabulary, or a target is neither a row of
+/// w_VC nor [`IGNORE`]: a caller bug.
 pub fn forward<E: Element>(
     dev: &Device,
     sum: &mut Sum,
-    logits: ViewMut<E::Acc>,
+    logits: &mut Logits<E>,
     x_NC: View<E>,
     w_VC: View<E>,
     targets_N: &[i32],
     C: usize,
 ) {
-    let (N, V) = check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    let (N, V) = check(logits, x_NC.len(), w_VC.len(), targets_N, C);
     let bytes = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
     let _op = dev.op("loss forward", format_args!("N{N} C{C} V{V}"), 2 * N * C * V, bytes);
     sum.count(targets_N);
     match dev {
         Device::Cpu(cpu) => {
             sum.nats.view_mut().host()[0] +=
-                cpu::forward(cpu, logits.host(), x_NC.host(), w_VC.host(), targets_N, C)
+                (E::cpu().loss_forward)(cpu, logits, x_NC.host(), w_VC.host(), targets_N, C)
         }
         Device::Cuda(cuda) => cuda::run(cuda, sum, None, logits, x_NC, w_VC, targets_N, C),
     }
@@ -102,14 +110,14 @@ pub fn forward_backward<E: Element>(
     sum: &mut Sum,
     dx_NC: ViewMut<E>,
     dw_acc_VC: ViewMut<E::Acc>,
-    logits: ViewMut<E::Acc>,
+    logits: &mut Logits<E>,
     x_NC: View<E>,
     w_VC: View<E>,
     targets_N: &[i32],
     scale: f64,
     C: usize,
 ) {
-    let (N, V) = check(logits.len(), x_NC.len(), w_VC.len(), targets_N, C);
+    let (N, V) = check(logits, x_NC.len(), w_VC.len(), targets_N, C);
     assert_eq!((dx_NC.len(), dw_acc_VC.len()), (x_NC.len(), w_VC.len()), "loss: gradients");
     let inputs = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
     let bytes = inputs + dx_NC.bytes() + 2 * dw_acc_VC.bytes();
@@ -118,11 +126,11 @@ pub fn forward_backward<E: Element>(
     sum.count(targets_N);
     match dev {
         Device::Cpu(cpu) => {
-            sum.nats.view_mut().host()[0] += cpu::forward_backward(
+            sum.nats.view_mut().host()[0] += (E::cpu().loss_forward_backward)(
                 cpu,
                 dx_NC.host(),
                 dw_acc_VC.host(),
-                logits.host(),
+                logits,
                 x_NC.host(),
                 w_VC.host(),
                 targets_N,
@@ -138,10 +146,16 @@ pub fn forward_backward<E: Element>(
 }
 
 /// N and V.
-fn check(logits: usize, x: usize, w: usize, targets: &[i32], C: usize) -> (usize, usize) {
+fn check<E: Element>(
+    logits: &Logits<E>,
+    x: usize,
+    w: usize,
+    targets: &[i32],
+    C: usize,
+) -> (usize, usize) {
     let (N, V) = (rows("loss", x, C), rows("loss", w, C));
     assert_eq!(N, targets.len(), "loss: targets");
-    assert!(logits >= chunk_rows(N, V) * V, "loss: room for logits");
+    assert!(logits.rows() > 0 && logits.V() == V, "loss: room for logits of {V}");
     let valid = |&t: &i32| t == IGNORE || (0..V as i64).contains(&t.into());
     assert!(targets.iter().all(valid), "loss: a target is beyond {V}");
     (N, V)

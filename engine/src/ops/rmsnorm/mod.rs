@@ -3,7 +3,7 @@
 //! Cached: r, four bytes a row. The block keeps x; y is rebuilt by [`apply`] when backward
 //! needs it.
 
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod reference;
 
@@ -28,7 +28,7 @@ pub fn forward<E: Element>(
     let _op = dev.op("rmsnorm forward", shape, 4 * x_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => {
-            cpu::forward(cpu, y_NC.host(), r_N.host(), x_NC.host(), w_C.host(), eps)
+            (E::cpu().rmsnorm_forward)(cpu, y_NC.host(), r_N.host(), x_NC.host(), w_C.host(), eps)
         }
         Device::Cuda(cuda) => cuda::forward(cuda, y_NC, r_N, x_NC, w_C, eps),
     }
@@ -50,7 +50,9 @@ pub fn apply<E: Element>(
     let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
     let _op = dev.op("rmsnorm apply", shape, 2 * x_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::apply(cpu, y_NC.host(), x_NC.host(), w_C.host(), r_N.host()),
+        Device::Cpu(cpu) => {
+            (E::cpu().rmsnorm_apply)(cpu, y_NC.host(), x_NC.host(), w_C.host(), r_N.host())
+        }
         Device::Cuda(cuda) => cuda::apply(cuda, y_NC, x_NC, w_C, r_N),
     }
 }
@@ -76,7 +78,7 @@ pub fn backward<E: Element>(
     let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
     let _op = dev.op("rmsnorm backward", shape, 10 * x_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => cpu::backward(
+        Device::Cpu(cpu) => (E::cpu().rmsnorm_backward)(
             cpu,
             dx_acc_NC.host(),
             dw_acc_C.host(),

@@ -3,7 +3,7 @@
 //! Source: Su et al. 2021, arXiv:2104.09864.
 //! Cached: nothing; backward is the inverse rotation.
 
-mod cpu;
+pub(crate) mod cpu;
 mod cuda;
 pub mod reference;
 
@@ -47,7 +47,8 @@ pub fn forward_inplace<E: Element>(
     let _op = dev.op("rope forward", shape, 3 * turned, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            cpu::rotate(cpu, x_NS.host(), table_TD.host(), segments, S, heads, D, E::Acc::ONE)
+            let (x_NS, table_TD) = (x_NS.host(), table_TD.host());
+            (E::cpu().rope_rotate)(cpu, x_NS, table_TD, segments, S, heads, D, E::Acc::ONE)
         }
         Device::Cuda(cuda) => cuda::rotate(cuda, x_NS, table_TD, segments, S, heads, D, 1.0),
     }
@@ -74,7 +75,8 @@ pub fn backward_inplace<E: Element>(
     let _op = dev.op("rope backward", shape, 3 * turned, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            cpu::rotate(cpu, dx_NS.host(), table_TD.host(), segments, S, heads, D, -E::Acc::ONE)
+            let (dx_NS, table_TD) = (dx_NS.host(), table_TD.host());
+            (E::cpu().rope_rotate)(cpu, dx_NS, table_TD, segments, S, heads, D, -E::Acc::ONE)
         }
         Device::Cuda(cuda) => cuda::rotate(cuda, dx_NS, table_TD, segments, S, heads, D, -1.0),
     }
