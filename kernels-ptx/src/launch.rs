@@ -606,9 +606,10 @@ pub mod attention {
 
     /// Before [`decode`] with items: kv, qkv_NS, items, N, S, width: the last `width` = 2 * G * D
     /// elements of each token's row join the cache.
-    pub fn keep(storage: Storage, N: u32, width: u32) -> Launch {
+    pub fn keep(storage: Storage, N: u32, S: u32, width: u32) -> Launch {
         let kernel = storage.pick("attention_keep_f32", "attention_keep_bf16");
-        Launch::flat(kernel, u64::from(N) * u64::from(width / storage.lanes(width)))
+        let lanes = storage.lanes(width).min(storage.lanes(S));
+        Launch::flat(kernel, u64::from(N) * u64::from(width / lanes))
     }
 
     /// delta_NH (f32), do_NHD, o_NHD, N * H, D: before the backward kernels.

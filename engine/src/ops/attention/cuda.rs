@@ -105,7 +105,7 @@ pub fn decode<E: Element>(
         cuda.upload(items, &list);
         let sizes = [N, S, heads.kv()].map(|x| Arg::U32(int(x)));
         let args = [&[kv, qkv, items].map(Arg::Ptr)[..], &sizes].concat();
-        cuda.launch(attention::keep(storage, int(N), int(heads.kv())), &args);
+        cuda.launch(attention::keep(storage, int(N), int(S), int(heads.kv())), &args);
     }
     let Heads { H, G, D } = heads;
     let sizes = [N, past, S, H, G, D].map(|x| Arg::U32(int(x)));
