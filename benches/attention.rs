@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, MODELS, Model, Work};
 use engine::ops::attention::{Heads, backward, decode, forward};
-use engine::{Buf, Element, bf16};
+use engine::{Buf, Element, Segments, bf16};
 
 fn main() {
     let mut bench = Bench::new();
@@ -17,6 +17,7 @@ fn main() {
 fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (heads, T) = (Heads { H, G, D }, T.min(1024));
+    let segments = &Segments::equal(1, T);
     let (name, shape) = (E::NAME, format!("T{T}_H{H}_G{G}_D{D}"));
     let qkv = || inputs.numbers::<E>(T * heads.qkv());
     let outputs = || (Buf::<E>::zeros(dev, T * heads.out()), Buf::<E::Acc>::zeros(dev, T * H));
@@ -27,7 +28,7 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
         Work::Flop(E::NAME, 2 * product),
         || {
             let (qkv, (mut o, mut lse)) = (qkv(), outputs());
-            move || forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), heads, T)
+            move || forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads)
         },
     );
     bench.run(
@@ -35,18 +36,23 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
         Work::Flop(E::NAME, 5 * product),
         || {
             let (qkv, (mut o, mut lse)) = (qkv(), outputs());
-            forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), heads, T);
+            forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);
             let (d_o, mut dqkv) = (inputs.numbers::<E>(o.len()), Buf::<E>::zeros(dev, qkv.len()));
             move || {
                 let (o, lse) = (o.view(), lse.view());
-                backward(dev, dqkv.view_mut(), d_o.view(), qkv.view(), o, lse, heads, T)
+                backward(dev, dqkv.view_mut(), d_o.view(), qkv.view(), o, lse, segments, heads)
             }
         },
     );
     let bytes = 2 * T * G * D * size_of::<E>();
     bench.run(&format!("attention/decode/{at}/{name}/{shape}"), Work::Bytes(bytes), || {
-        let (q, kv) = (inputs.numbers::<E>(H * D), inputs.numbers::<E>(2 * T * G * D));
-        let mut o = Buf::<E>::zeros(dev, H * D);
-        move || decode(dev, o.view_mut(), q.view(), kv.view(), heads, H * D, T - 1)
+        let qkv = inputs.numbers::<E>(heads.qkv());
+        let mut kept = inputs.numbers::<E>(T * heads.kv());
+        let (mut o, mut last) = (Buf::<E>::zeros(dev, heads.out()), Segments::default());
+        last.push(1, T - 1);
+        move || {
+            let (o, kept) = (o.view_mut(), kept.view_mut());
+            decode(dev, o, kept, qkv.view(), &last, &[0], heads, T)
+        }
     });
 }

@@ -1,9 +1,9 @@
-//! Decoding: tokens one by one at the end of contexts of two lengths, then a prompt at once. A token
-//! reads every matrix once, so its ceiling is the bandwidth of memory that is only read; a prompt is
-//! held against the peak of products. `cargo bench --bench decode -- 110m bf16` prints those rows.
+//! Decoding: tokens one by one at the end of contexts of two lengths, tokens of several sequences at
+//! once, then a prompt. A token reads every matrix once, so its ceiling is the bandwidth of memory that
+//! is only read; several share that; a prompt is held against the peak of products. `cargo bench --bench decode -- 110m bf16` prints those rows.
 
 use engine::cpu::ceiling::{product_flops, read_bandwidth};
-use engine::{Device, Element, bf16};
+use engine::{Device, Element, View, bf16};
 use handgrad::engine;
 use handgrad::model::config::Config;
 use handgrad::model::decode::Decoder;
@@ -17,6 +17,8 @@ const CONTEXTS: [usize; 2] = [0, 512];
 /// Tokens that are timed, one by one, in rounds between which bandwidth is measured.
 const TOKENS: usize = 48;
 const ROUNDS: usize = 8;
+/// Sequences that are decoded together.
+const TOGETHER: [usize; 2] = [8, 16];
 /// Tokens of a prompt, and how often it is taken in.
 const PROMPT: usize = 512;
 const PROMPTS: usize = 3;
@@ -49,16 +51,16 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
     let mut weights = Weights::zeros(dev, model.table());
     init::fill(dev, weights.master_mut(), model.table(), 1);
     weights.refresh().expect("the CPU does not fail");
-    let mut decoder = Decoder::<E>::new(dev, &model, capacity);
+    let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
     let feed = |decoder: &mut Decoder<E>, tokens: &[u32]| {
         let start = Instant::now();
-        dev.install(|| decoder.feed(dev, &model, weights.view(), tokens).map(|l| l[0]))
+        dev.install(|| decoder.feed(dev, &model, weights.view(), &[(0, tokens)]).map(|l| l[0]))
             .expect("as above");
         start.elapsed().as_secs_f64()
     };
     let Device::Cpu(cpu) = dev else { unreachable!("it is one") };
     for context in CONTEXTS.into_iter().filter(|context| context + TOKENS <= capacity) {
-        decoder.clear();
+        decoder.clear(0);
         feed(&mut decoder, &vec![7; context.max(1)]);
         // In turns, for memory is shared with other machines: what it gives changes by half.
         let (mut ceilings, mut seconds) = (Vec::new(), Vec::new());
@@ -80,11 +82,12 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
             100.0 * (weights + kept as f64 / seconds) / ceiling,
         );
     }
+    TOGETHER.into_iter().for_each(|rows| together::<E>(dev, name, &model, weights.view(), rows));
     let prompt = vec![7; PROMPT.min(capacity)];
     let (mut ceilings, mut seconds) = (Vec::new(), Vec::new());
     for _ in 0..PROMPTS {
         ceilings.push(product_flops::<E>(cpu));
-        decoder.clear();
+        decoder.clear(0);
         seconds.push(feed(&mut decoder, &prompt));
     }
     let (ceiling, seconds) = (median(ceilings), median(seconds));
@@ -97,6 +100,39 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
         flop as f64 / seconds / 1e9,
         ceiling / 1e9,
         100.0 * flop as f64 / seconds / ceiling,
+    );
+}
+
+/// Tokens of sequences of several lengths, one of each at a time, beside the first of them alone, in
+/// turns.
+fn together<E: Element<Acc = f32>>(
+    dev: &Device,
+    name: &str,
+    model: &Llama<E>,
+    w: View<E>,
+    rows: usize,
+) {
+    let capacity = model.config().max_seq_len;
+    let mut decoder = Decoder::<E>::new(dev, model, rows, capacity);
+    let mut feed = |feeds: &[(usize, &[u32])]| {
+        let start = Instant::now();
+        dev.install(|| decoder.feed(dev, model, w, feeds).map(|l| l[0])).expect("as above");
+        start.elapsed().as_secs_f64()
+    };
+    let prompt = vec![7; capacity / 2];
+    (0..rows).for_each(|slot| _ = feed(&[(slot, &prompt[..1 + slot * 7])]));
+    let all: Vec<(usize, &[u32])> = (0..rows).map(|slot| (slot, &prompt[..1])).collect();
+    let (mut alone, mut seconds) = (Vec::new(), Vec::new());
+    for _ in 0..TOKENS / 2 {
+        alone.push(feed(&all[..1]));
+        seconds.push(feed(&all));
+    }
+    let (alone, seconds) = (median(alone), median(seconds));
+    println!(
+        "| {name} | {} | {rows} together | {:.1} | {:.2} times one after the other | | |",
+        E::NAME,
+        rows as f64 / seconds,
+        rows as f64 * alone / seconds,
     );
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, MODELS, Model, Work};
 use engine::ops::rope::{backward_inplace, forward_inplace, table};
-use engine::{Element, bf16};
+use engine::{Element, Segments, bf16};
 
 fn main() {
     let mut bench = Bench::new();
@@ -17,15 +17,16 @@ fn main() {
 fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (N, S, heads) = (4096, (H + 2 * G) * D, H + G);
+    let segments = &Segments::equal(N / T, T);
     let (name, shape) = (E::NAME, format!("N{N}_T{T}_H{H}_G{G}_D{D}"));
     let bytes = 2 * N * heads * D * size_of::<E>();
     let prepare = || (inputs.numbers::<E>(N * S), table::<E::Acc>(dev, T, D, 10000.0));
     bench.run(&format!("rope/forward/{at}/{name}/{shape}"), Work::Bytes(bytes), || {
         let (mut x, table) = prepare();
-        move || forward_inplace(dev, x.view_mut(), table.view(), S, heads, D)
+        move || forward_inplace(dev, x.view_mut(), table.view(), segments, S, heads, D)
     });
     bench.run(&format!("rope/backward/{at}/{name}/{shape}"), Work::Bytes(bytes), || {
         let (mut x, table) = prepare();
-        move || backward_inplace(dev, x.view_mut(), table.view(), S, heads, D)
+        move || backward_inplace(dev, x.view_mut(), table.view(), segments, S, heads, D)
     });
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use handgrad::data::prepare::tokenize_to_source;
 use handgrad::engine::ops::loss::{IGNORE, Sum};
-use handgrad::engine::{Device, Dtype, Element, bf16};
+use handgrad::engine::{Device, Dtype, Element, Segments, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
 use handgrad::model::llama::{Batch, Llama};
 use handgrad::train::args::{EvaluateArgs, Measure, PerplexityArgs, parse};
@@ -56,6 +56,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
     let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
     let mut loss = Sum::new(dev);
     let (mut tokens_N, mut targets_N) = (vec![0u32; B * T], vec![IGNORE; B * T]);
+    let segments = &Segments::equal(B, T);
     for first in (0..windows).step_by(B) {
         targets_N.fill(IGNORE);
         for window in first..windows.min(first + B) {
@@ -69,7 +70,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Res
                 targets,
             );
         }
-        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
+        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, segments };
         dev.install(|| {
             model.forward(dev, weights.view(), batch, &mut cache, &mut scratch);
             model.loss(dev, &mut loss, weights.view(), batch, &cache, &mut scratch);

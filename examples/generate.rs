@@ -43,7 +43,7 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &GenerateArgs) -> Result<
     let weights = directory::weights::<E>(dev, &args.model, model.table())?;
 
     let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };
-    let mut decoder = Decoder::<E>::new(dev, &model, capacity);
+    let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
     let mut text = tokenizer.decode_stream();
     print(&args.prompt)?;
     let (w, count, eos) = (weights.view(), args.max_new_tokens, tokenizer.eos());

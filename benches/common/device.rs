@@ -2,7 +2,7 @@
 //! time to fill, and a clock that is the device's own.
 #![allow(dead_code)] // every bench uses a part of it
 
-use handgrad::engine::buf::copy_columns;
+use handgrad::engine::buf::copy;
 use handgrad::engine::{Buf, Device, Element, Error, bf16};
 use std::time::Instant;
 
@@ -51,7 +51,7 @@ impl Inputs {
         for first in (0..len).step_by(BLOCK) {
             let width = BLOCK.min(len - first);
             let to = buf.range_mut(first..first + width);
-            copy_columns(&self.dev, to, block.range(0..width), width, width, 0);
+            copy(&self.dev, to, block.range(0..width));
         }
         buf
     }

@@ -2,7 +2,7 @@
 //! those of the tables in the README: 4096 tokens a step, the head not tied.
 #![allow(dead_code)] // every bench uses a part of it
 
-use handgrad::engine::{Device, Dims, Element};
+use handgrad::engine::{Device, Dims, Element, Segments};
 use handgrad::model::config::{Config, hidden};
 use handgrad::model::llama::Batch;
 use handgrad::train::trainer::{Recipe, Trainer};
@@ -91,9 +91,10 @@ impl<E: Element<Acc = f32>> Training<E> {
     pub fn step(&mut self, (tokens_N, targets_N): &(Vec<u32>, Vec<i32>)) -> f64 {
         let (trainer, scale) = (&mut self.0, 1.0 / tokens_N.len() as f64);
         let (N, T) = (trainer.cache.tokens(), trainer.recipe().seq_len);
+        let segments = &Segments::equal(N / T, T);
         trainer.begin_step();
         for (tokens_N, targets_N) in tokens_N.chunks(N).zip(targets_N.chunks(N)) {
-            trainer.add_batch(Batch { tokens_N, targets_N, T }, scale);
+            trainer.add_batch(Batch { tokens_N, targets_N, segments }, scale);
         }
         trainer.end_step(1e-3).expect("a step from fresh weights is finite").loss
     }

@@ -25,7 +25,7 @@ use engine::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
-use engine::{Buf, Device, Element, Init, Table, bf16};
+use engine::{Buf, Device, Element, Init, Segments, Table, bf16};
 use handgrad::train::config::{DeviceChoice, Gemm, LogLevel};
 use handgrad::train::memory::{peak_bytes, resident_bytes};
 use handgrad::train::progress::init_logging;
@@ -176,15 +176,16 @@ fn attention<E: Element>(
     [T, H, D, calls]: [usize; 4],
 ) -> Result<Value> {
     let (dev, heads) = (inputs.dev(), Heads { H, G: H, D });
+    let segments = &Segments::equal(1, T);
     let (qkv, d_o) = (inputs.numbers::<E>(T * heads.qkv()), inputs.numbers::<E>(T * heads.out()));
     let (mut o, mut dqkv) = (Buf::<E>::zeros(dev, d_o.len()), Buf::<E>::zeros(dev, qkv.len()));
     let mut lse = Buf::<E::Acc>::zeros(dev, T * H);
     let forward = |dev: &Device, o: &mut Buf<E>, lse: &mut Buf<E::Acc>| {
-        attention::forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), heads, T);
+        attention::forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);
     };
     let mut backward = |dev: &Device, o: &Buf<E>, lse: &Buf<E::Acc>| {
         let (dqkv, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
-        attention::backward(dev, dqkv, d_o.view(), qkv.view(), o, lse, heads, T);
+        attention::backward(dev, dqkv, d_o.view(), qkv.view(), o, lse, segments, heads);
     };
     match part {
         "fwd" => timed(dev, calls, |dev| forward(dev, &mut o, &mut lse)),
@@ -268,9 +269,9 @@ fn pass<E: Element<Acc = f32>>(
             timed(dev, calls, |dev| swiglu::backward_inplace(dev, gu.view_mut(), y.view(), C))
         }
         "rope" => {
-            let table = rope::table::<f32>(dev, N, 64, 1e4);
+            let (table, segments) = (rope::table::<f32>(dev, N, 64, 1e4), &Segments::equal(1, N));
             timed(dev, calls, |dev| {
-                rope::forward_inplace(dev, x.view_mut(), table.view(), C, C / 64, 64)
+                rope::forward_inplace(dev, x.view_mut(), table.view(), segments, C, C / 64, 64)
             })
         }
         "adamw" => adamw_pass(inputs, &mut y, calls),

@@ -149,6 +149,22 @@ impl<E: Element> Buf<E> {
         }
     }
 
+    /// The first `n` rows of `width` elements.
+    ///
+    /// # Panics
+    /// If there are fewer: a caller bug.
+    pub fn rows(&self, n: usize, width: usize) -> View<'_, E> {
+        self.range(0..n * width)
+    }
+
+    /// The first `n` rows of `width` elements, to write.
+    ///
+    /// # Panics
+    /// If there are fewer: a caller bug.
+    pub fn rows_mut(&mut self, n: usize, width: usize) -> ViewMut<'_, E> {
+        self.range_mut(0..n * width)
+    }
+
     /// Elements `range`.
     ///
     /// # Panics
@@ -374,29 +390,18 @@ impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
     }
 }
 
-/// Copies columns `first..first + width` of rows of `stride` into rows of `width`.
+/// Copies elements from one place on the device to another.
 ///
 /// # Panics
-/// If the two do not have the same number of rows: a caller bug.
-pub fn copy_columns<E: Element>(
-    dev: &Device,
-    dst: ViewMut<E>,
-    src: View<E>,
-    width: usize,
-    stride: usize,
-    first: usize,
-) {
-    assert_eq!(dst.len() / width, src.len() / stride, "copy_columns: rows");
+/// If the two do not have the same length: a caller bug.
+pub fn copy<E: Element>(dev: &Device, dst: ViewMut<E>, src: View<E>) {
+    assert_eq!(dst.len(), src.len(), "buf: copy");
     match dev {
-        Device::Cpu(_) => {
-            let rows = dst.host().chunks_exact_mut(width).zip(src.host().chunks_exact(stride));
-            rows.for_each(|(dst, src)| dst.copy_from_slice(&src[first..first + width]));
-        }
+        Device::Cpu(_) => dst.host().copy_from_slice(src.host()),
         Device::Cuda(cuda) => {
-            let (rows, [dst_stride, src_stride, first]) =
-                (dst.len() / width, [width, stride, first].map(|len| len * size_of::<E>()));
-            let (dst, src) = (dst.gpu(), src.gpu() + first as u64);
-            cuda.copy_rows(Rows { dst, dst_stride, src, src_stride, width: dst_stride, rows });
+            let width = src.len() * size_of::<E>();
+            let (dst, src) = (dst.gpu(), src.gpu());
+            cuda.copy_rows(Rows { dst, dst_stride: width, src, src_stride: width, width, rows: 1 });
         }
     }
 }

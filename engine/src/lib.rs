@@ -17,6 +17,7 @@ pub mod heap;
 pub mod ops;
 pub mod plan;
 pub mod profile;
+pub mod segments;
 
 pub use arena::{Arena, Init, Slot, Table};
 pub use buf::{Buf, View, ViewMut};
@@ -28,3 +29,4 @@ pub use element::{Dtype, Element, Real};
 pub use error::Error;
 pub use half::bf16;
 pub use plan::Plan;
+pub use segments::{Segment, Segments};

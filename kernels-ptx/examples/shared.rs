@@ -2,17 +2,18 @@
 //! capability, kernel, bytes. A kernel that a device is never given is not listed for it.
 
 use kernels_ptx::launch::Storage::Bf16;
+use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{Launch, Target, attention, skinny};
 use std::collections::BTreeMap;
 
 fn launches(target: Target) -> Vec<Launch> {
-    let mut all = vec![];
+    let (mut all, one) = (vec![], Sequences::Equal { B: 1, T: 1 });
     for D in [64, 128, 32, 256] {
         all.extend([
-            attention::forward(target, Bf16, 1, 1, 1, D),
-            attention::backward_queries(target, Bf16, 1, 1, 1, D),
-            attention::backward_keys(target, Bf16, 1, 1, 1, D),
+            attention::forward(target, Bf16, one, 1, D).launch,
+            attention::backward_queries(target, Bf16, one, 1, D).launch,
+            attention::backward_keys(target, Bf16, one, 1, D).launch,
         ]);
     }
     // Many tiles, few tiles, rows that are not whole multiples of 16 bytes.

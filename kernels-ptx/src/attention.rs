@@ -16,9 +16,12 @@ use crate::ptx::{
 };
 use crate::tiles::attention::{self as tiles, Tiles};
 
-/// Where heads and sequences lie.
+/// Where heads and the block's sequence lie.
 #[derive(Clone, Copy)]
 struct Shape {
+    /// First row of the sequence in the batch.
+    row: u32,
+    /// Its tokens.
     T: u32,
     H: u32,
     G: u32,
@@ -31,22 +34,47 @@ impl Shape {
     fn qkv(&self) -> u32 {
         (self.H + 2 * self.G) * self.D
     }
-    /// Element of qkv where head `head` (keys start at H, values at H + G) of token t of sequence b
-    /// starts.
+    /// The head of `heads` that the block takes, and the first token of its tile of `rows`.
+    ///
+    /// Without `items` all sequences have T tokens: the first index of a block is a head of one of
+    /// them, the second a tile, with `last_first` counted from the last. With items the first index is
+    /// a head, the second an item: first row of its sequence, tokens of it, first token of the tile.
     #[inline(always)]
-    fn at(&self, b: u32, t: u32, head: u32) -> usize {
-        (b as usize * self.T as usize + t as usize) * self.qkv() as usize + (head * self.D) as usize
+    unsafe fn place(
+        &mut self,
+        items: *const u32,
+        heads: u32,
+        rows: u32,
+        last_first: bool,
+    ) -> (u32, u32) {
+        // SAFETY: heads is not zero, and there are as many items as blocks along the second index.
+        unsafe {
+            if !items.is_null() {
+                let item = items.add(3 * block_y() as usize);
+                (self.row, self.T) = (*item, *item.add(1));
+                return (block(), *item.add(2));
+            }
+            let b = ptx::div(block(), heads);
+            self.row = b * self.T;
+            let last = self.T.div_ceil(rows) - 1;
+            let tile = if last_first { last - block_y() } else { block_y() };
+            (block() - b * heads, tile * rows)
+        }
+    }
+    /// Element of qkv where head `head` (keys start at H, values at H + G) of token t starts.
+    #[inline(always)]
+    fn at(&self, t: u32, head: u32) -> usize {
+        (self.row + t) as usize * self.qkv() as usize + (head * self.D) as usize
     }
     /// The same in o.
     #[inline(always)]
-    fn out(&self, b: u32, t: u32, head: u32) -> usize {
-        ((b as usize * self.T as usize + t as usize) * self.H as usize + head as usize)
-            * self.D as usize
+    fn out(&self, t: u32, head: u32) -> usize {
+        self.row(t, head) * self.D as usize
     }
     /// The same in lse and delta.
     #[inline(always)]
-    fn row(&self, b: u32, t: u32, head: u32) -> usize {
-        (b as usize * self.T as usize + t as usize) * self.H as usize + head as usize
+    fn row(&self, t: u32, head: u32) -> usize {
+        (self.row + t) as usize * self.H as usize + head as usize
     }
 }
 
@@ -199,15 +227,14 @@ unsafe fn forward<
     o_NHD: *mut Bf16,
     lse_NH: *mut f32,
     qkv: *const Bf16,
-    s: Shape,
+    items: *const u32,
+    mut s: Shape,
     scale: f32,
 ) {
     unsafe {
-        let (b, h) = (ptx::div(block(), s.H), block());
-        let h = h - b * s.H;
-        let g = ptx::div(h, ptx::div(s.H, s.G));
         // The longest rows first.
-        let first = (s.T.div_ceil(BR) - 1 - block_y()) * BR;
+        let (h, first) = s.place(items, s.H, BR, true);
+        let g = ptx::div(h, ptx::div(s.H, s.G));
         let warp = ptx::uniform_warp();
         let (own, ld) = (first + warp * 16 * MT as u32, s.qkv());
         let (q_tile, k_tile) = (ptx::shared(), ptx::shared() + BR * ROW);
@@ -215,7 +242,7 @@ unsafe fn forward<
         let keys = (first + BR).min(s.T);
 
         // One pointer moves along the keys; their values lie G heads further on.
-        let (q, mut k) = (qkv.add(s.at(b, first, h)), qkv.add(s.at(b, 0, s.H + g)));
+        let (q, mut k) = (qkv.add(s.at(first, h)), qkv.add(s.at(0, s.H + g)));
         copy_rows::<W, BR, 128, EXACT>(q_tile, q, ld, s.T - first, s.D);
         copy_rows::<W, BC, 128, EXACT>(k_tile, k, ld, s.T, s.D);
         ptx::commit();
@@ -300,10 +327,10 @@ unsafe fn forward<
                 let row = row + 8 * half as u32 + lane() / 4;
                 if row < s.T && lane() % 4 == 0 {
                     let lse = ptx::fma(max[m][half], scale, LN_2 * ptx::log2(total));
-                    *lse_NH.add(s.row(b, row, h)) = lse;
+                    *lse_NH.add(s.row(row, h)) = lse;
                 }
             }
-            let to = o_NHD.wrapping_add(s.out(b, row, h));
+            let to = o_NHD.wrapping_add(s.out(row, h));
             let (ld, inside) = ((s.H * s.D) as usize, s.T.saturating_sub(row));
             store_rows::<WB, EXACT>(to, ld, &out[m], factor, inside, s.D);
         }
@@ -327,21 +354,20 @@ unsafe fn backward_queries<
     qkv: *const Bf16,
     lse_NH: *const f32,
     delta_NH: *const f32,
-    s: Shape,
+    items: *const u32,
+    mut s: Shape,
     scale: f32,
 ) {
     unsafe {
-        let (b, h) = (ptx::div(block(), s.H), block());
-        let h = h - b * s.H;
+        let (h, first) = s.place(items, s.H, BR, true);
         let g = ptx::div(h, ptx::div(s.H, s.G));
-        let first = (s.T.div_ceil(BR) - 1 - block_y()) * BR;
         let warp = ptx::uniform_warp();
         let (own, ld) = (first + warp * 16 * MT as u32, s.qkv());
         let (q_tile, do_tile) = (ptx::shared(), ptx::shared() + BR * ROW);
         let (kv_tiles, tile) = (do_tile + BR * ROW, BC * ROW);
         let keys = (first + BR).min(s.T);
 
-        let (q, k, v) = (s.at(b, first, h), s.at(b, 0, s.H + g), s.at(b, 0, s.H + s.G + g));
+        let (q, k, v) = (s.at(first, h), s.at(0, s.H + g), s.at(0, s.H + s.G + g));
         let next = |from: usize, t: u32| qkv.wrapping_add(from + t as usize * ld as usize);
         let fill = |stage: u32, key: u32| {
             if key < keys {
@@ -351,7 +377,7 @@ unsafe fn backward_queries<
             }
             ptx::commit();
         };
-        let from = do_NHD.wrapping_add(s.out(b, first, h));
+        let from = do_NHD.wrapping_add(s.out(first, h));
         copy_rows::<W, BR, 128, EXACT>(q_tile, next(q, 0), ld, s.T - first, s.D);
         copy_rows::<W, BR, 128, EXACT>(do_tile, from, s.H * s.D, s.T - first, s.D);
         fill(0, 0);
@@ -365,8 +391,8 @@ unsafe fn backward_queries<
             for half in 0..2 {
                 let row = own + m as u32 * 16 + half as u32 * 8 + lane() / 4;
                 if row < s.T {
-                    shift[m][half] = -LOG2_E * *lse_NH.add(s.row(b, row, h));
-                    delta[m][half] = *delta_NH.add(s.row(b, row, h));
+                    shift[m][half] = -LOG2_E * *lse_NH.add(s.row(row, h));
+                    delta[m][half] = *delta_NH.add(s.row(row, h));
                 }
             }
         }
@@ -412,7 +438,7 @@ unsafe fn backward_queries<
         }
         for m in 0..MT {
             let row = own + 16 * m as u32;
-            let to = dqkv.wrapping_add(s.at(b, row, h));
+            let to = dqkv.wrapping_add(s.at(row, h));
             let inside = s.T.saturating_sub(row);
             store_rows::<WB, EXACT>(to, ld as usize, &dq[m], [scale; 2], inside, s.D);
         }
@@ -440,15 +466,14 @@ unsafe fn backward_keys<
     qkv: *const Bf16,
     lse_NH: *const f32,
     delta_NH: *const f32,
-    s: Shape,
+    items: *const u32,
+    mut s: Shape,
     scale: f32,
 ) {
     unsafe {
-        let b = ptx::div(block(), s.G);
-        let g = block() - b * s.G;
         let BC = 16 * WARPS;
         // The first keys are seen by the most queries, and come first.
-        let first = block_y() * BC;
+        let (g, first) = s.place(items, s.G, BC, false);
         let warp = ptx::uniform_warp();
         // No query is so far behind as to see a warp whose keys do not exist.
         let (own, ld) = (first + warp * 16, s.qkv());
@@ -464,20 +489,20 @@ unsafe fn backward_keys<
         let fill = |stage: u32, head: u32, query: u32| {
             let h = g * group + head;
             let to = stages + stage * 2 * tile;
-            let q = qkv.wrapping_add(s.at(b, query, h));
+            let q = qkv.wrapping_add(s.at(query, h));
             copy_rows::<W, BR, THREADS, EXACT>(to, q, ld, s.T - query, s.D);
-            let d_o = do_NHD.wrapping_add(s.out(b, query, h));
+            let d_o = do_NHD.wrapping_add(s.out(query, h));
             copy_rows::<W, BR, THREADS, EXACT>(to + tile, d_o, s.H * s.D, s.T - query, s.D);
             if thread() < BR {
                 let t = query + thread();
-                let (at, bytes) = (s.row(b, t, h), if t < s.T { 4 } else { 0 });
+                let (at, bytes) = (s.row(t, h), if t < s.T { 4 } else { 0 });
                 let to = rows + stage * BR * 8 + thread() * 4;
                 ptx::copy4(to, lse_NH.wrapping_add(at), bytes);
                 ptx::copy4(to + BR * 4, delta_NH.wrapping_add(at), bytes);
             }
             ptx::commit();
         };
-        let (k, v) = (s.at(b, first, s.H + g), s.at(b, first, s.H + s.G + g));
+        let (k, v) = (s.at(first, s.H + g), s.at(first, s.H + s.G + g));
         let inside = s.T - first;
         if WARPS == 8 {
             copy_rows::<W, 128, THREADS, EXACT>(k_tile, qkv.wrapping_add(k), ld, inside, s.D);
@@ -548,11 +573,11 @@ unsafe fn backward_keys<
         }
         let inside = s.T.saturating_sub(own);
         if KEYS {
-            let to = dqkv.wrapping_add(s.at(b, own, s.H + g));
+            let to = dqkv.wrapping_add(s.at(own, s.H + g));
             store_rows::<WB, EXACT>(to, ld as usize, &dk[0], [scale; 2], inside, s.D);
         }
         if VALUES {
-            let to = dqkv.wrapping_add(s.at(b, own, s.H + s.G + g));
+            let to = dqkv.wrapping_add(s.at(own, s.H + s.G + g));
             store_rows::<WB, EXACT>(to, ld as usize, &dv[0], [1.0; 2], inside, s.D);
         }
     }
@@ -621,6 +646,7 @@ macro_rules! forward {
             o_NHD: *mut Bf16,
             lse_NH: *mut f32,
             qkv: *const Bf16,
+            items: *const u32,
             T: u32,
             H: u32,
             G: u32,
@@ -629,7 +655,7 @@ macro_rules! forward {
         ) {
             ptx::launch_bounds::<128, { ptx::fitting($blocks, X.forward_bytes()) }>();
             const X: Tiles = $tiles;
-            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            let s = Shape { row: 0, T, H, G, D: if $exact { X.width } else { D } };
             unsafe {
                 forward::<
                     { X.width },
@@ -640,7 +666,7 @@ macro_rules! forward {
                     { X.rows() },
                     { X.forward_keys },
                     $exact,
-                >(o_NHD, lse_NH, qkv, s, scale)
+                >(o_NHD, lse_NH, qkv, items, s, scale)
             }
         }
     )*};
@@ -654,6 +680,7 @@ macro_rules! backward_queries {
             qkv: *const Bf16,
             lse_NH: *const f32,
             delta_NH: *const f32,
+            items: *const u32,
             T: u32,
             H: u32,
             G: u32,
@@ -662,7 +689,7 @@ macro_rules! backward_queries {
         ) {
             ptx::launch_bounds::<128, { ptx::fitting($blocks, X.queries_bytes()) }>();
             const X: Tiles = $tiles;
-            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            let s = Shape { row: 0, T, H, G, D: if $exact { X.width } else { D } };
             unsafe {
                 backward_queries::<
                     { X.width },
@@ -673,7 +700,7 @@ macro_rules! backward_queries {
                     { X.rows() },
                     { X.backward_keys },
                     $exact,
-                >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                >(dqkv, do_NHD, qkv, lse_NH, delta_NH, items, s, scale)
             }
         }
     )*};
@@ -687,6 +714,7 @@ macro_rules! backward_keys {
             qkv: *const Bf16,
             lse_NH: *const f32,
             delta_NH: *const f32,
+            items: *const u32,
             T: u32,
             H: u32,
             G: u32,
@@ -695,7 +723,7 @@ macro_rules! backward_keys {
         ) {
             const X: Tiles = $tiles;
             ptx::launch_bounds::<{ X.warps * 32 }, 1>();
-            let s = Shape { T, H, G, D: if $exact { X.width } else { D } };
+            let s = Shape { row: 0, T, H, G, D: if $exact { X.width } else { D } };
             macro_rules! call {
                 ($k:literal, $v:literal) => {
                     backward_keys::<
@@ -709,7 +737,7 @@ macro_rules! backward_keys {
                         $k,
                         $v,
                         $exact,
-                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, s, scale)
+                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, items, s, scale)
                 };
             }
             unsafe {

@@ -1,5 +1,6 @@
 //! Attention of a few new tokens over a cache of keys and values: a block for a token and a head.
-//! D is at most 256.
+//! D is at most 256. Tokens are those of one sequence from position `past` on; or, with `items`, each
+//! has two numbers: the row of the cache where its sequence begins, and how many rows it sees.
 //!
 //! Reading the cache sets the pace. A group of lanes takes a key at a time, 16 bytes a lane, so that
 //! a warp's request is whole rows of the cache, and has several keys with their values under way.
@@ -8,6 +9,7 @@
 //! its position and on D alone: a token's bits are the same beside any other tokens.
 
 use crate::math::{Bf16, LOG2_E};
+use crate::ptx::global_thread;
 use crate::ptx::zeroed;
 use crate::ptx::{self, Access, Element, Single, WARP, Wide, block, from_xor, lane, thread, warp};
 use crate::tiles::attention::DECODE_WARPS;
@@ -121,6 +123,7 @@ unsafe fn decode<E: Element, W: Access<E>>(
     o_NHD: *mut E,
     q_NS: *const E,
     kv: *const E,
+    items: *const u32,
     N: u32,
     past: u32,
     S: u32,
@@ -136,13 +139,18 @@ unsafe fn decode<E: Element, W: Access<E>>(
         }
         let h = block() - n * H;
         let g = ptx::div(h, ptx::div(H, G));
+        let (start, keys) = if items.is_null() {
+            (0, past + n + 1)
+        } else {
+            let item = items.add(2 * n as usize);
+            (*item, *item.add(1))
+        };
         let row = |t: u32, head: u32| {
-            kv.add((t as usize * (2 * G) as usize + head as usize) * D as usize)
+            kv.add(((start + t) as usize * (2 * G) as usize + head as usize) * D as usize)
         };
         let spread = Spread::new::<E, W>(D);
         let q = q_NS.add(n as usize * S as usize + (h * D) as usize);
         let q = unpack::<E, W>(&spread.load::<E, W>(q, true));
-        let keys = past + n + 1;
         // Groups of the warp, and the first key of this one.
         let groups = ptx::div(WARP, spread.share);
         let mut first = ptx::uniform_warp() * groups * BATCH as u32;
@@ -239,13 +247,57 @@ unsafe fn store<E: Element, W: Access<E>>(o_D: *mut E, part: &Part, spread: Spre
     }
 }
 
+/// Copies the last `width` elements of rows of S to the last row that each token sees. A thread takes
+/// one access.
+#[inline(always)]
+unsafe fn keep<E: Element, W: Access<E>>(
+    kv: *mut E,
+    qkv_NS: *const E,
+    items: *const u32,
+    N: u32,
+    S: u32,
+    width: u32,
+) {
+    unsafe {
+        let (steps, thread) = (width / W::LANES as u32, global_thread());
+        if thread >= N as usize * steps as usize {
+            return;
+        }
+        let n = ptx::div(thread as u32, steps);
+        let i = (thread as u32 - n * steps) * W::LANES as u32;
+        let item = items.add(2 * n as usize);
+        let row = (*item + *item.add(1) - 1) as usize;
+        let from = qkv_NS.add(n as usize * S as usize + (S - width + i) as usize);
+        W::store(kv.add(row * width as usize + i as usize), W::unpack(W::load(from)));
+    }
+}
+
 macro_rules! kernels {
-    ($E:ty, $decode:ident) => {
+    ($E:ty, $decode:ident, $keep:ident) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $keep(
+            kv: *mut $E,
+            qkv_NS: *const $E,
+            items: *const u32,
+            N: u32,
+            S: u32,
+            width: u32,
+        ) {
+            unsafe {
+                if ptx::wide::<$E>(width) && ptx::wide::<$E>(S) {
+                    keep::<$E, Wide>(kv, qkv_NS, items, N, S, width)
+                } else {
+                    keep::<$E, Single>(kv, qkv_NS, items, N, S, width)
+                }
+            }
+        }
+
         #[unsafe(no_mangle)]
         unsafe extern "ptx-kernel" fn $decode(
             o_NHD: *mut $E,
             q_NS: *const $E,
             kv: *const $E,
+            items: *const u32,
             N: u32,
             past: u32,
             S: u32,
@@ -257,13 +309,13 @@ macro_rules! kernels {
             ptx::launch_bounds::<{ DECODE_WARPS * WARP }, 1>();
             unsafe {
                 if ptx::wide::<$E>(D) {
-                    decode::<$E, Wide>(o_NHD, q_NS, kv, N, past, S, H, G, D, scale)
+                    decode::<$E, Wide>(o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale)
                 } else {
-                    decode::<$E, Single>(o_NHD, q_NS, kv, N, past, S, H, G, D, scale)
+                    decode::<$E, Single>(o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale)
                 }
             }
         }
     };
 }
-kernels!(f32, attention_decode_f32);
-kernels!(Bf16, attention_decode_bf16);
+kernels!(f32, attention_decode_f32, attention_keep_f32);
+kernels!(Bf16, attention_decode_bf16, attention_keep_bf16);

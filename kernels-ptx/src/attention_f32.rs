@@ -37,18 +37,33 @@ unsafe fn dot(a: *const f32, b: *const f32, D: u32) -> f32 {
     sum
 }
 
-/// (sequence, token, head) of the warp's row, of N * heads rows; the token is relative to it.
+/// A row of one head: the first row of its sequence in the batch, the tokens of that, the row's own
+/// token, and the head.
+struct Place {
+    first: u32,
+    T: u32,
+    t: u32,
+    head: u32,
+}
+
+/// Of the warp's row, of N * heads. Without `items` all sequences have T tokens; with them there is one
+/// for each row of the batch, as in `attention`.
 #[inline(always)]
-fn place(N: u32, T: u32, heads: u32) -> Option<(u32, u32, u32)> {
+unsafe fn place(items: *const u32, N: u32, T: u32, heads: u32) -> Option<Place> {
     let row = block() * (threads() / WARP) + warp();
     if row >= N * heads {
         return None;
     }
-    // SAFETY: heads and T are not zero, or there would be no row.
+    // SAFETY: heads is not zero, nor is T without items, or there would be no row.
     unsafe {
         let n = ptx::div(row, heads);
-        let b = ptx::div(n, T);
-        Some((b, n - b * T, row - n * heads))
+        let head = row - n * heads;
+        if !items.is_null() {
+            let item = items.add(3 * n as usize);
+            return Some(Place { first: *item, T: *item.add(1), t: *item.add(2), head });
+        }
+        let first = ptx::div(n, T) * T;
+        Some(Place { first, T, t: n - first, head })
     }
 }
 
@@ -57,6 +72,7 @@ unsafe extern "ptx-kernel" fn attention_forward_f32(
     o_NHD: *mut f32,
     lse_NH: *mut f32,
     qkv: *const f32,
+    items: *const u32,
     N: u32,
     T: u32,
     H: u32,
@@ -65,11 +81,10 @@ unsafe extern "ptx-kernel" fn attention_forward_f32(
     scale: f32,
 ) {
     unsafe {
-        let Some((b, t, h)) = place(N, T, H) else { return };
+        let Some(Place { first: row, t, head: h, .. }) = place(items, N, T, H) else { return };
         let g = ptx::div(h, ptx::div(H, G));
         let at = |t: u32, head: u32| {
-            ((b as usize * T as usize + t as usize) * (H + 2 * G) as usize + head as usize)
-                * D as usize
+            ((row + t) as usize * (H + 2 * G) as usize + head as usize) * D as usize
         };
         let q = qkv.add(at(t, h));
         let (mut max, mut sum): (f32, f32) = (f32::NEG_INFINITY, 0.0);
@@ -94,7 +109,7 @@ unsafe extern "ptx-kernel" fn attention_forward_f32(
             }
             first += WARP;
         }
-        let row = (b as usize * T as usize + t as usize) * H as usize + h as usize;
+        let row = (row + t) as usize * H as usize + h as usize;
         if lane() == 0 {
             *lse_NH.add(row) = ptx::fma(LN_2, ptx::log2(sum), max);
         }
@@ -109,6 +124,7 @@ unsafe extern "ptx-kernel" fn attention_backward_queries_f32(
     qkv: *const f32,
     lse_NH: *const f32,
     delta_NH: *const f32,
+    items: *const u32,
     N: u32,
     T: u32,
     H: u32,
@@ -117,13 +133,12 @@ unsafe extern "ptx-kernel" fn attention_backward_queries_f32(
     scale: f32,
 ) {
     unsafe {
-        let Some((b, t, h)) = place(N, T, H) else { return };
+        let Some(Place { first: row, t, head: h, .. }) = place(items, N, T, H) else { return };
         let g = ptx::div(h, ptx::div(H, G));
         let at = |t: u32, head: u32| {
-            ((b as usize * T as usize + t as usize) * (H + 2 * G) as usize + head as usize)
-                * D as usize
+            ((row + t) as usize * (H + 2 * G) as usize + head as usize) * D as usize
         };
-        let row = (b as usize * T as usize + t as usize) * H as usize + h as usize;
+        let row = (row + t) as usize * H as usize + h as usize;
         let (q, d_o) = (qkv.add(at(t, h)), do_NHD.add(row * D as usize));
         let (lse, delta) = (*lse_NH.add(row), *delta_NH.add(row));
         let mut dq: Row = zeroed();
@@ -153,6 +168,7 @@ unsafe extern "ptx-kernel" fn attention_backward_keys_f32(
     qkv: *const f32,
     lse_NH: *const f32,
     delta_NH: *const f32,
+    items: *const u32,
     N: u32,
     T: u32,
     H: u32,
@@ -161,12 +177,11 @@ unsafe extern "ptx-kernel" fn attention_backward_keys_f32(
     scale: f32,
 ) {
     unsafe {
-        let Some((b, t, g)) = place(N, T, G) else { return };
+        let Some(Place { first: row, T, t, head: g }) = place(items, N, T, G) else { return };
         let at = |t: u32, head: u32| {
-            ((b as usize * T as usize + t as usize) * (H + 2 * G) as usize + head as usize)
-                * D as usize
+            ((row + t) as usize * (H + 2 * G) as usize + head as usize) * D as usize
         };
-        let row = |t: u32, h: u32| (b as usize * T as usize + t as usize) * H as usize + h as usize;
+        let row = |t: u32, h: u32| (row + t) as usize * H as usize + h as usize;
         let (k, v) = (qkv.add(at(t, H + g)), qkv.add(at(t, H + G + g)));
         let (mut dk, mut dv): (Row, Row) = (zeroed(), zeroed());
         let group = ptx::div(H, G);

@@ -164,7 +164,8 @@ pub mod swiglu {
 pub mod rope {
     use super::*;
 
-    /// x_NS (in place), table_TD (f32), N, T, S, heads, D, sign: 1 forward, -1 backward.
+    /// x_NS (in place), table_TD (f32), positions_N (u32, or null: row n stands at n mod T), N, T, S,
+    /// heads, D, sign: 1 forward, -1 backward.
     pub fn rotate(storage: Storage, N: u32, S: u32, D: u32) -> Launch {
         let lanes = storage.lanes(D / 2).min(storage.lanes(S));
         let count = u64::from(N) * u64::from(D / 2 / lanes);
@@ -466,8 +467,8 @@ pub mod skinny {
     }
 }
 
-/// Causal attention of B sequences of T tokens, H query heads that share G key/value heads of D.
-/// `scale` is 1/sqrt(D).
+/// Causal attention of sequences, H query heads that share G key/value heads of D. `scale` is
+/// 1/sqrt(D).
 pub mod attention {
     use super::*;
     use crate::tiles::attention::{D64, D128, D128_SMALL, D256, D256_SMALL, DECODE_WARPS, Tiles};
@@ -478,9 +479,82 @@ pub mod attention {
     /// Warps of a block in f32.
     const F32_WARPS: u32 = 4;
 
-    fn rows(kernel: &'static str, rows: u32) -> Launch {
-        Launch::new(kernel, [rows.div_ceil(F32_WARPS), 1, 1], F32_WARPS * 32, 0)
+    /// How the rows of a batch are divided.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Sequences<'a> {
+        /// B sequences of T tokens.
+        Equal {
+            /// Sequences.
+            B: u32,
+            /// Tokens of each.
+            T: u32,
+        },
+        /// The first row and the rows of each.
+        Listed(&'a [[u32; 2]]),
     }
+
+    /// A launch, and the numbers that its kernel takes from memory: three for each item, of which
+    /// there are none for sequences of equal length. The kernel's pointer to them is then null;
+    /// otherwise its T has no meaning.
+    #[derive(Clone, Debug)]
+    pub struct Work {
+        /// The launch.
+        pub launch: Launch,
+        /// First row of a sequence, its rows, and the first of them that a tile takes; the tiles with
+        /// the most work come first.
+        pub items: Vec<u32>,
+    }
+
+    /// Work in tiles of `rows` tokens of a sequence, for `heads` of each. `work` grows with the work
+    /// of a tile, given its sequence's length and its first token.
+    fn tiled(
+        kernel: &'static str,
+        sequences: Sequences,
+        [heads, rows, parts]: [u32; 3],
+        threads: u32,
+        shared_bytes: u32,
+        work: fn(u32, u32) -> u32,
+    ) -> Work {
+        let (blocks, items) = match sequences {
+            Sequences::Equal { B, T } => ([B * heads, T.div_ceil(rows), parts], Vec::new()),
+            Sequences::Listed(list) => {
+                let tiles = items(list, rows, work);
+                ([heads, tiles.len() as u32, parts], tiles.concat())
+            }
+        };
+        Work { launch: Launch::new(kernel, blocks, threads, shared_bytes), items }
+    }
+
+    fn items(list: &[[u32; 2]], rows: u32, work: fn(u32, u32) -> u32) -> Vec<[u32; 3]> {
+        let tiles = list.iter().flat_map(|&[row, len]| {
+            (0..len).step_by(rows as usize).map(move |first| [row, len, first])
+        });
+        let mut tiles: Vec<[u32; 3]> = tiles.collect();
+        tiles.sort_by_key(|&[_, len, first]| std::cmp::Reverse(work(len, first)));
+        tiles
+    }
+
+    /// The same in f32, where a warp takes a row of one of `heads`.
+    fn by_rows(
+        kernel: &'static str,
+        sequences: Sequences,
+        heads: u32,
+        work: fn(u32, u32) -> u32,
+    ) -> Work {
+        let (N, items) = match sequences {
+            Sequences::Equal { B, T } => (B * T, Vec::new()),
+            Sequences::Listed(list) => {
+                let rows = items(list, 1, work);
+                (rows.len() as u32, rows.concat())
+            }
+        };
+        let blocks = [(N * heads).div_ceil(F32_WARPS), 1, 1];
+        Work { launch: Launch::new(kernel, blocks, F32_WARPS * 32, 0), items }
+    }
+
+    /// Work of queries, which grows with the keys before them; and of keys, with the queries behind.
+    const KEYS_BEFORE: fn(u32, u32) -> u32 = |_, first| first;
+    const QUERIES_BEHIND: fn(u32, u32) -> u32 = |len, first| len - first;
 
     /// Tiles and the kernel that has them: the first of a head's choices whose `bytes` of shared
     /// memory a block can have on the target.
@@ -500,13 +574,13 @@ pub mod attention {
         assert!(D > 0 && D <= MAX_D, "attention: heads of {D}, of {MAX_D} at most");
     }
 
-    /// o_NHD, lse_NH (f32), qkv, T, H, G, D, scale; in f32 N stands before T.
+    /// o_NHD, lse_NH (f32), qkv, items, T, H, G, D, scale; in f32 N stands before T.
     ///
     /// # Panics
     /// If D is beyond [`MAX_D`]: a caller bug.
-    pub fn forward(target: Target, storage: Storage, B: u32, T: u32, H: u32, D: u32) -> Launch {
+    pub fn forward(target: Target, storage: Storage, sequences: Sequences, H: u32, D: u32) -> Work {
         if storage == Storage::F32 {
-            return rows("attention_forward_f32", B * T * H);
+            return by_rows("attention_forward_f32", sequences, H, KEYS_BEFORE);
         }
         let (tiles, kernel) = pick(target, D, Tiles::forward_bytes, |D| match D {
             64 => &[(D64, "attention_forward_bf16_64")],
@@ -514,11 +588,13 @@ pub mod attention {
             128 => &[(D128, "attention_forward_bf16_128")],
             _ => &[(D256, "attention_forward_bf16_any256")],
         });
-        Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.forward_bytes())
+        let (grid, bytes) = ([H, tiles.rows(), 1], tiles.forward_bytes());
+        tiled(kernel, sequences, grid, 128, bytes, KEYS_BEFORE)
     }
 
     /// Of N new tokens, the first at position `past`, over a cache of rows of G keys and G values:
-    /// o_NHD, q_NS, kv, N, past, S, H, G, D, scale.
+    /// o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale. With items `past` has no meaning, and each
+    /// token may be another sequence's: the row of the cache where that begins, and how many it sees.
     ///
     /// # Panics
     /// As [`forward`].
@@ -528,26 +604,33 @@ pub mod attention {
         Launch::new(kernel, [N * H, 1, 1], DECODE_WARPS * 32, DECODE_WARPS * (D + 2) * 4)
     }
 
+    /// Before [`decode`] with items: kv, qkv_NS, items, N, S, width: the last `width` = 2 * G * D
+    /// elements of each token's row join the cache.
+    pub fn keep(storage: Storage, N: u32, S: u32, width: u32) -> Launch {
+        let kernel = storage.pick("attention_keep_f32", "attention_keep_bf16");
+        let lanes = storage.lanes(width).min(storage.lanes(S));
+        Launch::flat(kernel, u64::from(N) * u64::from(width / lanes))
+    }
+
     /// delta_NH (f32), do_NHD, o_NHD, N * H, D: before the backward kernels.
     pub fn delta(storage: Storage, rows: u32) -> Launch {
         let kernel = storage.pick("attention_delta_f32", "attention_delta_bf16");
         Launch::flat(kernel, 8 * u64::from(rows))
     }
 
-    /// dQ: dqkv, do_NHD, qkv, lse_NH, delta_NH, T, H, G, D, scale; in f32 N stands before T.
+    /// dQ: dqkv, do_NHD, qkv, lse_NH, delta_NH, items, T, H, G, D, scale; in f32 N stands before T.
     ///
     /// # Panics
     /// As [`forward`].
     pub fn backward_queries(
         target: Target,
         storage: Storage,
-        B: u32,
-        T: u32,
+        sequences: Sequences,
         H: u32,
         D: u32,
-    ) -> Launch {
+    ) -> Work {
         if storage == Storage::F32 {
-            return rows("attention_backward_queries_f32", B * T * H);
+            return by_rows("attention_backward_queries_f32", sequences, H, KEYS_BEFORE);
         }
         let (tiles, kernel) = pick(target, D, Tiles::queries_bytes, |D| match D {
             64 => &[(D64, "attention_backward_queries_bf16_64")],
@@ -558,7 +641,8 @@ pub mod attention {
                 (D256_SMALL, "attention_backward_queries_bf16_any256_small"),
             ],
         });
-        Launch::new(kernel, [B * H, T.div_ceil(tiles.rows()), 1], 128, tiles.queries_bytes())
+        let (grid, bytes) = ([H, tiles.rows(), 1], tiles.queries_bytes());
+        tiled(kernel, sequences, grid, 128, bytes, KEYS_BEFORE)
     }
 
     /// dK and dV: arguments as [`backward_queries`].
@@ -568,13 +652,12 @@ pub mod attention {
     pub fn backward_keys(
         target: Target,
         storage: Storage,
-        B: u32,
-        T: u32,
+        sequences: Sequences,
         G: u32,
         D: u32,
-    ) -> Launch {
+    ) -> Work {
         if storage == Storage::F32 {
-            return rows("attention_backward_keys_f32", B * T * G);
+            return by_rows("attention_backward_keys_f32", sequences, G, QUERIES_BEHIND);
         }
         let (tiles, kernel) = pick(target, D, Tiles::keys_bytes, |D| match D {
             64 => &[(D64, "attention_backward_keys_bf16_64")],
@@ -590,7 +673,7 @@ pub mod attention {
         });
         // Beyond a width of 128 dK and dV are a block each.
         let parts = if tiles.width <= 128 { 1 } else { 2 };
-        let blocks = [B * G, T.div_ceil(16 * tiles.warps), parts];
-        Launch::new(kernel, blocks, 32 * tiles.warps, tiles.keys_bytes())
+        let (grid, bytes) = ([G, 16 * tiles.warps, parts], tiles.keys_bytes());
+        tiled(kernel, sequences, grid, 32 * tiles.warps, bytes, QUERIES_BEHIND)
     }
 }

@@ -1,6 +1,7 @@
 //! Rotary position embedding, in place: element i < D/2 of a head and its partner i + D/2 turn by
-//! the angle whose cosine and sine stand at i and i + D/2 of a row of table_TD. A thread takes one
-//! access of pairs through all heads of a row, so that the table is read once a row.
+//! the angle whose cosine and sine stand at i and i + D/2 of a row of table_TD: the row's position, or
+//! without positions n mod T. A thread takes one access of pairs through all heads of a row, so that
+//! the table is read once a row.
 
 use crate::math::Bf16;
 use crate::ptx::{self, Access, Element, Single, Wide, global_thread, zeroed};
@@ -12,6 +13,7 @@ const HEADS: u32 = 4;
 unsafe fn rotate<E: Element, W: Access<E>>(
     x_NS: *mut E,
     table_TD: *const f32,
+    positions_N: *const u32,
     N: u32,
     T: u32,
     S: u32,
@@ -27,7 +29,11 @@ unsafe fn rotate<E: Element, W: Access<E>>(
         }
         let n = ptx::div(thread as u32, steps);
         let i = (thread as u32 - n * steps) * W::LANES as u32;
-        let t = n - ptx::div(n, T) * T;
+        let t = if positions_N.is_null() {
+            n - ptx::div(n, T) * T
+        } else {
+            *positions_N.add(n as usize)
+        };
         let table = table_TD.add(t as usize * D as usize + i as usize);
         let (mut cos, mut sin): ([f32; 8], [f32; 8]) = (zeroed(), zeroed());
         if W::LANES == 1 {
@@ -78,6 +84,7 @@ macro_rules! kernels {
         unsafe extern "ptx-kernel" fn $rotate(
             x_NS: *mut $E,
             table_TD: *const f32,
+            positions_N: *const u32,
             N: u32,
             T: u32,
             S: u32,
@@ -87,9 +94,9 @@ macro_rules! kernels {
         ) {
             unsafe {
                 if ptx::wide::<$E>(D / 2) && ptx::wide::<$E>(S) {
-                    rotate::<$E, Wide>(x_NS, table_TD, N, T, S, heads, D, sign)
+                    rotate::<$E, Wide>(x_NS, table_TD, positions_N, N, T, S, heads, D, sign)
                 } else {
-                    rotate::<$E, Single>(x_NS, table_TD, N, T, S, heads, D, sign)
+                    rotate::<$E, Single>(x_NS, table_TD, positions_N, N, T, S, heads, D, sign)
                 }
             }
         }

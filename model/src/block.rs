@@ -1,11 +1,13 @@
 //! One transformer block: x + attention(norm(x)), then the same with the feed-forward. Backward
-//! is the list of forward's calls in reverse order.
+//! is the list of forward's calls in reverse order. Training, prompts and decoding run the same
+//! forward: only where attention's keys lie differs.
 
 use crate::cache::{BlockCache, Scratch};
+use crate::kv::Past;
 use crate::params::BlockSlots;
 use engine::ops::attention::{self, Heads};
 use engine::ops::{linear, rmsnorm, rope, swiglu};
-use engine::{Arena, Buf, Device, Dims, Element, Slot, View};
+use engine::{Arena, Buf, Device, Dims, Element, Segments, Slot, View};
 
 /// What a block computes with: the same for forward and backward.
 pub struct Block<'a, E: Element> {
@@ -15,6 +17,7 @@ pub struct Block<'a, E: Element> {
     pub(crate) slots: &'a BlockSlots,
     pub(crate) weights: View<'a, E>,
     pub(crate) rope_TD: View<'a, E::Acc>,
+    pub(crate) segments: &'a Segments,
 }
 
 impl<'a, E: Element> Block<'a, E> {
@@ -26,41 +29,66 @@ impl<'a, E: Element> Block<'a, E> {
         Heads { H: self.dims.H, G: self.dims.G, D: self.dims.D }
     }
 
-    fn T(&self) -> usize {
-        self.rope_TD.len() / self.dims.D
-    }
-
-    /// Writes y_NC and fills the cache.
+    /// Writes y_NC and fills the cache. With a past, segments continue its sequences, and their keys
+    /// and values join it; without, each stands alone.
     pub(crate) fn forward(
         &self,
         y_NC: &mut Buf<E>,
         x_NC: &Buf<E>,
         cache: &mut BlockCache<E>,
         scratch: &mut Scratch<E>,
+        past: Option<Past<E>>,
     ) {
-        self.fill(x_NC, cache, scratch);
-        let (dev, d, c) = (self.dev, self.dims, cache);
+        self.fill(x_NC, cache, scratch, past);
+        let (dev, d, c, N) = (self.dev, self.dims, cache, self.segments.rows());
         let act_NF = &mut scratch.act_NF;
-        swiglu::forward(dev, act_NF.view_mut(), c.gate_up.view(), d.F);
-        let (mid_NC, w_down) = (c.mid_NC.view(), self.w(self.slots.down));
-        linear::forward_residual(dev, y_NC.view_mut(), mid_NC, act_NF.view(), w_down, d.F);
+        swiglu::forward(dev, act_NF.rows_mut(N, d.F), c.gate_up.rows(N, 2 * d.F), d.F);
+        let (y_NC, mid_NC) = (y_NC.rows_mut(N, d.C), c.mid_NC.rows(N, d.C));
+        let (act_NF, w_down) = (act_NF.rows(N, d.F), self.w(self.slots.down));
+        linear::forward_residual(dev, y_NC, mid_NC, act_NF, w_down, d.F);
     }
 
     /// Fills the cache: everything but the block's output.
-    pub(crate) fn fill(&self, x_NC: &Buf<E>, c: &mut BlockCache<E>, scratch: &mut Scratch<E>) {
-        let (dev, d, w) = (self.dev, self.dims, self.slots);
-        let norm_NC = &mut scratch.norm_NC;
-        let (x_NC, g1_C, g2_C) = (x_NC.view(), self.w(w.norm1), self.w(w.norm2));
-        rmsnorm::forward(dev, norm_NC.view_mut(), c.r1_N.view_mut(), x_NC, g1_C, self.eps);
-        linear::forward(dev, c.qkv.view_mut(), norm_NC.view(), self.w(w.qkv), d.C);
-        rope::forward_inplace(dev, c.qkv.view_mut(), self.rope_TD, d.qkv(), d.H + d.G, d.D);
-        let (o, lse_NH) = (c.o.view_mut(), c.lse_NH.view_mut());
-        attention::forward(dev, o, lse_NH, c.qkv.view(), self.heads(), self.T());
-        let (mid_NC, w_o) = (c.mid_NC.view_mut(), self.w(w.wo));
-        linear::forward_residual(dev, mid_NC, x_NC, c.o.view(), w_o, d.attn());
-        let mid_NC = c.mid_NC.view();
-        rmsnorm::forward(dev, norm_NC.view_mut(), c.r2_N.view_mut(), mid_NC, g2_C, self.eps);
-        linear::forward(dev, c.gate_up.view_mut(), norm_NC.view(), self.w(w.gate_up), d.C);
+    pub(crate) fn fill(
+        &self,
+        x_NC: &Buf<E>,
+        c: &mut BlockCache<E>,
+        scratch: &mut Scratch<E>,
+        past: Option<Past<E>>,
+    ) {
+        let (dev, d, w, N, S) =
+            (self.dev, self.dims, self.slots, self.segments.rows(), self.dims.qkv());
+        let (norm_NC, rope_TD) = (&mut scratch.norm_NC, self.rope_TD);
+        let (x_NC, g1_C, g2_C) = (x_NC.rows(N, d.C), self.w(w.norm1), self.w(w.norm2));
+        let (norm_to, r1_N) = (norm_NC.rows_mut(N, d.C), c.r1_N.rows_mut(N, 1));
+        rmsnorm::forward(dev, norm_to, r1_N, x_NC, g1_C, self.eps);
+        linear::forward(dev, c.qkv.rows_mut(N, S), norm_NC.rows(N, d.C), self.w(w.qkv), d.C);
+        let (qkv, turned) = (c.qkv.rows_mut(N, S), d.H + d.G);
+        rope::forward_inplace(dev, qkv, rope_TD, self.segments, S, turned, d.D);
+        self.attend(c, past);
+        let (mid_NC, o, w_o) = (c.mid_NC.rows_mut(N, d.C), c.o.rows(N, d.attn()), self.w(w.wo));
+        linear::forward_residual(dev, mid_NC, x_NC, o, w_o, d.attn());
+        let (mid_NC, norm_to, r2_N) =
+            (c.mid_NC.rows(N, d.C), norm_NC.rows_mut(N, d.C), c.r2_N.rows_mut(N, 1));
+        rmsnorm::forward(dev, norm_to, r2_N, mid_NC, g2_C, self.eps);
+        let (gate_up, norm_NC) = (c.gate_up.rows_mut(N, 2 * d.F), norm_NC.rows(N, d.C));
+        linear::forward(dev, gate_up, norm_NC, self.w(w.gate_up), d.C);
+    }
+
+    /// Attention's output, from the rows of queries, keys and values.
+    fn attend(&self, c: &mut BlockCache<E>, past: Option<Past<E>>) {
+        let (d, segments, heads, N) =
+            (self.dims, self.segments, self.heads(), self.segments.rows());
+        let (o, qkv) = (c.o.rows_mut(N, d.attn()), c.qkv.rows(N, d.qkv()));
+        match past {
+            None => {
+                let lse_NH = c.lse_NH.rows_mut(N, d.H);
+                attention::forward(self.dev, o, lse_NH, qkv, segments, heads);
+            }
+            Some(Past { kept, slots, capacity }) => {
+                attention::decode(self.dev, o, kept, qkv, segments, slots, heads, capacity);
+            }
+        }
     }
 
     /// Turns the gradient of the block's output, in scratch, into that of its input; adds to the
@@ -72,66 +100,69 @@ impl<'a, E: Element> Block<'a, E> {
         c: &mut BlockCache<E>,
         scratch: &mut Scratch<E>,
     ) {
-        let (dev, d, w) = (self.dev, self.dims, self.slots);
+        let (dev, d, w, N, S) =
+            (self.dev, self.dims, self.slots, self.segments.rows(), self.dims.qkv());
         let (norm_NC, act_NF, s) = (&mut scratch.norm_NC, &mut scratch.act_NF, &mut scratch.grads);
 
-        swiglu::forward(dev, act_NF.view_mut(), c.gate_up.view(), d.F);
+        swiglu::forward(dev, act_NF.rows_mut(N, d.F), c.gate_up.rows(N, 2 * d.F), d.F);
         linear::backward(
             dev,
-            s.dact_NF.view_mut(),
+            s.dact_NF.rows_mut(N, d.F),
             grads.get_mut(w.down),
-            s.dx_NC.view(),
-            act_NF.view(),
+            s.dx_NC.rows(N, d.C),
+            act_NF.rows(N, d.F),
             self.w(w.down),
             d.F,
         );
-        swiglu::backward_inplace(dev, c.gate_up.view_mut(), s.dact_NF.view(), d.F);
-        let (mid_NC, g2_C) = (c.mid_NC.view(), self.w(w.norm2));
-        rmsnorm::apply(dev, norm_NC.view_mut(), mid_NC, g2_C, c.r2_N.view());
+        let (gate_up, dact_NF) = (c.gate_up.rows_mut(N, 2 * d.F), s.dact_NF.rows(N, d.F));
+        swiglu::backward_inplace(dev, gate_up, dact_NF, d.F);
+        let (mid_NC, g2_C, r2_N) = (c.mid_NC.rows(N, d.C), self.w(w.norm2), c.r2_N.rows(N, 1));
+        rmsnorm::apply(dev, norm_NC.rows_mut(N, d.C), mid_NC, g2_C, r2_N);
         linear::backward(
             dev,
-            s.dnorm_NC.view_mut(),
+            s.dnorm_NC.rows_mut(N, d.C),
             grads.get_mut(w.gate_up),
-            c.gate_up.view(),
-            norm_NC.view(),
+            c.gate_up.rows(N, 2 * d.F),
+            norm_NC.rows(N, d.C),
             self.w(w.gate_up),
             d.C,
         );
-        let (dx_NC, dg2_C) = (s.dx_NC.view_mut(), grads.get_mut(w.norm2));
-        rmsnorm::backward(dev, dx_NC, dg2_C, s.dnorm_NC.view(), mid_NC, g2_C, c.r2_N.view());
+        let (dx_NC, dg2_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm2));
+        rmsnorm::backward(dev, dx_NC, dg2_C, s.dnorm_NC.rows(N, d.C), mid_NC, g2_C, r2_N);
 
         linear::backward(
             dev,
-            s.d_o.view_mut(),
+            s.d_o.rows_mut(N, d.attn()),
             grads.get_mut(w.wo),
-            s.dx_NC.view(),
-            c.o.view(),
+            s.dx_NC.rows(N, d.C),
+            c.o.rows(N, d.attn()),
             self.w(w.wo),
             d.attn(),
         );
         attention::backward(
             dev,
-            s.dqkv.view_mut(),
-            s.d_o.view(),
-            c.qkv.view(),
-            c.o.view(),
-            c.lse_NH.view(),
+            s.dqkv.rows_mut(N, S),
+            s.d_o.rows(N, d.attn()),
+            c.qkv.rows(N, S),
+            c.o.rows(N, d.attn()),
+            c.lse_NH.rows(N, d.H),
+            self.segments,
             self.heads(),
-            self.T(),
         );
-        rope::backward_inplace(dev, s.dqkv.view_mut(), self.rope_TD, d.qkv(), d.H + d.G, d.D);
-        let (x_NC, g1_C) = (x_NC.view(), self.w(w.norm1));
-        rmsnorm::apply(dev, norm_NC.view_mut(), x_NC, g1_C, c.r1_N.view());
+        let (dqkv, turned) = (s.dqkv.rows_mut(N, S), d.H + d.G);
+        rope::backward_inplace(dev, dqkv, self.rope_TD, self.segments, S, turned, d.D);
+        let (x_NC, g1_C, r1_N) = (x_NC.rows(N, d.C), self.w(w.norm1), c.r1_N.rows(N, 1));
+        rmsnorm::apply(dev, norm_NC.rows_mut(N, d.C), x_NC, g1_C, r1_N);
         linear::backward(
             dev,
-            s.dnorm_NC.view_mut(),
+            s.dnorm_NC.rows_mut(N, d.C),
             grads.get_mut(w.qkv),
-            s.dqkv.view(),
-            norm_NC.view(),
+            s.dqkv.rows(N, S),
+            norm_NC.rows(N, d.C),
             self.w(w.qkv),
             d.C,
         );
-        let (dx_NC, dg1_C) = (s.dx_NC.view_mut(), grads.get_mut(w.norm1));
-        rmsnorm::backward(dev, dx_NC, dg1_C, s.dnorm_NC.view(), x_NC, g1_C, c.r1_N.view());
+        let (dx_NC, dg1_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm1));
+        rmsnorm::backward(dev, dx_NC, dg1_C, s.dnorm_NC.rows(N, d.C), x_NC, g1_C, r1_N);
     }
 }

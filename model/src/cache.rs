@@ -35,7 +35,7 @@ impl Mode {
     }
 }
 
-/// Backward's memory of one block, N tokens.
+/// Backward's memory of one block, N tokens at most.
 pub struct BlockCache<E: Element> {
     pub(crate) r1_N: Buf<E::Acc>,
     pub(crate) qkv: Buf<E>,
@@ -44,6 +44,21 @@ pub struct BlockCache<E: Element> {
     pub(crate) mid_NC: Buf<E>,
     pub(crate) r2_N: Buf<E::Acc>,
     pub(crate) gate_up: Buf<E>,
+}
+
+impl<E: Element> BlockCache<E> {
+    /// Room for `N` tokens.
+    pub(crate) fn new(dev: &Device, d: &Dims, N: usize) -> Self {
+        BlockCache {
+            r1_N: Buf::zeros(dev, N),
+            qkv: Buf::zeros(dev, N * d.qkv()),
+            o: Buf::zeros(dev, N * d.attn()),
+            lse_NH: Buf::zeros(dev, N * d.H),
+            mid_NC: Buf::zeros(dev, N * d.C),
+            r2_N: Buf::zeros(dev, N),
+            gate_up: Buf::zeros(dev, N * 2 * d.F),
+        }
+    }
 }
 
 /// Backward's memory of the whole model.
@@ -59,19 +74,9 @@ pub struct Cache<E: Element> {
 impl<E: Element> Cache<E> {
     /// Room for `N` tokens.
     pub fn new(dev: &Device, d: &Dims, N: usize, mode: Mode) -> Self {
-        let blocks = mode.blocks(d.L);
-        let block = |_| BlockCache {
-            r1_N: Buf::zeros(dev, N),
-            qkv: Buf::zeros(dev, N * d.qkv()),
-            o: Buf::zeros(dev, N * d.attn()),
-            lse_NH: Buf::zeros(dev, N * d.H),
-            mid_NC: Buf::zeros(dev, N * d.C),
-            r2_N: Buf::zeros(dev, N),
-            gate_up: Buf::zeros(dev, N * 2 * d.F),
-        };
         Cache {
             x_NC: (0..=d.L).map(|_| Buf::zeros(dev, N * d.C)).collect(),
-            blocks: (0..blocks).map(block).collect(),
+            blocks: (0..mode.blocks(d.L)).map(|_| BlockCache::new(dev, d, N)).collect(),
             mode,
             N,
         }
@@ -88,7 +93,7 @@ impl<E: Element> Cache<E> {
         inputs + self.blocks.iter().map(of_block).sum::<u64>()
     }
 
-    /// Tokens that it has room for.
+    /// Tokens that it has room for; a batch may have fewer.
     pub fn tokens(&self) -> usize {
         self.N
     }
@@ -121,20 +126,25 @@ pub(crate) struct ScratchGrads<E> {
 impl<E: Element> Scratch<E> {
     /// Room for forward and backward over `N` tokens.
     pub fn new(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, N)
+        Self::with_grads(dev, d, N, N, N)
     }
 
     /// Room for forward over `N` tokens.
     pub fn forward_only(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, 0)
+        Self::with_grads(dev, d, N, 0, N)
     }
 
-    fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize) -> Self {
+    /// Room for the blocks' forward over `N` tokens, and for no loss.
+    pub(crate) fn decoding(dev: &Device, d: &Dims, N: usize) -> Self {
+        Self::with_grads(dev, d, N, 0, 0)
+    }
+
+    fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize, losses: usize) -> Self {
         Scratch {
             norm_NC: Buf::zeros(dev, N * d.C),
             r_N: Buf::zeros(dev, N),
             act_NF: Buf::zeros(dev, N * d.F),
-            logits: Logits::new(dev, N, d.V),
+            logits: Logits::new(dev, losses, d.V),
             grads: ScratchGrads {
                 dx_NC: Buf::zeros(dev, G * d.C),
                 dnorm_NC: Buf::zeros(dev, G * d.C),

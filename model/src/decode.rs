@@ -1,145 +1,188 @@
-//! Decoding with a key/value cache: new tokens in, logits of the last one out. A prompt is taken
-//! in chunks of many tokens, so it runs at the speed of matrix products.
+//! Decoding many sequences with a key/value cache: new tokens in, logits of the last ones out. The
+//! block that runs is training's.
+//!
+//! A long text is taken in alone, in chunks of many tokens, at the speed of matrix products. Single
+//! tokens of several sequences share one pass over the weights, up to [`ROWS`] at a time. Either
+//! way the bits of a sequence's logits depend on what that sequence was fed, and on nothing that
+//! stands beside it.
 
+use crate::cache::{BlockCache, Scratch};
 use crate::config::Config;
+use crate::kv::KvCache;
 use crate::llama::Llama;
-use engine::ops::attention::{self, Heads};
-use engine::ops::{embedding, linear, rmsnorm, rope, swiglu};
-use engine::{Buf, Device, Element, Error, Slot, View};
+use engine::ops::linear::FEW;
+use engine::ops::{embedding, linear, rmsnorm};
+use engine::{Buf, Device, Element, Error, Segments, View};
 use std::borrow::Cow;
 
-/// Tokens of a prompt that are taken in at a time.
+/// Tokens of one sequence that are taken in at a time.
 pub(crate) const CHUNK: usize = 512;
+/// Sequences whose single tokens are taken in together: as many rows as products take without
+/// changing a row's bits.
+pub const ROWS: usize = FEW;
 
-/// One sequence's state.
+/// The state of several sequences, each in a slot, and the buffers to continue them.
 pub struct Decoder<E: Element> {
-    /// For each layer, rows of G key heads and G value heads.
-    kv: Vec<Buf<E>>,
-    past: usize,
-    capacity: usize,
-    x_NC: Buf<E>,
-    mid_NC: Buf<E>,
-    norm_NC: Buf<E>,
-    r_N: Buf<E::Acc>,
-    qkv: Buf<E>,
-    o: Buf<E>,
-    gate_up: Buf<E>,
-    act_NF: Buf<E>,
-    logits_V: Buf<E::Acc>,
+    kv: KvCache<E>,
+    /// A block's input and its output, in turns.
+    x_NC: [Buf<E>; 2],
+    block: BlockCache<E>,
+    scratch: Scratch<E>,
+    /// The last row of each sequence that is fed, and its logits.
+    last_RC: Buf<E>,
+    logits_RV: Buf<E::Acc>,
+    segments: Segments,
 }
 
 impl<E: Element> Decoder<E> {
-    /// Room for a sequence of `capacity` tokens, at most the model's T.
-    pub fn new(dev: &Device, model: &Llama<E>, capacity: usize) -> Self {
-        let d = model.config().dims;
-        let n = CHUNK.min(capacity);
+    /// Room for `slots` sequences of `capacity` tokens, at most the model's T.
+    pub fn new(dev: &Device, model: &Llama<E>, slots: usize, capacity: usize) -> Self {
+        let (d, N) = (&model.config().dims, Self::rows(slots, capacity));
         Decoder {
-            kv: (0..d.L).map(|_| Buf::zeros(dev, capacity * 2 * d.G * d.D)).collect(),
-            past: 0,
-            capacity,
-            x_NC: Buf::zeros(dev, n * d.C),
-            mid_NC: Buf::zeros(dev, n * d.C),
-            norm_NC: Buf::zeros(dev, n * d.C),
-            r_N: Buf::zeros(dev, n),
-            qkv: Buf::zeros(dev, n * d.qkv()),
-            o: Buf::zeros(dev, n * d.attn()),
-            gate_up: Buf::zeros(dev, n * 2 * d.F),
-            act_NF: Buf::zeros(dev, n * d.F),
-            logits_V: Buf::zeros(dev, d.V),
+            kv: KvCache::new(dev, d, slots, capacity),
+            x_NC: [(); 2].map(|()| Buf::zeros(dev, N * d.C)),
+            block: BlockCache::new(dev, d, N),
+            scratch: Scratch::decoding(dev, d, N),
+            last_RC: Buf::zeros(dev, slots * d.C),
+            logits_RV: Buf::zeros(dev, slots * d.V),
+            segments: Segments::default(),
         }
     }
 
-    /// Bytes of a decoder with room for `capacity` tokens.
-    pub fn bytes(config: &Config, capacity: usize) -> u64 {
-        let d = &config.dims;
-        let rows = 3 * d.C + d.qkv() + d.attn() + 3 * d.F;
-        let n = CHUNK.min(capacity);
-        let elements = d.L * capacity * 2 * d.G * d.D + n * rows;
-        (elements * size_of::<E>() + (n + d.V) * size_of::<E::Acc>()) as u64
+    /// Rows that are taken in together at most.
+    fn rows(slots: usize, capacity: usize) -> usize {
+        CHUNK.min(capacity).max(ROWS.min(slots))
     }
 
-    /// Tokens taken in so far.
-    pub fn len(&self) -> usize {
-        self.past
+    /// Bytes of a decoder with such room.
+    pub fn bytes(config: &Config, slots: usize, capacity: usize) -> u64 {
+        let (d, N) = (&config.dims, Self::rows(slots, capacity));
+        let block = d.qkv() + d.attn() + d.C + 2 * d.F;
+        let elements = N * (block + 3 * d.C + d.F) + slots * d.C;
+        let sums = N * (3 + d.H) + slots * d.V;
+        let rows = (elements * size_of::<E>() + sums * size_of::<E::Acc>()) as u64;
+        KvCache::<E>::bytes(d, slots, capacity) + rows
     }
 
-    /// True before the first token.
-    pub fn is_empty(&self) -> bool {
-        self.past == 0
+    /// The sequences.
+    pub fn kv(&self) -> &KvCache<E> {
+        &self.kv
     }
 
-    /// Tokens that still fit.
-    pub fn room(&self) -> usize {
-        self.capacity - self.past
+    /// Forgets the sequence in `slot`.
+    pub fn clear(&mut self, slot: usize) {
+        self.kv.clear(slot);
     }
 
-    /// Forgets the sequence.
-    pub fn clear(&mut self) {
-        self.past = 0;
-    }
-
-    /// Takes in `tokens` and returns the logits that follow the last of them.
+    /// Takes in tokens of several sequences, each named by its slot. Row i of the result, of V
+    /// elements, is the logits that follow the last token of `feeds[i]`.
     ///
     /// # Errors
     /// [`Error::Device`] with what went wrong on a GPU, here or before.
     ///
     /// # Panics
-    /// If there are no tokens, or no room for them: a caller bug.
+    /// If a sequence has no new tokens, no room for them, or is named twice: a caller bug.
     pub fn feed(
         &mut self,
         dev: &Device,
         model: &Llama<E>,
         weights: View<E>,
-        tokens: &[u32],
+        feeds: &[(usize, &[u32])],
     ) -> Result<Cow<'_, [E::Acc]>, Error> {
-        assert!(!tokens.is_empty() && tokens.len() <= self.room(), "decode: {}", tokens.len());
-        for chunk in tokens.chunks(CHUNK) {
-            self.take_in(dev, model, weights, chunk);
+        for (i, (slot, tokens)) in feeds.iter().enumerate() {
+            let (n, room) = (tokens.len(), self.kv.room(*slot));
+            assert!(n > 0 && n <= room, "decode: {n} tokens, and room for {room}");
+            assert!(feeds[..i].iter().all(|(other, _)| other != slot), "decode: slot {slot} twice");
         }
-        let d = model.config().dims;
-        let w = |slot: Slot| weights.range(slot.range());
-        let last = (tokens.len() - 1) % CHUNK;
-        let (x_C, norm_C) =
-            (self.x_NC.range(last * d.C..(last + 1) * d.C), self.norm_NC.range_mut(0..d.C));
-        let eps = model.config().norm_eps;
-        rmsnorm::forward(dev, norm_C, self.r_N.range_mut(0..1), x_C, w(model.slots().norm), eps);
-        let (logits_V, norm_C) = (self.logits_V.view_mut(), self.norm_NC.range(0..d.C));
-        linear::forward_wide(dev, logits_V, norm_C, w(model.slots().head), d.C);
-        self.logits_V.view().read()
+        let mut done = 0;
+        for run in feeds.chunk_by(|(_, a), (_, b)| a.len() == 1 && b.len() == 1) {
+            for run in run.chunks(ROWS) {
+                self.take_in(dev, model, weights, run, done);
+                done += run.len();
+            }
+        }
+        self.logits(dev, model, weights, feeds.len());
+        self.logits_RV.rows(feeds.len(), model.config().dims.V).read()
     }
 
-    /// Runs the blocks over one chunk.
-    fn take_in(&mut self, dev: &Device, model: &Llama<E>, weights: View<E>, tokens: &[u32]) {
-        let (n, past) = (tokens.len(), self.past);
-        let d = model.config().dims;
-        let (eps, heads) = (model.config().norm_eps, Heads { H: d.H, G: d.G, D: d.D });
-        let (C, S, KV) = (n * d.C, n * d.qkv(), 2 * d.G * d.D);
-        let w = |slot: Slot| weights.range(slot.range());
-        embedding::forward(dev, self.x_NC.range_mut(0..C), tokens, w(model.slots().embed), d.C);
-        for (slots, kv) in model.slots().blocks.iter().zip(&mut self.kv) {
-            let (x_NC, norm_NC) = (self.x_NC.range(0..C), self.norm_NC.range_mut(0..C));
-            rmsnorm::forward(dev, norm_NC, self.r_N.range_mut(0..n), x_NC, w(slots.norm1), eps);
-            let norm_NC = self.norm_NC.range(0..C);
-            linear::forward(dev, self.qkv.range_mut(0..S), norm_NC, w(slots.qkv), d.C);
-            let rope_TD = model.rope(past, n);
-            rope::forward_inplace(dev, self.qkv.range_mut(0..S), rope_TD, d.qkv(), d.H + d.G, d.D);
-            let q = self.qkv.range(0..S);
-            let rows = kv.range_mut(past * KV..(past + n) * KV);
-            engine::buf::copy_columns(dev, rows, q, KV, d.qkv(), d.attn());
-            let o = self.o.range_mut(0..n * d.attn());
-            attention::decode(dev, o, q, kv.view(), heads, d.qkv(), past);
-            let (mid_NC, o) = (self.mid_NC.range_mut(0..C), self.o.range(0..n * d.attn()));
-            linear::forward_residual(dev, mid_NC, x_NC, o, w(slots.wo), d.attn());
-            let (mid_NC, norm_NC) = (self.mid_NC.range(0..C), self.norm_NC.range_mut(0..C));
-            rmsnorm::forward(dev, norm_NC, self.r_N.range_mut(0..n), mid_NC, w(slots.norm2), eps);
-            let (gate_up, norm_NC) =
-                (self.gate_up.range_mut(0..n * 2 * d.F), self.norm_NC.range(0..C));
-            linear::forward(dev, gate_up, norm_NC, w(slots.gate_up), d.C);
-            let gate_up = self.gate_up.range(0..n * 2 * d.F);
-            swiglu::forward(dev, self.act_NF.range_mut(0..n * d.F), gate_up, d.F);
-            let (x_NC, act_NF) = (self.x_NC.range_mut(0..C), self.act_NF.range(0..n * d.F));
-            linear::forward_residual(dev, x_NC, mid_NC, act_NF, w(slots.down), d.F);
+    /// Tokens of one sequence, or one of each of several; their last rows go to rows of `last_RC`
+    /// from `row` on.
+    fn take_in(
+        &mut self,
+        dev: &Device,
+        model: &Llama<E>,
+        weights: View<E>,
+        run: &[(usize, &[u32])],
+        row: usize,
+    ) {
+        let C = model.config().dims.C;
+        let slots: Vec<usize> = run.iter().map(|(slot, _)| *slot).collect();
+        let n = match run {
+            [(slot, tokens)] => {
+                for chunk in tokens.chunks(CHUNK) {
+                    self.segments.clear();
+                    self.segments.push(chunk.len(), self.kv.len(*slot));
+                    self.pass(dev, model, weights, chunk, &slots);
+                }
+                (tokens.len() - 1) % CHUNK + 1
+            }
+            _ => {
+                self.segments.clear();
+                slots.iter().for_each(|&slot| self.segments.push(1, self.kv.len(slot)));
+                let tokens: Vec<u32> = run.iter().map(|(_, tokens)| tokens[0]).collect();
+                self.pass(dev, model, weights, &tokens, &slots);
+                run.len()
+            }
+        };
+        let last = self.x_NC[0].range((n - run.len()) * C..n * C);
+        engine::buf::copy(dev, self.last_RC.range_mut(row * C..(row + run.len()) * C), last);
+    }
+
+    /// Runs the blocks over the rows of the segments, which continue the sequences in `slots`; the
+    /// last block's output is `x_NC[0]`.
+    fn pass(
+        &mut self,
+        dev: &Device,
+        model: &Llama<E>,
+        weights: View<E>,
+        tokens_N: &[u32],
+        slots: &[usize],
+    ) {
+        let (C, w) = (model.config().dims.C, weights.range(model.slots().embed.range()));
+        let [x_NC, y_NC] = &mut self.x_NC;
+        embedding::forward(dev, x_NC.rows_mut(tokens_N.len(), C), tokens_N, w, C);
+        for layer in 0..model.config().dims.L {
+            let block = model.block(dev, weights, layer, &self.segments);
+            let past = Some(self.kv.past(layer, slots));
+            block.forward(y_NC, x_NC, &mut self.block, &mut self.scratch, past);
+            std::mem::swap(x_NC, y_NC);
         }
-        self.past += n;
+        for (segment, slot) in self.segments.list().iter().zip(slots) {
+            self.kv.grow(*slot, segment.len);
+        }
+    }
+
+    /// Logits of the first `rows` rows of `last_RC`.
+    fn logits(&mut self, dev: &Device, model: &Llama<E>, weights: View<E>, rows: usize) {
+        let (C, V, eps) = (model.config().dims.C, model.config().dims.V, model.config().norm_eps);
+        let [g_C, w_VC] =
+            [model.slots().norm, model.slots().head].map(|slot| weights.range(slot.range()));
+        let (scratch, mut first) = (&mut self.scratch, 0);
+        while first < rows {
+            let n = ROWS.min(rows - first);
+            let (norm_NC, x_NC) =
+                (&mut scratch.norm_NC, self.last_RC.range(first * C..(first + n) * C));
+            rmsnorm::forward(
+                dev,
+                norm_NC.rows_mut(n, C),
+                scratch.r_N.rows_mut(n, 1),
+                x_NC,
+                g_C,
+                eps,
+            );
+            let logits_NV = self.logits_RV.range_mut(first * V..(first + n) * V);
+            linear::forward_wide(dev, logits_NV, norm_NC.rows(n, C), w_VC, C);
+            first += n;
+        }
     }
 }

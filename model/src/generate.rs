@@ -25,10 +25,10 @@ pub fn generate<E: Element<Acc = f32>, Failure: From<Error>>(
 ) -> Result<(), Failure> {
     let mut next = prompt.to_vec();
     for _ in 0..count {
-        if next.len() > decoder.room() {
+        if next.len() > decoder.kv().room(0) {
             break;
         }
-        let logits_V = dev.install(|| decoder.feed(dev, model, weights, &next))?;
+        let logits_V = dev.install(|| decoder.feed(dev, model, weights, &[(0, &next)]))?;
         let id = sampler.choose(&logits_V, uniform());
         if Some(id) == eos {
             break;

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod generate;
 pub mod hf;
 pub mod init;
+pub mod kv;
 pub mod llama;
 pub mod params;
 pub mod plan;

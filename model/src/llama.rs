@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::params::{self, Slots};
 use engine::ops::loss::{self, Sum};
 use engine::ops::{embedding, linear, rmsnorm, rope};
-use engine::{Arena, Buf, Device, Element, Real, Slot, Table, View};
+use engine::{Arena, Buf, Device, Element, Real, Segments, Slot, Table, View};
 
 /// A LLaMA without its weights: sizes, the parameter table, and the angles of RoPE.
 pub struct Llama<E: Element> {
@@ -18,15 +18,15 @@ pub struct Llama<E: Element> {
     rope_TD: Buf<E::Acc>,
 }
 
-/// A batch of sequences of equal length: ids and, for each, the id that follows it.
+/// A batch of sequences: ids and, for each, the id that follows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// Ids, sequence after sequence.
     pub tokens_N: &'a [u32],
     /// What should come next; [`loss::IGNORE`] does not count.
     pub targets_N: &'a [i32],
-    /// Tokens in a sequence.
-    pub T: usize,
+    /// Which rows are a sequence, and where in it they stand.
+    pub segments: &'a Segments,
 }
 
 impl<E: Element> Llama<E> {
@@ -51,27 +51,22 @@ impl<E: Element> Llama<E> {
         &self.slots
     }
 
-    /// Angles for positions `first..first + count`.
-    pub(crate) fn rope(&self, first: usize, count: usize) -> View<'_, E::Acc> {
-        let D = self.config.dims.D;
-        self.rope_TD.range(first * D..(first + count) * D)
-    }
-
     pub(crate) fn block<'a>(
         &'a self,
         dev: &'a Device,
         weights: View<'a, E>,
         layer: usize,
-        rope_TD: View<'a, E::Acc>,
+        segments: &'a Segments,
     ) -> Block<'a, E> {
         let (dims, eps) = (&self.config.dims, self.config.norm_eps);
-        Block { dev, dims, eps, slots: &self.slots.blocks[layer], weights, rope_TD }
+        let (slots, rope_TD) = (&self.slots.blocks[layer], self.rope_TD.view());
+        Block { dev, dims, eps, slots, weights, rope_TD, segments }
     }
 
     /// Runs all blocks. `weights` covers the whole table.
     ///
     /// # Panics
-    /// If the batch does not fill the cache, or T is beyond the model's: a caller bug.
+    /// If the batch does not fit the cache, or a position is beyond the model's: a caller bug.
     pub fn forward(
         &self,
         dev: &Device,
@@ -80,17 +75,18 @@ impl<E: Element> Llama<E> {
         cache: &mut Cache<E>,
         scratch: &mut Scratch<E>,
     ) {
-        assert_eq!(batch.tokens_N.len(), cache.N, "model: the batch does not fill the cache");
+        let (N, C) = (batch.tokens_N.len(), self.config.dims.C);
+        assert!(N <= cache.N, "model: {N} tokens in a cache for {}", cache.N);
+        assert_eq!(batch.segments.rows(), N, "model: segments");
         scratch.poison();
-        let C = self.config.dims.C;
         let embed_VC = weights.range(self.slots.embed.range());
-        embedding::forward(dev, cache.x_NC[0].view_mut(), batch.tokens_N, embed_VC, C);
+        embedding::forward(dev, cache.x_NC[0].rows_mut(N, C), batch.tokens_N, embed_VC, C);
         for layer in 0..self.config.dims.L {
             let (before, after) = cache.x_NC.split_at_mut(layer + 1);
             let kept = cache.mode.kept(layer);
-            let block = self.block(dev, weights, layer, self.rope(0, batch.T));
+            let block = self.block(dev, weights, layer, batch.segments);
             let cache = &mut cache.blocks[kept];
-            block.forward(&mut after[0], &before[layer], cache, scratch);
+            block.forward(&mut after[0], &before[layer], cache, scratch, None);
         }
     }
 
@@ -104,10 +100,12 @@ impl<E: Element> Llama<E> {
         cache: &Cache<E>,
         scratch: &mut Scratch<E>,
     ) {
-        self.last_norm(dev, weights, cache, scratch);
-        let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
+        let (N, C) = (batch.targets_N.len(), self.config.dims.C);
+        self.last_norm(dev, weights, N, cache, scratch);
+        let (norm_NC, head_VC) =
+            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
         let logits = &mut scratch.logits;
-        loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, self.config.dims.C);
+        loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, C);
     }
 
     /// Writes the logits of every token of the batch that [`Llama::forward`] has run: N rows of V.
@@ -123,9 +121,10 @@ impl<E: Element> Llama<E> {
         cache: &Cache<E>,
         scratch: &mut Scratch<E>,
     ) {
-        self.last_norm(dev, weights, cache, scratch);
-        let (norm_NC, head_VC) = (scratch.norm_NC.view(), weights.range(self.slots.head.range()));
-        let C = self.config.dims.C;
+        let (N, C) = (logits_NV.len() / self.config.dims.V, self.config.dims.C);
+        self.last_norm(dev, weights, N, cache, scratch);
+        let (norm_NC, head_VC) =
+            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
         linear::forward_wide(dev, logits_NV.view_mut(), norm_NC, head_VC, C);
     }
 
@@ -142,17 +141,17 @@ impl<E: Element> Llama<E> {
         scratch: &mut Scratch<E>,
         scale: f64,
     ) {
-        let (C, L) = (self.config.dims.C, self.config.dims.L);
+        let (N, C, L) = (batch.tokens_N.len(), self.config.dims.C, self.config.dims.L);
         let w = |slot: Slot| weights.range(slot.range());
-        self.last_norm(dev, weights, cache, scratch);
+        self.last_norm(dev, weights, N, cache, scratch);
         let s = &mut scratch.grads;
         loss::forward_backward(
             dev,
             sum,
-            s.dnorm_NC.view_mut(),
+            s.dnorm_NC.rows_mut(N, C),
             grads.get_mut(self.slots.head),
             &mut scratch.logits,
-            scratch.norm_NC.view(),
+            scratch.norm_NC.rows(N, C),
             w(self.slots.head),
             batch.targets_N,
             scale,
@@ -161,24 +160,24 @@ impl<E: Element> Llama<E> {
         s.dx_NC.fill_zero(dev);
         rmsnorm::backward(
             dev,
-            s.dx_NC.view_mut(),
+            s.dx_NC.rows_mut(N, C),
             grads.get_mut(self.slots.norm),
-            s.dnorm_NC.view(),
-            cache.x_NC[L].view(),
+            s.dnorm_NC.rows(N, C),
+            cache.x_NC[L].rows(N, C),
             w(self.slots.norm),
-            scratch.r_N.view(),
+            scratch.r_N.rows(N, 1),
         );
         for layer in (0..L).rev() {
-            let block = self.block(dev, weights, layer, self.rope(0, batch.T));
+            let block = self.block(dev, weights, layer, batch.segments);
             let x_NC = &cache.x_NC[layer];
             let kept = cache.mode.kept(layer);
             let cache_block = &mut cache.blocks[kept];
             if cache.mode == Mode::Full {
-                block.fill(x_NC, cache_block, scratch);
+                block.fill(x_NC, cache_block, scratch, None);
             }
             block.backward(grads, x_NC, cache_block, scratch);
         }
-        let dx_NC = scratch.grads.dx_NC.view();
+        let dx_NC = scratch.grads.dx_NC.rows(N, C);
         embedding::backward(dev, grads.get_mut(self.slots.embed), dx_NC, batch.tokens_N, C);
     }
 
@@ -186,12 +185,14 @@ impl<E: Element> Llama<E> {
         &self,
         dev: &Device,
         weights: View<E>,
+        N: usize,
         cache: &Cache<E>,
         scratch: &mut Scratch<E>,
     ) {
-        let (norm_NC, r_N) = (scratch.norm_NC.view_mut(), scratch.r_N.view_mut());
-        let (x_NC, w_C) = (cache.x_NC.last().expect("L + 1 of them").view(), self.slots.norm);
-        let w_C = weights.range(w_C.range());
+        let C = self.config.dims.C;
+        let (norm_NC, r_N) = (scratch.norm_NC.rows_mut(N, C), scratch.r_N.rows_mut(N, 1));
+        let x_NC = cache.x_NC.last().expect("L + 1 of them").rows(N, C);
+        let w_C = weights.range(self.slots.norm.range());
         rmsnorm::forward(dev, norm_NC, r_N, x_NC, w_C, self.config.norm_eps);
     }
 
@@ -211,21 +212,22 @@ impl<E: Element> Llama<E> {
             }
         }
         self.forward(dev, weights, batch, cache, scratch);
-        let rope_TD = self.rope(0, batch.T);
+        let N = batch.tokens_N.len();
         for layer in 0..self.config.dims.L {
             let x_NC = &cache.x_NC[layer];
             let kept = cache.mode.kept(layer);
             let c = &mut cache.blocks[kept];
-            self.block(dev, weights, layer, rope_TD).fill(x_NC, c, scratch);
+            self.block(dev, weights, layer, batch.segments).fill(x_NC, c, scratch, None);
+            let d = &self.config.dims;
             let ops = [
-                ("input", x_NC),
-                ("query, key and value", &c.qkv),
-                ("attention", &c.o),
-                ("attention output", &c.mid_NC),
-                ("gate and up", &c.gate_up),
-                ("down", &cache.x_NC[layer + 1]),
+                ("input", x_NC.rows(N, d.C)),
+                ("query, key and value", c.qkv.rows(N, d.qkv())),
+                ("attention", c.o.rows(N, d.attn())),
+                ("attention output", c.mid_NC.rows(N, d.C)),
+                ("gate and up", c.gate_up.rows(N, 2 * d.F)),
+                ("down", cache.x_NC[layer + 1].rows(N, d.C)),
             ];
-            if let Some((op, _)) = ops.into_iter().find(|(_, buf)| !all_finite(buf.view())) {
+            if let Some((op, _)) = ops.into_iter().find(|(_, values)| !all_finite(*values)) {
                 return Some(format!("block {layer}, {op}"));
             }
         }

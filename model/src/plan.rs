@@ -4,7 +4,7 @@ use crate::decode::CHUNK;
 use engine::cpu::gemm;
 use engine::ops::attention::{self, Heads};
 use engine::ops::loss;
-use engine::{Device, Dims, Element, Table, cuda};
+use engine::{Device, Dims, Element, Segments, Table, cuda};
 
 /// Bytes that ops need besides their arguments, for forward and backward over `N` tokens in
 /// sequences of `T`: on the CPU packed factors, and one task's blocks for each thread; on a GPU the
@@ -26,9 +26,9 @@ pub fn workspace<E: Element>(dev: &Device, d: &Dims, table: &Table, N: usize, T:
         }
     };
     let products = layers.chain(head);
-    let heads = Heads { H: d.H, G: d.G, D: d.D };
+    let (heads, segments) = (Heads { H: d.H, G: d.G, D: d.D }, &Segments::equal(N / T, T));
     let packed = products.map(|(M, K, cols)| gemm::shared_len::<E>(cpu, M, K, cols)).max();
-    let shared = packed.unwrap_or(0).max(attention::shared_len(heads, N, T));
-    let task = gemm::task_len().max(attention::task_len::<E>(cpu, heads, N, T));
+    let shared = packed.unwrap_or(0).max(attention::shared_len(heads, segments));
+    let task = gemm::task_len().max(attention::task_len::<E>(cpu, heads, segments));
     ((shared + cpu.threads() * task) * size_of::<E::Acc>()) as u64
 }

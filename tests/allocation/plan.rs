@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use engine::ops::loss::{Logits, Sum};
-use engine::{Arena, Cuda, Device, Dims, Element, bf16};
+use engine::{Arena, Cuda, Device, Dims, Element, Segments, bf16};
 use handgrad::{engine, model, optim, train};
 use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
@@ -90,14 +90,15 @@ fn check<E: Element<Acc = f32>>(
     let logits = row("logits");
     assert("logits", logits, taken_by_logits);
     assert("shared by layers", row("activations, shared by layers") - last + logits, taken);
-    let (mut decoder, taken) = counter.of(|| Decoder::<E>::new(dev, &model, T));
+    let (mut decoder, taken) = counter.of(|| Decoder::<E>::new(dev, &model, 1, T));
     assert("decoder", row("decoder"), taken);
 
     init::fill(dev, weights.master_mut(), table, 1);
     weights.refresh().unwrap();
     let tokens: Vec<u32> = (0..N).map(|i| (i * 7 % dims.V) as u32).collect();
     let targets: Vec<i32> = (0..N).map(|i| (i * 5 % dims.V) as i32).collect();
-    let batch = Batch { tokens_N: &tokens, targets_N: &targets, T };
+    let segments = &Segments::equal(B, T);
+    let batch = Batch { tokens_N: &tokens, targets_N: &targets, segments };
     let ((), taken) = counter.of(|| {
         for _ in 0..2 {
             let (sum, norm) = &mut numbers;
@@ -109,8 +110,8 @@ fn check<E: Element<Acc = f32>>(
             model.forward(dev, weights.view(), batch, cache, scratch);
             model.loss(dev, sum, weights.view(), batch, cache, scratch);
             for length in prompts(T) {
-                decoder.clear();
-                decoder.feed(dev, &model, weights.view(), &tokens[..length]).unwrap();
+                decoder.clear(0);
+                decoder.feed(dev, &model, weights.view(), &[(0, &tokens[..length])]).unwrap();
             }
         }
         dev.sync().unwrap();

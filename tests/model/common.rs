@@ -1,7 +1,7 @@
 //! A model of any storage type with everything that a step needs, filled from a formula.
 
 use engine::ops::loss::Loss;
-use engine::{Cpu, Device, Dims, Element, Isa, Real};
+use engine::{Cpu, Device, Dims, Element, Isa, Real, Segments};
 use handgrad::{engine, model, train};
 use model::cache::Mode;
 use model::config::Config;
@@ -36,7 +36,7 @@ pub struct Bench<E: Element> {
     pub trainer: Trainer<E>,
     pub tokens: Vec<u32>,
     pub targets: Vec<i32>,
-    pub T: usize,
+    pub segments: Segments,
 }
 
 impl<E: Element> Bench<E> {
@@ -48,6 +48,11 @@ impl<E: Element> Bench<E> {
     /// The same on `dev`.
     pub fn on(dev: Device, config: &Config, B: usize, T: usize, mode: Mode) -> Self {
         Self::by(dev, config, Recipe { cache: mode, ..Recipe::new(B, T) })
+    }
+
+    /// Any segments, in a trainer that may hold one sequence as long as all.
+    pub fn of_segments(dev: Device, config: &Config, segments: Segments, mode: Mode) -> Self {
+        Bench { segments: segments.clone(), ..Self::on(dev, config, 1, segments.rows(), mode) }
     }
 
     /// The same by any recipe. Weights are of order one where that keeps attention sharp.
@@ -63,29 +68,30 @@ impl<E: Element> Bench<E> {
             });
         }
         trainer.weights.refresh().unwrap();
-        let (N, T, V) = (recipe.tokens_per_batch(), recipe.seq_len, config.dims.V as u64);
+        let (N, V) = (recipe.tokens_per_batch(), config.dims.V as u64);
+        let segments = Segments::equal(recipe.batch_size, recipe.seq_len);
         let id = |i: usize| (hash(77 + i as u64) % V) as u32;
         let mut targets: Vec<i32> = (1..=N).map(|i| id(i) as i32).collect();
         targets[N / 2] = engine::ops::loss::IGNORE;
-        Bench { trainer, tokens: (0..N).map(id).collect(), targets, T }
+        Bench { trainer, tokens: (0..N).map(id).collect(), targets, segments }
     }
 
     pub fn forward(&mut self) {
-        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
         let Trainer { dev, model, weights, cache, scratch, .. } = &mut self.trainer;
         model.forward(dev, weights.view(), batch, cache, scratch);
     }
 
     /// Loss of the current weights, forward only.
     pub fn loss(&mut self) -> Loss {
-        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
         self.trainer.loss_of(batch).unwrap()
     }
 
     /// Loss and the gradient of its mean, without an update.
     pub fn gradients(&mut self) -> Loss {
         let count = self.targets.iter().filter(|&&t| t >= 0).count();
-        let batch = Batch { tokens_N: &self.tokens, targets_N: &self.targets, T: self.T };
+        let batch = batch(&self.tokens, &self.targets, &self.segments);
         self.trainer.begin_step();
         self.trainer.add_batch(batch, 1.0 / count as f64);
         self.trainer.loss.read().unwrap()
@@ -96,6 +102,11 @@ impl<E: Element> Bench<E> {
         self.gradients();
         self.trainer.end_step(lr).unwrap();
     }
+}
+
+/// What a step takes in, without a borrow of the rest of a bench.
+pub fn batch<'a>(tokens_N: &'a [u32], targets_N: &'a [i32], segments: &'a Segments) -> Batch<'a> {
+    Batch { tokens_N, targets_N, segments }
 }
 
 pub fn hash(x: u64) -> u64 {

@@ -38,7 +38,7 @@ fn an_export_reads_back_to_the_bit_and_gives_the_same_logits() {
     let mut logits_NV = Buf::zeros(&bench.trainer.dev, bench.tokens.len() * config.dims.V);
     let Trainer { dev, model, weights, cache, scratch, .. } = &mut bench.trainer;
     model.logits(dev, &mut logits_NV, weights.view(), cache, scratch);
-    let rows: Vec<&[u32]> = bench.tokens.chunks(bench.T).collect();
+    let rows: Vec<&[u32]> = bench.tokens.chunks(bench.segments.reach()).collect();
     let json = serde_json::json!({ "tokens": rows, "logits": logits_NV.view().host() });
     std::fs::write(dir.join("logits.json"), json.to_string()).unwrap();
 }

@@ -1,5 +1,5 @@
 //! Proofs of the whole model: gradients against central differences and PyTorch, determinism,
-//! caching modes, decoding.
+//! caching modes, packing, decoding.
 
 mod common;
 mod export;
@@ -8,3 +8,4 @@ mod gpus;
 mod gradients;
 mod parity;
 mod properties;
+mod segments;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::common::{cpu, hash as splitmix64};
 use data::loader::{Loader, LoaderConfig, Order};
 use data::shard::{ShardWriter, TokenSource};
-use engine::{Buf, Isa};
+use engine::{Buf, Isa, Segments};
 use handgrad::{data, engine, model, optim, train};
 use model::hf;
 use model::llama::Batch;
@@ -154,7 +154,9 @@ impl Run {
 
     /// Mean loss, and its gradients.
     fn gradients(&mut self, tokens_N: &[u32], targets_N: &[i32]) -> f64 {
-        let batch = Batch { tokens_N, targets_N, T: self.trainer.recipe().seq_len };
+        let Recipe { batch_size, seq_len, .. } = *self.trainer.recipe();
+        let segments = &Segments::equal(batch_size, seq_len);
+        let batch = Batch { tokens_N, targets_N, segments };
         let count = targets_N.iter().filter(|&&t| t >= 0).count() as f64;
         self.trainer.begin_step();
         self.trainer.add_batch(batch, 1.0 / count);

@@ -1,7 +1,7 @@
 //! What must hold to the last bit: threads, caching modes; and to rounding: accumulation, decoding.
 //! On every instruction set of the machine; f64 has one path.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::common::{Bench, GQA, MHA, batch, config, cpu};
 use engine::{Dims, Element, Isa, bf16};
 use model::cache::Mode;
 use model::decode::Decoder;
@@ -64,7 +64,7 @@ fn accumulation_agrees_with_one_large_batch() {
     for half in 0..2 {
         let part = half * 18..(half + 1) * 18;
         let (tokens_N, targets_N) = (&large.tokens[part.clone()], &large.targets[part]);
-        let batch = Batch { tokens_N, targets_N, T: small.T };
+        let batch = Batch { tokens_N, targets_N, segments: &small.segments };
         small.trainer.add_batch(batch, 1.0 / total.targets as f64);
     }
     let nats = small.trainer.loss.read().unwrap().nats;
@@ -92,14 +92,13 @@ fn decoded_loss<E: Element>(isa: Isa, dims: Dims, pieces: &[usize]) -> (f64, f64
     let T = pieces.iter().sum();
     let mut bench = Bench::<E>::on(cpu(isa, 2), &config(dims, false), 1, T, Mode::Linear);
     let whole = bench.loss();
-    let mut decoder = Decoder::<E>::new(&bench.trainer.dev, &bench.trainer.model, T);
+    let mut decoder = Decoder::<E>::new(&bench.trainer.dev, &bench.trainer.model, 1, T);
     let mut end = 0;
     let mut nats = 0.0;
     for &piece in pieces {
         let tokens = &bench.tokens[end..end + piece];
-        let logits = decoder
-            .feed(&bench.trainer.dev, &bench.trainer.model, bench.trainer.weights.view(), tokens)
-            .unwrap();
+        let Trainer { dev, model, weights, .. } = &bench.trainer;
+        let logits = decoder.feed(dev, model, weights.view(), &[(0, tokens)]).unwrap();
         end += piece;
         if bench.targets[end - 1] >= 0 {
             let logits: Vec<f64> = logits.iter().map(|&l| engine::Real::to_f64(l)).collect();
@@ -128,22 +127,23 @@ fn a_prompt_in_one_piece_gives_the_same_logits() {
     let mut bench = Bench::<f64>::new(&config(GQA, false), 1, T, Mode::Linear, 2);
     bench.forward();
     let weights = bench.trainer.weights.view();
-    let mut at_once = Decoder::<f64>::new(&bench.trainer.dev, &bench.trainer.model, T);
-    let mut apart = Decoder::<f64>::new(&bench.trainer.dev, &bench.trainer.model, T);
+    let mut at_once = Decoder::<f64>::new(&bench.trainer.dev, &bench.trainer.model, 1, T);
+    let mut apart = Decoder::<f64>::new(&bench.trainer.dev, &bench.trainer.model, 1, T);
     let expected = at_once
-        .feed(&bench.trainer.dev, &bench.trainer.model, weights, &bench.tokens)
+        .feed(&bench.trainer.dev, &bench.trainer.model, weights, &[(0, &bench.tokens)])
         .unwrap()
         .to_vec();
     for piece in bench.tokens.chunks(7) {
-        apart.feed(&bench.trainer.dev, &bench.trainer.model, weights, piece).unwrap();
+        apart.feed(&bench.trainer.dev, &bench.trainer.model, weights, &[(0, piece)]).unwrap();
     }
-    let last = apart.len();
-    assert_eq!((last, apart.room()), (T, 0));
-    apart.clear();
+    assert_eq!((apart.kv().len(0), apart.kv().room(0)), (T, 0));
+    apart.clear(0);
     let mut logits = Vec::new();
     for piece in bench.tokens.chunks(7) {
-        logits =
-            apart.feed(&bench.trainer.dev, &bench.trainer.model, weights, piece).unwrap().to_vec();
+        logits = apart
+            .feed(&bench.trainer.dev, &bench.trainer.model, weights, &[(0, piece)])
+            .unwrap()
+            .to_vec();
     }
     let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst <= 1e-10, "{worst:e}");
@@ -182,7 +182,7 @@ fn one_batch_is_learnt_by_heart() {
 fn the_first_bad_number_is_named() {
     let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 2);
     let find = |bench: &mut Bench<f32>| {
-        let batch = Batch { tokens_N: &bench.tokens, targets_N: &bench.targets, T: bench.T };
+        let batch = batch(&bench.tokens, &bench.targets, &bench.segments);
         let Trainer { dev, model, weights, cache, scratch, .. } = &mut bench.trainer;
         model.first_non_finite(dev, weights.view(), batch, cache, scratch)
     };

@@ -1,7 +1,8 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
-use crate::check::{notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, sum_bound, take};
-use engine::ops::linear::{backward, forward, forward_residual, forward_wide, reference};
-use engine::{Device, Element, Real, bf16};
+use crate::check::{gpus, notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, sum_bound};
+use crate::check::{take, wide};
+use engine::ops::linear::{FEW, backward, forward, forward_residual, forward_wide, reference};
+use engine::{Buf, Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 1024 items (2048 where an item is a pair),
 /// columns beyond one packed block (at I = 1024 that is 2048 of them), rows above one task, single
@@ -131,6 +132,57 @@ fn planted_errors_are_noticed() {
 fn bits_do_not_depend_on_threads() {
     same_bits((200, 350, 70), case::<f32>);
     same_bits((200, 350, 70), case::<bf16>);
+}
+
+/// The rows of all three forward products, as bits.
+fn rows<E: Element>(dev: &Device, x: &[E], r: &[E], w: &[E], I: usize) -> Vec<Vec<f64>> {
+    let (N, O) = (x.len() / I, w.len() / I);
+    let [x, r, w] = [x, r, w].map(|values| put(dev, values));
+    let [mut y, mut y_r] = [(); 2].map(|()| Buf::<E>::zeros(dev, N * O));
+    let mut logits = Buf::<E::Acc>::zeros(dev, N * O);
+    forward(dev, y.view_mut(), x.view(), w.view(), I);
+    forward_residual(dev, y_r.view_mut(), r.view(), x.view(), w.view(), I);
+    forward_wide(dev, logits.view_mut(), x.view(), w.view(), I);
+    let (y, y_r, logits) = (wide(&take(y)), wide(&take(y_r)), wide(&take(logits)));
+    (0..N).map(|n| [&y, &y_r, &logits].map(|y| &y[n * O..][..O]).concat()).collect()
+}
+
+fn few_rows<E: Element>(dev: &Device, (I, O): (usize, usize), counts: &[usize]) {
+    let g = &mut Gen::new(5);
+    let [x, r, w] = [FEW * I, FEW * O, O * I].map(|len| g.normals::<E>(len, 1.0));
+    let alone = |n: usize| rows(dev, &x[n * I..][..I], &r[n * O..][..O], &w, I).remove(0);
+    let alone: Vec<_> = (0..FEW).map(alone).collect();
+    for &N in counts {
+        // Each row stands in another place each time.
+        let first = FEW - N;
+        let together = rows(dev, &x[first * I..], &r[first * O..], &w, I);
+        let place = format!("{}, {}, I {I}", dev.describe(), E::NAME);
+        for (n, row) in together.iter().enumerate() {
+            assert!(row == &alone[first + n], "{place}: row {n} of {N}");
+        }
+    }
+    assert!(alone[0] != alone[1], "rows differ");
+}
+
+#[test]
+fn a_row_of_few_has_the_same_bits_beside_any_others() {
+    let counts: Vec<usize> = (1..=FEW).collect();
+    for dev in devices(2) {
+        for shape in [(7, 5), (48, 33), (1000, 40)] {
+            few_rows::<f32>(&dev, shape, &counts);
+            few_rows::<bf16>(&dev, shape, &counts);
+        }
+    }
+}
+
+#[test]
+fn a_row_of_few_has_the_same_bits_beside_any_others_on_the_gpu() {
+    for dev in gpus() {
+        for shape in [(7, 5), (264, 40)] {
+            few_rows::<f32>(&dev, shape, &[2, FEW]);
+            few_rows::<bf16>(&dev, shape, &[2, 9, FEW]);
+        }
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub fn plan<E: Element>(dev: &Device, model: &Config, recipe: &Recipe, tokens: u
     plan.add("gradients", elements * acc);
     plan.add("AdamW's moments", 2 * elements * acc);
     cache::plan::<E>(&mut plan, dev, model, N, recipe.cache);
-    plan.add("decoder for samples", Decoder::<E>::bytes(model, recipe.context));
+    plan.add("decoder for samples", Decoder::<E>::bytes(model, 1, recipe.context));
     let workspace = model::plan::workspace::<E>(dev, &model.dims, &table, N, T);
     plan.add(WORKSPACE, workspace);
     if let Device::Cpu(_) = dev {

@@ -52,7 +52,7 @@ pub fn text<E: Element<Acc = f32>>(
 ) -> Result<String, Error> {
     let (start, random, eos) = (prompt_ids(tokenizer, prompt)?, uniform(seed), tokenizer.eos());
     let mut ids = Vec::new();
-    decoder.clear();
+    decoder.clear(0);
     generate(dev, model, weights, decoder, &start, count, SAMPLER, random, eos, |id| {
         ids.push(id);
         Ok::<(), Error>(())

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use data::loader::{EvalWindows, Loader};
 use data::tokenizer::Tokenizer;
 use engine::ops::loss::{Loss, Sum};
-use engine::{Arena, Device, Element, Real, Table};
+use engine::{Arena, Device, Element, Real, Segments, Table};
 use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
 use model::llama::{Batch, Llama};
@@ -132,6 +132,8 @@ pub struct Trainer<E: Element> {
     tokens_N: Vec<u32>,
     /// Targets of the last batch.
     targets_N: Vec<i32>,
+    /// Segments of the last batch.
+    segments: Segments,
 }
 
 impl<E: Element> Trainer<E> {
@@ -148,11 +150,12 @@ impl<E: Element> Trainer<E> {
             norm: GlobalNorm::new(dev),
             cache: Cache::new(dev, &config.dims, N, recipe.cache),
             scratch: Scratch::new(dev, &config.dims, N),
-            decoder: Decoder::new(dev, &model, recipe.context),
+            decoder: Decoder::new(dev, &model, 1, recipe.context),
             model,
             recipe,
             tokens_N: vec![0; N],
             targets_N: vec![0; N],
+            segments: Segments::equal(recipe.batch_size, recipe.seq_len),
         }
     }
 
@@ -172,14 +175,18 @@ impl<E: Element> Trainer<E> {
     /// # Errors
     /// As [`Trainer::end_step`].
     pub fn step(&mut self, loader: &Loader, lr: f64) -> Result<Taken, Error> {
-        let Recipe { batch_size: B, accum, .. } = self.recipe;
+        let Recipe { batch_size: B, seq_len: T, accum, .. } = self.recipe;
         let first = self.steps() * self.recipe.sequences_per_step();
         let scale = 1.0 / (accum * self.recipe.tokens_per_batch()) as f64;
         self.begin_step();
+        self.tokens_N.resize(B * T, 0);
+        self.targets_N.resize(B * T, 0);
+        self.segments.clear();
+        (0..B).for_each(|_| self.segments.push(T, 0));
         for k in 0..accum {
             let first = first + (k * B) as u64;
             loader.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);
-            self.add_last_batch(self.recipe.seq_len, scale);
+            self.add_last_batch(scale);
         }
         self.end_step(lr)
     }
@@ -194,16 +201,18 @@ impl<E: Element> Trainer<E> {
     /// of its nats. A step's mean has one over the targets of all its batches as scale.
     ///
     /// # Panics
-    /// If the batch has not the tokens that the recipe says: a caller bug.
+    /// If the batch has more tokens than the recipe says, or longer sequences: a caller bug.
     pub fn add_batch(&mut self, batch: Batch, scale: f64) {
         // Kept, so that a step that diverges can be looked into.
-        self.tokens_N.copy_from_slice(batch.tokens_N);
-        self.targets_N.copy_from_slice(batch.targets_N);
-        self.add_last_batch(batch.T, scale);
+        batch.tokens_N.clone_into(&mut self.tokens_N);
+        batch.targets_N.clone_into(&mut self.targets_N);
+        batch.segments.clone_into(&mut self.segments);
+        self.add_last_batch(scale);
     }
 
-    fn add_last_batch(&mut self, T: usize, scale: f64) {
-        let batch = Batch { tokens_N: &self.tokens_N, targets_N: &self.targets_N, T };
+    fn add_last_batch(&mut self, scale: f64) {
+        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
+        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
         let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);
         let (loss, grads) = (&mut self.loss, &mut self.grads);
@@ -236,7 +245,7 @@ impl<E: Element> Trainer<E> {
     /// Names the first place where the last batch meets a number that is not finite.
     fn diverged(&mut self, loss: f64, norm: f64) -> Error {
         let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
-        let batch = Batch { tokens_N, targets_N, T: self.recipe.seq_len };
+        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
         let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
         let in_forward = self.model.first_non_finite(&self.dev, w, batch, cache, scratch);
         let in_backward = || self.model.first_non_finite_gradient(&self.grads);

@@ -2,7 +2,7 @@
 
 use data::loader::EvalWindows;
 use engine::ops::loss::{IGNORE, Sum};
-use engine::{Device, Element, View};
+use engine::{Device, Element, Segments, View};
 use model::cache::{Cache, Scratch};
 use model::llama::{Batch, Llama};
 
@@ -26,7 +26,7 @@ pub fn loss<E: Element>(
     let rows = cache.tokens() / T;
     let count = windows.count().min(tokens.div_ceil(T as u64));
     let (mut tokens_N, mut targets_N) = (vec![0; rows * T], vec![0; rows * T]);
-    let mut loss = Sum::new(dev);
+    let (mut loss, segments) = (Sum::new(dev), &Segments::equal(rows, T));
     for first in (0..count).step_by(rows) {
         let pairs = tokens_N.chunks_exact_mut(T).zip(targets_N.chunks_exact_mut(T));
         for (index, (tokens, targets)) in (first..).zip(pairs) {
@@ -35,7 +35,7 @@ pub fn loss<E: Element>(
                 targets.fill(IGNORE);
             }
         }
-        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, T };
+        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, segments };
         dev.install(|| {
             model.forward(dev, weights, batch, cache, scratch);
             model.loss(dev, &mut loss, weights, batch, cache, scratch);

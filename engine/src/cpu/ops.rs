@@ -8,12 +8,13 @@ use crate::element::Element;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss::Logits;
 use crate::ops::{adamw, embedding, linear, loss, norm, rmsnorm, rope, swiglu};
+use crate::segments::Segments;
 
 /// Arguments and meaning are those of the functions of the same name in `ops/*/cpu.rs`.
 pub struct Ops<E: Element> {
     pub(crate) adamw_step: AdamwStep<E>,
-    pub(crate) attention_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], Heads, usize),
-    pub(crate) attention_decode: fn(&Cpu, &mut [E], &[E], &[E], Heads, usize, usize),
+    pub(crate) attention_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &Segments, Heads),
+    pub(crate) attention_decode: AttentionDecode<E>,
     pub(crate) attention_backward: AttentionBackward<E>,
     pub(crate) embedding_forward: fn(&Cpu, &mut [E], &[u32], &[E], usize),
     pub(crate) embedding_backward: fn(&Cpu, &mut [E::Acc], &[E], &[u32], usize),
@@ -26,7 +27,7 @@ pub struct Ops<E: Element> {
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
     pub(crate) rmsnorm_backward: RmsnormBackward<E>,
-    pub(crate) rope_rotate: fn(&Cpu, &mut [E], &[E::Acc], usize, usize, usize, E::Acc),
+    pub(crate) rope_rotate: RopeRotate<E>,
     pub(crate) swiglu_forward: fn(&Cpu, &mut [E], &[E], usize),
     pub(crate) swiglu_backward: fn(&Cpu, &mut [E], &[E], usize),
 }
@@ -43,9 +44,11 @@ type AdamwStep<E> = fn(
     &[(Slot, f64)],
     adamw::Step,
 );
-type AttentionBackward<E> = fn(&Cpu, &mut [E], &[E], &[E], &[E], &[Acc<E>], Heads, usize);
+type AttentionDecode<E> = fn(&Cpu, &mut [E], &mut [E], &[E], &Segments, &[usize], Heads, usize);
+type AttentionBackward<E> = fn(&Cpu, &mut [E], &[E], &[E], &[E], &[Acc<E>], &Segments, Heads);
 type LossForwardBackward<E> =
     fn(&Cpu, &mut [E], &mut [Acc<E>], &mut Logits<E>, &[E], &[E], &[i32], f64, usize) -> f64;
+type RopeRotate<E> = fn(&Cpu, &mut [E], &[Acc<E>], &Segments, usize, usize, usize, Acc<E>);
 type RmsnormBackward<E> = fn(&Cpu, &mut [E], &mut [Acc<E>], &[E], &[E], &[E], &[Acc<E>]);
 
 impl<E: Element> Ops<E> {

@@ -7,15 +7,40 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// A matrix, or a band of its columns, cut into tiles of equal size (smaller at the far edges).
+/// A matrix, or a band of its columns, cut into tiles: of equal size (smaller at the far edges), or
+/// with rows as a list has them.
 pub struct Tiles<'a, T> {
     data: *mut T,
-    rows: usize,
+    rows: RowsOfTiles<'a>,
     stride: usize,
     cols: usize,
-    tile_rows: usize,
     tile_cols: usize,
     borrow: PhantomData<&'a mut [T]>,
+}
+
+/// Which rows the tiles have, from the first row of tiles to the last.
+#[derive(Clone, Copy)]
+enum RowsOfTiles<'a> {
+    /// So many each, of all there are.
+    Each { rows: usize, all: usize },
+    /// Ranges that do not overlap, inside the matrix.
+    Listed(&'a [Range<usize>]),
+}
+
+impl RowsOfTiles<'_> {
+    fn count(&self) -> usize {
+        match self {
+            RowsOfTiles::Each { rows, all } => all.div_ceil(*rows),
+            RowsOfTiles::Listed(list) => list.len(),
+        }
+    }
+
+    fn of(&self, i: usize) -> Range<usize> {
+        match self {
+            RowsOfTiles::Each { rows, all } => i * rows..((i + 1) * rows).min(*all),
+            RowsOfTiles::Listed(list) => list[i].clone(),
+        }
+    }
 }
 
 // SAFETY: a Tiles stands for the `&mut [T]` it was made from.
@@ -30,9 +55,28 @@ impl<'a, T> Tiles<'a, T> {
     /// If `data` is not a whole number of rows, or a tile is empty.
     pub fn new(data: &'a mut [T], cols: usize, tile_rows: usize, tile_cols: usize) -> Self {
         assert!(tile_rows > 0 && tile_cols > 0 && data.len().is_multiple_of(cols));
-        let rows = data.len() / cols;
+        let rows = RowsOfTiles::Each { rows: tile_rows, all: data.len() / cols };
         let (data, stride) = (data.as_mut_ptr(), cols);
-        Tiles { data, rows, stride, cols, tile_rows, tile_cols, borrow: PhantomData }
+        Tiles { data, rows, stride, cols, tile_cols, borrow: PhantomData }
+    }
+
+    /// The same with tiles that have the rows of `list` each; the other rows belong to none.
+    ///
+    /// # Panics
+    /// As [`Tiles::new`], and if ranges are not ascending, overlap, or leave `data`.
+    pub fn listed(
+        data: &'a mut [T],
+        cols: usize,
+        list: &'a [Range<usize>],
+        tile_cols: usize,
+    ) -> Self {
+        assert!(tile_cols > 0 && data.len().is_multiple_of(cols));
+        let last = list.iter().try_fold(0, |end, rows| {
+            (end <= rows.start && rows.start < rows.end).then_some(rows.end)
+        });
+        assert!(last.is_some_and(|end| end <= data.len() / cols), "tiles: rows of the list");
+        let (data, stride, rows) = (data.as_mut_ptr(), cols, RowsOfTiles::Listed(list));
+        Tiles { data, rows, stride, cols, tile_cols, borrow: PhantomData }
     }
 
     /// The columns before `col` and those from it on, each cut into tiles of `tile_cols`.
@@ -124,20 +168,21 @@ impl<'a, T: Send> TileSet for Tiles<'a, T> {
     type Item = Tile<'a, T>;
 
     fn count(&self) -> usize {
-        self.rows.div_ceil(self.tile_rows) * self.across()
+        self.rows.count() * self.across()
     }
 
     unsafe fn take(&self, i: usize) -> Tile<'a, T> {
         assert!(i < self.count());
-        let row = i / self.across() * self.tile_rows;
+        let rows = self.rows.of(i / self.across());
         let col = i % self.across() * self.tile_cols;
         Tile {
-            // SAFETY: row < rows and col < cols, so this is an element of the matrix.
-            data: unsafe { self.data.add(row * self.stride + col) },
-            rows: self.tile_rows.min(self.rows - row),
+            // SAFETY: the tile's rows lie inside the matrix and col < cols, so this is an element of
+            // it.
+            data: unsafe { self.data.add(rows.start * self.stride + col) },
+            rows: rows.len(),
             cols: self.tile_cols.min(self.cols - col),
             stride: self.stride,
-            row,
+            row: rows.start,
             col,
             borrow: PhantomData,
         }
@@ -236,5 +281,27 @@ mod tests {
                 assert!(taken.iter().all(|&n| n == 11), "{threads} threads: {taken:?}");
             }
         }
+    }
+
+    #[test]
+    fn listed_rows_are_taken_and_no_others() {
+        let cpu = Cpu::new(2).unwrap();
+        let mut taken = vec![0; 3 * 10];
+        let list = [0..1, 1..4, 6..9];
+        let tiles = Tiles::listed(&mut taken, 3, &list, 2);
+        cpu.for_each_tile(tiles, |mut tile| {
+            for i in 0..tile.rows() {
+                let at = tile.row + i;
+                tile.row_mut(i).iter_mut().for_each(|x| *x += at + 1);
+            }
+        });
+        let expected = [1, 2, 3, 4, 0, 0, 7, 8, 9, 0].map(|x| [x; 3]);
+        assert_eq!(taken, expected.concat());
+    }
+
+    #[test]
+    #[should_panic(expected = "rows of the list")]
+    fn overlapping_rows_are_refused() {
+        Tiles::listed(&mut [0; 9], 1, &[0..4, 3..9], 1);
     }
 }

@@ -2,6 +2,7 @@
 //! `counts`, and for the test that holds kernels to it.
 
 use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
+use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
     Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, skinny, swiglu,
@@ -178,7 +179,7 @@ impl Runs<'_> {
         let N = (self.s.rows * self.s.width / S).max(64);
         let (x, table) = (self.numbers(storage, N * S), self.numbers(F32, N * D));
         let sizes = [int(N), int(N), int(S), int(S / D), int(D), float(1.0)];
-        let args = [&[ptr(x), ptr(table)], &sizes[..]].concat();
+        let args = [&[ptr(x), ptr(table), ptr(0)], &sizes[..]].concat();
         let least = Least::Bytes(2 * N * S * storage.bytes() + N * D * 4);
         let launch = rope::rotate(storage, N as u32, S as u32, D as u32);
         self.run(launch, format!("N{N} S{S} D{D}"), least, &args);
@@ -388,18 +389,18 @@ impl Runs<'_> {
             Least::Products { formula: 2 * products * pairs, tiles: products * H as u64 * one }
         };
         let shape = format!("T{T} H{H} G{G} D{D}");
-        let (t, h, d) = (T as u32, H as u32, D as u32);
-        let args = [&[o, lse, qkv].map(ptr)[..], &sizes].concat();
+        let (one, h, d) = (Sequences::Equal { B: 1, T: T as u32 }, H as u32, D as u32);
+        let args = [&[o, lse, qkv, 0].map(ptr)[..], &sizes].concat();
         let least_forward = least(2, 16 * groups, forward_keys, true);
-        let launch = attention::forward(target, Bf16, 1, t, h, d);
+        let launch = attention::forward(target, Bf16, one, h, d).launch;
         self.run(launch, shape.clone(), least_forward, &args);
-        let args = [&[dqkv, d_o, qkv, lse, delta].map(ptr)[..], &sizes].concat();
+        let args = [&[dqkv, d_o, qkv, lse, delta, 0].map(ptr)[..], &sizes].concat();
         let least_queries = least(3, 16 * groups, backward_keys, true);
-        let launch = attention::backward_queries(target, Bf16, 1, t, h, d);
+        let launch = attention::backward_queries(target, Bf16, one, h, d).launch;
         self.run(launch, shape.clone(), least_queries, &args);
         // Beyond a width of 128 one block makes dV, of P, and another dK, of P again and dP.
         let least_keys = least(if width <= 128 { 4 } else { 5 }, 16, queries, false);
-        let launch = attention::backward_keys(target, Bf16, 1, t, G as u32, d);
+        let launch = attention::backward_keys(target, Bf16, one, G as u32, d).launch;
         self.run(launch, shape, least_keys, &args);
     }
 
@@ -409,14 +410,14 @@ impl Runs<'_> {
         let [lse, delta] = [(); 2].map(|()| self.numbers(F32, T * H));
         let sizes = [int(T), int(T), int(H), int(1), int(D), float(0.125)];
         let shape = format!("T{T} H{H} G1 D{D}");
-        let (t, h, d) = (T as u32, H as u32, D as u32);
-        let args = [&[o, lse, qkv].map(ptr)[..], &sizes].concat();
-        let launch = attention::forward(target, F32, 1, t, h, d);
+        let (one, h, d) = (Sequences::Equal { B: 1, T: T as u32 }, H as u32, D as u32);
+        let args = [&[o, lse, qkv, 0].map(ptr)[..], &sizes].concat();
+        let launch = attention::forward(target, F32, one, h, d).launch;
         self.run(launch, shape.clone(), Least::Parity, &args);
-        let args = [&[dqkv, d_o, qkv, lse, delta].map(ptr)[..], &sizes].concat();
-        let launch = attention::backward_queries(target, F32, 1, t, h, d);
+        let args = [&[dqkv, d_o, qkv, lse, delta, 0].map(ptr)[..], &sizes].concat();
+        let launch = attention::backward_queries(target, F32, one, h, d).launch;
         self.run(launch, shape.clone(), Least::Parity, &args);
-        let launch = attention::backward_keys(target, F32, 1, t, 1, d);
+        let launch = attention::backward_keys(target, F32, one, 1, d).launch;
         self.run(launch, shape.clone(), Least::Parity, &args);
     }
 
@@ -425,7 +426,7 @@ impl Runs<'_> {
         let (T, H, D) = (self.s.T, 2, 64);
         let [q, kv, o] = [3 * H * D, T * 2 * H * D, H * D].map(|len| self.numbers(storage, len));
         let sizes = [1, T - 1, 3 * H * D, H, H, D].map(int);
-        let args = [&[o, q, kv].map(ptr)[..], &sizes, &[float(0.125)]].concat();
+        let args = [&[o, q, kv, 0].map(ptr)[..], &sizes, &[float(0.125)]].concat();
         let least = Least::Bytes((T + 1) * 2 * H * D * storage.bytes());
         let launch = attention::decode(storage, 1, H as u32, D as u32);
         self.run(launch, format!("T{T} H{H} G{H} D{D}"), least, &args);

@@ -3,6 +3,7 @@
 //! of them is there in vain.
 
 use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
+use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::{Launch, Target, attention, gemm, norm, skinny};
 use kernels_ptx::{SM_80, SM_90A};
 use ptx_emu::{Arg, Error, FaultKind};
@@ -31,8 +32,9 @@ fn attention(d: &mut Device) -> Result<(), Error> {
     let qkv = d.put(Bf16, &Gen::new(0).normals(Bf16, T * 4 * D, 1.0));
     let (o, lse) = (d.room(Bf16, T * H * D), d.room(F32, T * H));
     let sizes = [int(T), int(H), int(1), int(D), float(0.125)];
-    let launch = attention::forward(Target::of(90), Bf16, 1, T as u32, H as u32, D as u32);
-    d.try_run(launch, &[&[o, lse, qkv].map(ptr)[..], &sizes].concat())
+    let one = Sequences::Equal { B: 1, T: T as u32 };
+    let launch = attention::forward(Target::of(90), Bf16, one, H as u32, D as u32).launch;
+    d.try_run(launch, &[&[o, lse, qkv, 0].map(ptr)[..], &sizes].concat())
 }
 
 /// A product of a few rows, of more pieces than a warp has under way.

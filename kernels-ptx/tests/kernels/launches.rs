@@ -1,6 +1,7 @@
 //! No launch asks for more than a device has, for any shape that a configuration allows. Nothing runs.
 
 use crate::check::{Bf16, F32};
+use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
     Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, skinny, swiglu,
@@ -50,12 +51,13 @@ fn products(target: Target, M: u32, N: u32, K: u32) -> Vec<Launch> {
 }
 
 fn heads(target: Target, storage: Storage, T: u32, D: u32) -> Vec<Launch> {
+    let one = Sequences::Equal { B: 1, T };
     vec![
-        attention::forward(target, storage, 1, T, 8, D),
+        attention::forward(target, storage, one, 8, D).launch,
         attention::decode(storage, T, 8, D),
         attention::delta(storage, 8 * T),
-        attention::backward_queries(target, storage, 1, T, 8, D),
-        attention::backward_keys(target, storage, 1, T, 2, D),
+        attention::backward_queries(target, storage, one, 8, D).launch,
+        attention::backward_keys(target, storage, one, 2, D).launch,
     ]
 }
 

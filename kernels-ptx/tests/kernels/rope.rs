@@ -2,7 +2,7 @@ use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
 use kernels_ptx::launch::{Storage, rope};
 
 /// (N, T, heads to turn, heads that stay, D)
-const SHAPES: [(usize, usize, usize, usize, usize); 6] = [
+const SHAPES: [Shape; 6] = [
     (1, 1, 1, 0, 2),
     (6, 3, 3, 1, 8),
     (10, 5, 5, 1, 64),
@@ -11,7 +11,11 @@ const SHAPES: [(usize, usize, usize, usize, usize); 6] = [
     (33, 11, 4, 2, 16),
 ];
 
-fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, usize)) {
+type Shape = (usize, usize, usize, usize, usize);
+
+/// Row n at position n mod T, which the kernel knows, or at one that it reads.
+fn case(storage: Storage, (N, T, heads, rest, D): Shape, given: bool) {
+    let at = |n: usize| if given { n * 7 % T } else { n % T };
     let g = &mut Gen::new((N * 1000 + D) as u64);
     let S = (heads + rest) * D;
     let x = g.normals(storage, N * S, 1.0);
@@ -25,7 +29,7 @@ fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, u
         for (n, row) in y.chunks_mut(S).enumerate() {
             for head in row.chunks_mut(D).take(heads) {
                 for i in 0..D / 2 {
-                    let (sin, cos) = (sign * angle(n % T, i)).sin_cos();
+                    let (sin, cos) = (sign * angle(at(n), i)).sin_cos();
                     let (a, b) = (head[i], head[i + D / 2]);
                     (head[i], head[i + D / 2]) = (a * cos - b * sin, b * cos + a * sin);
                 }
@@ -33,12 +37,15 @@ fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, u
         }
         for mut d in devices() {
             let (px, table) = (d.put(storage, &x), d.put(F32, &table));
-            let sizes = [int(N), int(T), int(S), int(heads), int(D), float(sign)];
+            let positions: Vec<u32> = (0..N).map(|n| at(n) as u32).collect();
+            let positions = if given { d.put_u32(&positions) } else { 0 };
+            let sizes =
+                [int(N), int(if given { 0 } else { T }), int(S), int(heads), int(D), float(sign)];
             d.run(
                 rope::rotate(storage, N as u32, S as u32, D as u32),
-                &[&[ptr(px), ptr(table)], &sizes[..]].concat(),
+                &[&[ptr(px), ptr(table), ptr(positions)], &sizes[..]].concat(),
             );
-            let context = format!("{storage:?} N{N} T{T} S{S} D{D} sign {sign}");
+            let context = format!("{storage:?} N{N} T{T} S{S} D{D} sign {sign}, given {given}");
             let got = d.get(storage, px, N * S);
             Output::new("x", storage, got, y.clone()).check(&context);
         }
@@ -48,8 +55,10 @@ fn case(storage: Storage, (N, T, heads, rest, D): (usize, usize, usize, usize, u
 #[test]
 fn against_f64() {
     for shape in SHAPES {
-        case(F32, shape);
-        case(Bf16, shape);
+        for given in [false, true] {
+            case(F32, shape, given);
+            case(Bf16, shape, given);
+        }
     }
 }
 
@@ -63,7 +72,7 @@ fn bytes() {
         let sizes = [int(N), int(N), int(heads * D), int(heads), int(D), float(1.0)];
         d.run(
             rope::rotate(Bf16, N as u32, (heads * D) as u32, D as u32),
-            &[&[ptr(x), ptr(table)], &sizes[..]].concat(),
+            &[&[ptr(x), ptr(table), ptr(0)], &sizes[..]].concat(),
         );
         d.moved_at_most(2 * N * heads * D * 2);
     }

@@ -3,16 +3,16 @@
 //! has dot products of them. There weights and their gradients are rounded to bf16, each by at
 //! most 2^-9 of its value, as factors; sums of weights are of what they were before.
 //!
-//! Forward: one task is some queries of the heads that share a key/value head. It packs keys and
-//! values once, then takes blocks of queries, and for each the blocks of keys up to the diagonal.
+//! Forward: one task is some queries of a segment, of the heads that share a key/value head. It
+//! packs keys and values once, then takes blocks of queries, and for each the blocks of keys up to the diagonal.
 //! Scores never leave registers: a weight is e^(score - base), and a query's base is the score of
 //! its own key, known beforehand. Its own weight is 1, so a sum cannot vanish; if one gets near the
 //! end of f32's range, the block starts again from its queries' largest scores.
-//! Backward: one task is some keys of one key/value head. Head by head it packs queries and
+//! Backward: one task is some keys of a segment and of one key/value head. Head by head it packs queries and
 //! gradients from its first key on, then takes blocks of keys, and for each the blocks of queries
 //! from the diagonal on, so the sums for dK and dV stay close. A tile sums scores and gradients of
 //! weights of the same rows, and stores weights and gradients of scores. Sums for dQ are the task's
-//! own if it has all keys; else each task sums into memory of its own, and the sums are added in
+//! own if it has all keys of the segment; else each task sums into memory of its own, and the sums are added in
 //! order.
 
 mod one;
@@ -25,6 +25,7 @@ use crate::cpu::simd::{
 };
 use crate::cpu::tiles::{Tile, TileSet, Tiles};
 use crate::element::{Element, Real};
+use crate::segments::{Segment, Segments};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 
@@ -90,7 +91,7 @@ fn backward_len(D: usize, keys: usize, rows: usize, K: usize) -> usize {
     packed + block + 2 * rows
 }
 
-/// Into how many pieces of equal length a sequence of T is cut, so that `tasks` become [`TASKS`].
+/// Into how many pieces of equal length a segment of T is cut, so that `tasks` become [`TASKS`].
 fn pieces(T: usize, tasks: usize) -> usize {
     let mut pieces = 1;
     while pieces * tasks < TASKS && T.is_multiple_of(2 * pieces) && T / pieces >= 2 * CUT {
@@ -99,23 +100,77 @@ fn pieces(T: usize, tasks: usize) -> usize {
     pieces
 }
 
-/// Elements that backward needs for all tasks: the sums for dQ of each, where a head has several.
-pub fn shared_len(heads: Heads, N: usize, T: usize) -> usize {
-    match pieces(T, N / T * heads.G) {
-        1 => 0,
-        pieces => pieces * sums_len(N * heads.H, heads.D),
+/// The rows of tasks: segments that stay whole, and the pieces of those that are cut, both in
+/// ascending order. A segment is cut as if the batch were made of such segments alone, as many as
+/// would be the same work: then no thread is left with a long one.
+struct Tasks {
+    whole: Vec<Range<usize>>,
+    cut: Vec<Range<usize>>,
+}
+
+impl Tasks {
+    fn new(segments: &Segments, G: usize) -> Self {
+        let square = |s: &Segment| s.len * s.len;
+        let all: usize = segments.list().iter().map(square).sum();
+        let mut tasks = Tasks { whole: Vec::new(), cut: Vec::new() };
+        for s in segments.list() {
+            match pieces(s.len, all / square(s) * G) {
+                1 => tasks.whole.push(s.offset..s.end()),
+                pieces => tasks.cut.extend((0..pieces).map(|i| {
+                    let len = s.len / pieces;
+                    s.offset + i * len..s.offset + (i + 1) * len
+                })),
+            }
+        }
+        tasks
+    }
+
+    /// All of them, in ascending order.
+    fn all(mut self) -> Vec<Range<usize>> {
+        self.whole.append(&mut self.cut);
+        self.whole.sort_unstable_by_key(|rows| rows.start);
+        self.whole
+    }
+
+    /// Elements of a task's sums for the dQ of one head, where a segment is cut: room for the
+    /// longest.
+    fn part_len(&self, segments: &Segments, D: usize) -> usize {
+        let of = |rows: &Range<usize>| sums_len(segments.of_row(rows.start).len, D);
+        self.cut.iter().map(of).max().unwrap_or(0)
+    }
+
+    /// Elements that a task of backward needs at most.
+    fn backward_len(&self, segments: &Segments, D: usize, K: usize) -> usize {
+        let whole = self.whole.iter().map(|rows| whole_len(D, rows.len(), K));
+        let cut = self.cut.iter().map(|rows| {
+            let segment = segments.of_row(rows.start);
+            backward_len(D, rows.len(), segment.len, K)
+        });
+        whole.chain(cut).max().unwrap_or(0)
     }
 }
 
-/// Elements that a task needs at most.
-pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, N: usize, T: usize) -> usize {
-    let (D, K, pieces) = (heads.D, cpu.item_values::<E>(), pieces(T, N / T * heads.G));
-    forward_len(D, T, K).max(backward_len(D, T / pieces, T, K) + own_len(D, T, pieces))
+/// Elements that backward needs for all tasks: the sums for dQ of each, where a segment is cut.
+pub fn shared_len(heads: Heads, segments: &Segments) -> usize {
+    let tasks = Tasks::new(segments, heads.G);
+    tasks.cut.len() * heads.H * tasks.part_len(segments, heads.D)
 }
 
-/// Elements of a task's own sums for dQ.
-fn own_len(D: usize, T: usize, pieces: usize) -> usize {
-    if pieces == 1 { sums_len(T, D) } else { 0 }
+/// Elements that a task needs at most.
+pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, segments: &Segments) -> usize {
+    let (D, K) = (heads.D, cpu.item_values::<E>());
+    let backward = Tasks::new(segments, heads.G).backward_len(segments, D, K);
+    forward_len(D, longest(segments), K).max(backward)
+}
+
+/// Tokens of the longest segment.
+fn longest(segments: &Segments) -> usize {
+    segments.list().iter().map(|s| s.len).max().unwrap_or(0)
+}
+
+/// Elements that a task of backward needs for all keys of a segment, with its own sums for dQ.
+fn whole_len(D: usize, T: usize, K: usize) -> usize {
+    backward_len(D, T, T, K) + sums_len(T, D)
 }
 
 /// A head's rows inside wider rows: row t starts at `data[t * stride]`.
@@ -152,19 +207,20 @@ pub fn forward<E: Element>(
     o_NHD: &mut [E],
     lse_NH: &mut [E::Acc],
     qkv: &[E],
+    segments: &Segments,
     heads: Heads,
-    T: usize,
 ) {
     let Heads { H, G, D } = heads;
     let (group, K) = (H / G, cpu.item_values::<E>());
-    let queries = T / pieces(T, lse_NH.len() / H / T * G);
-    cpu.reserve_task::<E::Acc>(forward_len(D, T, K));
-    let o = Tiles::new(o_NHD, H * D, queries, group * D);
-    let lse = Tiles::new(lse_NH, H, queries, group);
+    let tasks = Tasks::new(segments, G).all();
+    cpu.reserve_task::<E::Acc>(forward_len(D, longest(segments), K));
+    let o = Tiles::listed(o_NHD, H * D, &tasks, group * D);
+    let lse = Tiles::listed(lse_NH, H, &tasks, group);
     // The last queries see most keys: they come first, so that no thread is left with them.
     cpu.for_each_tile((o, lse).reversed(), |(o, lse)| {
-        let (b, g, q0) = (o.row / T, lse.col / group, o.row % T);
-        let rows = Head { data: qkv, stride: heads.qkv() }.at(b * T, 0);
+        let (offset, g) = (segments.of_row(o.row).offset, lse.col / group);
+        let q0 = o.row - offset;
+        let rows = Head { data: qkv, stride: heads.qkv() }.at(offset, 0);
         let (k, v) = (rows.at(0, (H + g) * D), rows.at(0, (H + G + g) * D));
         let q = rows.at(q0, g * group * D);
         cpu.with_task(forward_len(D, q0 + o.rows(), K), |scratch| {
@@ -173,29 +229,63 @@ pub fn forward<E: Element>(
     });
 }
 
+/// A token alone takes a path of its own, whatever stands beside it.
 pub fn decode<E: Element>(
     cpu: &Cpu,
     o_NHD: &mut [E],
-    q_NS: &[E],
-    kv: &[E],
+    kept: &mut [E],
+    qkv: &[E],
+    segments: &Segments,
+    slots: &[usize],
     heads: Heads,
-    S: usize,
-    past: usize,
+    capacity: usize,
+) {
+    let (row, new) = (heads.qkv(), segments.list().iter().zip(slots));
+    for (s, slot) in new.clone() {
+        let rows = qkv[s.offset * row..s.end() * row].chunks_exact(row);
+        let to = kept[(slot * capacity + s.first) * heads.kv()..].chunks_exact_mut(heads.kv());
+        to.zip(rows).for_each(|(to, row)| to.copy_from_slice(&row[heads.out()..]));
+    }
+    let kept = Head { data: &*kept, stride: heads.kv() };
+    let alone = new.filter(|(s, _)| s.len == 1).map(|(s, slot)| one::Query {
+        row: s.offset,
+        q: &qkv[s.offset * row..][..heads.out()],
+        kv: kept.at(slot * capacity, 0),
+        keys: s.first + 1,
+    });
+    one::decode(cpu, o_NHD, &alone.collect::<Vec<_>>(), heads, capacity);
+    let q = Head { data: qkv, stride: row };
+    decode_several(cpu, o_NHD, q, kept, segments, slots, heads, capacity);
+}
+
+/// The segments of several tokens: packed, as forward has them.
+fn decode_several<E: Element>(
+    cpu: &Cpu,
+    o_NHD: &mut [E],
+    q: Head<E>,
+    kept: Head<E>,
+    segments: &Segments,
+    slots: &[usize],
+    heads: Heads,
+    capacity: usize,
 ) {
     let Heads { H, G, D } = heads;
-    let (group, K) = (H / G, cpu.item_values::<E>());
-    let queries = (o_NHD.len() / (H * D)).min(CUT);
-    if queries == 1 {
-        return one::decode(cpu, o_NHD, q_NS, kv, heads, past + 1);
+    let (group, K, list) = (H / G, cpu.item_values::<E>(), segments.list());
+    let cut = |s: &Segment| {
+        let end = s.end();
+        (s.offset..end).step_by(CUT).map(move |row| row..end.min(row + CUT))
+    };
+    let tasks: Vec<_> = list.iter().filter(|s| s.len > 1).flat_map(cut).collect();
+    if tasks.is_empty() {
+        return;
     }
-    cpu.reserve_task::<E::Acc>(forward_len(D, kv.len() / (2 * G * D), K));
-    let o = Tiles::new(o_NHD, H * D, queries, group * D);
-    let kv = Head { data: kv, stride: 2 * G * D };
-    cpu.for_each_tile(o, |o| {
-        let g = o.col / (group * D);
+    // As much as a slot will ever need, so that nothing is allocated as it fills.
+    cpu.reserve_task::<E::Acc>(forward_len(D, capacity, K));
+    cpu.for_each_tile(Tiles::listed(o_NHD, H * D, &tasks, group * D), |o| {
+        let i = list.partition_point(|s| s.end() <= o.row);
+        let (s, kv, g) = (&list[i], kept.at(slots[i] * capacity, 0), o.col / (group * D));
         let (k, v) = (kv.at(0, g * D), kv.at(0, (G + g) * D));
-        let q = Head { data: q_NS, stride: S }.at(o.row, o.col);
-        let q0 = past + o.row;
+        let (q, q0) = (q.at(o.row, o.col), s.first + o.row - s.offset);
         cpu.with_task(forward_len(D, q0 + o.rows(), K), |scratch| {
             dispatch_items(cpu.isa(), K, Forward { o, lse: None, q, k, v, q0, D, scratch });
         });
@@ -209,60 +299,79 @@ pub fn backward<E: Element>(
     qkv: &[E],
     o_NHD: &[E],
     lse_NH: &[E::Acc],
+    segments: &Segments,
     heads: Heads,
-    T: usize,
 ) {
     let Heads { H, G, D } = heads;
-    let (group, N, K) = (H / G, lse_NH.len() / H, cpu.item_values::<E>());
-    let pieces = pieces(T, N / T * G);
-    let own = own_len(D, T, pieces);
-    cpu.reserve_task::<E::Acc>(backward_len(D, T / pieces, T, K) + own);
-    let (dq, dkv) =
-        Tiles::new(dqkv, heads.qkv(), T / pieces, D).split_columns(H * D, [group * D, D]);
-    let (dk, dv) = dkv.split_columns(G * D, [D, D]);
+    let (group, K) = (H / G, cpu.item_values::<E>());
+    let tasks = Tasks::new(segments, G);
+    cpu.reserve_task::<E::Acc>(tasks.backward_len(segments, D, K));
     let of = |dk: &Tile<E>| {
-        let (b, g, k0) = (dk.row / T, dk.col / D, dk.row % T);
-        let rows = Head { data: qkv, stride: heads.qkv() }.at(b * T + k0, 0);
-        let out = |data| Head { data, stride: H * D }.at(b * T + k0, g * group * D);
+        let (g, end) = (dk.col / D, segments.of_row(dk.row).end());
+        let rows = Head { data: qkv, stride: heads.qkv() }.at(dk.row, 0);
+        let out = |data| Head { data, stride: H * D }.at(dk.row, g * group * D);
         Backward {
             q: rows.at(0, g * group * D),
             k: rows.at(0, (H + g) * D),
             v: rows.at(0, (H + G + g) * D),
             o: out(o_NHD),
             d_o: out(do_NHD),
-            lse: Head { data: lse_NH, stride: H }.at(b * T + k0, g * group),
-            rows: T - k0,
+            lse: Head { data: lse_NH, stride: H }.at(dk.row, g * group),
+            rows: end - dk.row,
             keys: dk.rows(),
             D,
             group,
         }
     };
-    let len = |task: &Backward<E>| backward_len(D, task.keys, task.rows, K) + own;
-    if pieces == 1 {
-        return cpu.for_each_tile((dq, (dk, dv)), |(dq, (dk, dv))| {
-            let (task, dq) = (of(&dk), Dq::All(dq));
-            cpu.with_task(len(&task), |scratch| {
-                dispatch_items(cpu.isa(), K, BackwardInto { task, dq, dk, dv, scratch });
+    let part = group * tasks.part_len(segments, D);
+    cpu.with_shared(tasks.cut.len() * G * part, |sums: &mut [E::Acc]| {
+        if !tasks.cut.is_empty() {
+            // A row for each piece, a tile for each task.
+            let parts = Tiles::new(&mut *sums, G * part, 1, part);
+            let (_, dk, dv) = bands(&mut *dqkv, &tasks.cut, heads);
+            cpu.for_each_tile((parts, (dk, dv)), |(part, (dk, dv))| {
+                run_backward(cpu, of(&dk), Dq::Part(part), dk, dv);
             });
-        });
-    }
-    let part = group * sums_len(T, D);
-    cpu.with_shared(shared_len(heads, N, T), |sums: &mut [E::Acc]| {
-        // A row for each piece of each sequence, a tile for each task.
-        let parts = Tiles::new(&mut *sums, G * part, 1, part);
-        cpu.for_each_tile((parts, (dk, dv)), |(part, (dk, dv))| {
-            let (task, dq) = (of(&dk), Dq::Part(part));
-            cpu.with_task(len(&task), |scratch| {
-                dispatch_items(cpu.isa(), K, BackwardInto { task, dq, dk, dv, scratch });
+            let (dq, ..) = bands(&mut *dqkv, &tasks.cut, heads);
+            cpu.for_each_tile(dq, |dq| {
+                let (offset, g) = (segments.of_row(dq.row).offset, dq.col / (group * D));
+                let first = tasks.cut.partition_point(|rows| rows.start < offset);
+                let parts = Head { data: &sums[(first * G + g) * part..], stride: G * part };
+                let (q0, piece) = (dq.row - offset, dq.rows());
+                let sum = AddParts { dq, parts, head: part / group, q0, piece, D };
+                E::Acc::dispatch(cpu.isa(), sum);
             });
-        });
-        cpu.for_each_tile(dq, |dq| {
-            let (b, g, q0) = (dq.row / T, dq.col / (group * D), dq.row % T);
-            let first = (b * pieces * G + g) * part;
-            let parts = Head { data: &sums[first..], stride: G * part };
-            E::Acc::dispatch(cpu.isa(), AddParts { dq, parts, q0, piece: T / pieces, T, D });
+        }
+        let (dq, dk, dv) = bands(dqkv, &tasks.whole, heads);
+        cpu.for_each_tile((dq, (dk, dv)), |(dq, (dk, dv))| {
+            run_backward(cpu, of(&dk), Dq::All(dq), dk, dv);
         });
     });
+}
+
+/// One task of backward.
+fn run_backward<E: Element>(cpu: &Cpu, task: Backward<E>, dq: Dq<E>, dk: Tile<E>, dv: Tile<E>) {
+    let (Backward { keys, rows, D, .. }, K) = (task, cpu.item_values::<E>());
+    let len = match dq {
+        Dq::All(_) => whole_len(D, rows, K),
+        Dq::Part(_) => backward_len(D, keys, rows, K),
+    };
+    cpu.with_task(len, |scratch| {
+        dispatch_items(cpu.isa(), K, BackwardInto { task, dq, dk, dv, scratch });
+    });
+}
+
+/// dQ, dK and dV in tiles of these rows and of the columns of one key/value head.
+fn bands<'a, E>(
+    dqkv: &'a mut [E],
+    rows: &'a [Range<usize>],
+    heads: Heads,
+) -> (Tiles<'a, E>, Tiles<'a, E>, Tiles<'a, E>) {
+    let Heads { H, G, D } = heads;
+    let all = Tiles::listed(dqkv, heads.qkv(), rows, D);
+    let (dq, dkv) = all.split_columns(H * D, [H / G * D, D]);
+    let (dk, dv) = dkv.split_columns(G * D, [D, D]);
+    (dq, dk, dv)
 }
 
 /// dst (rows of whole vectors of items) = rows of `src`, zero beyond `rows` and D.
@@ -638,9 +747,9 @@ struct Backward<'a, E: Element> {
 
 /// Where a task's sums for dQ go.
 enum Dq<'t, E: Element> {
-    /// They are all: rows of the gradient.
+    /// They are whole: into rows of the gradient.
     All(Tile<'t, E>),
-    /// Others follow: rows of sums for each head of the group.
+    /// Those of other tasks are added later: into rows of sums for each head of the group.
     Part(Tile<'t, E::Acc>),
 }
 
@@ -910,13 +1019,15 @@ fn products_of<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
 /// Rows of dQ: the sums of each piece of the keys that they see, in ascending order.
 struct AddParts<'a, 't, E: Element> {
     dq: Tile<'t, E>,
-    /// A row for each piece, with T rows of sums for each head, from the piece's first key on.
+    /// A row for each piece of the segment, with rows of sums for each head, from the piece's first
+    /// key on.
     parts: Head<'a, E::Acc>,
+    /// Elements from one head to the next.
+    head: usize,
     /// Position of the tile's first query.
     q0: usize,
     /// Keys of a piece.
     piece: usize,
-    T: usize,
     D: usize,
 }
 
@@ -932,8 +1043,9 @@ impl<E: Element> Kernel<E::Acc> for AddParts<'_, '_, E> {
                 for d in (0..D).step_by(V::LANES) {
                     let mut sum = V::splat(E::Acc::ZERO);
                     for piece in 0..=query / self.piece {
-                        let row = h * self.T + query - piece * self.piece;
-                        sum = sum + V::load(&self.parts.at(piece, row * Dp + d).data[..V::LANES]);
+                        let row = (query - piece * self.piece) * Dp;
+                        let at = self.parts.at(piece, h * self.head + row + d);
+                        sum = sum + V::load(&at.data[..V::LANES]);
                     }
                     store::<E, V>(sum * factor, &mut dq[d..]);
                 }

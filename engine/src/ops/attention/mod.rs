@@ -1,5 +1,6 @@
 //! Causal attention with grouped key/value heads: O = softmax(Q K^T / sqrt(D)) V, where a query
-//! sees the keys up to its own position. H query heads share G key/value heads in turn.
+//! sees the keys of its own segment up to its own position, and no other. H query heads share G
+//! key/value heads in turn.
 //! Tiled softmax: masked tiles are never computed, weights never stored.
 //! Source: Rabe and Staats 2021, arXiv:2112.05682; Dao 2023, arXiv:2307.08691.
 //! Cached: O and the log-sum-exp of each row; backward rebuilds each tile from them.
@@ -11,7 +12,7 @@ pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
-use crate::{Cpu, Device, Element, View, ViewMut};
+use crate::{Cpu, Device, Element, Segments, View, ViewMut};
 
 /// How heads lie in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,11 @@ impl Heads {
         (self.H + 2 * self.G) * self.D
     }
 
+    /// Elements of a row of keys and values.
+    pub fn kv(&self) -> usize {
+        2 * self.G * self.D
+    }
+
     /// Elements of a row of outputs.
     pub fn out(&self) -> usize {
         self.H * self.D
@@ -42,7 +48,7 @@ impl std::fmt::Display for Heads {
     }
 }
 
-/// Writes o_NHD and lse_NH (nats) for sequences of T tokens.
+/// Writes o_NHD and lse_NH (nats). A segment's keys are its own rows, whatever its first position.
 ///
 /// # Panics
 /// If lengths disagree: a caller bug.
@@ -51,49 +57,67 @@ pub fn forward<E: Element>(
     o_NHD: ViewMut<E>,
     lse_NH: ViewMut<E::Acc>,
     qkv: View<E>,
+    segments: &Segments,
     heads: Heads,
-    T: usize,
 ) {
-    let N = check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
-    // A product of each query with each key that it sees is o_NHD.len() * (T + 1) FLOP.
-    let flop = 2 * o_NHD.len() * (T + 1);
+    let N = check(qkv.len(), o_NHD.len(), lse_NH.len(), segments, heads);
+    // Two products for each query and each key that it sees.
+    let flop = 4 * heads.out() * segments.pairs();
     let bytes = o_NHD.bytes() + lse_NH.bytes() + qkv.bytes();
-    let _op = dev.op("attention forward", format_args!("N{N} T{T} {heads}"), flop, bytes);
+    let _op = dev.op("attention forward", format_args!("N{N} {segments} {heads}"), flop, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            (E::cpu().attention_forward)(cpu, o_NHD.host(), lse_NH.host(), qkv.host(), heads, T)
+            let (o_NHD, lse_NH, qkv) = (o_NHD.host(), lse_NH.host(), qkv.host());
+            (E::cpu().attention_forward)(cpu, o_NHD, lse_NH, qkv, segments, heads)
         }
-        Device::Cuda(cuda) => cuda::forward(cuda, o_NHD, lse_NH, qkv, heads, T),
+        Device::Cuda(cuda) => cuda::forward(cuda, o_NHD, lse_NH, qkv, segments, heads),
     }
 }
 
-/// Writes o_NHD for N new tokens of one sequence, of which the first stands at position `past`.
-/// `kv` holds rows of G key heads and G value heads for positions 0..past + N and beyond;
-/// q_NS has rows of S elements that start with H query heads.
+/// Writes o_NHD for new tokens of several sequences, whose earlier keys and values are kept in slots
+/// of `capacity` rows of G key heads and G value heads. Segment i belongs to the sequence in slot
+/// `slots[i]`: its keys and values join the slot's, at its positions. What a segment's rows become
+/// depends on no other segment, to the bit.
 ///
 /// # Panics
-/// If lengths disagree: a caller bug.
+/// If lengths disagree, a slot has no room, or two segments share one: a caller bug.
 pub fn decode<E: Element>(
     dev: &Device,
     o_NHD: ViewMut<E>,
-    q_NS: View<E>,
-    kv: View<E>,
+    kept: ViewMut<E>,
+    qkv: View<E>,
+    segments: &Segments,
+    slots: &[usize],
     heads: Heads,
-    S: usize,
-    past: usize,
+    capacity: usize,
 ) {
-    let N = rows("attention", q_NS.len(), S);
-    assert!(S >= heads.out() && o_NHD.len() == N * heads.out(), "attention: new tokens");
-    assert!(rows("attention", kv.len(), 2 * heads.G * heads.D) >= past + N, "attention: kv");
-    let seen = ((past + N) * 2 * heads.G * heads.D * size_of::<E>()) as u64;
-    let flop = 2 * o_NHD.len() * (2 * past + N + 1);
-    let shape = format_args!("N{N} past {past} {heads}");
-    let _op = dev.op("attention decode", shape, flop, 2 * o_NHD.bytes() + seen);
+    let N = rows("attention", qkv.len(), heads.qkv());
+    assert!(segments.rows() == N && o_NHD.len() == N * heads.out(), "attention: new tokens");
+    let count = rows("attention", kept.len(), capacity * heads.kv());
+    check_slots(slots, segments, count, capacity);
+    let seen: usize = segments.list().iter().map(|s| s.first + s.len).sum();
+    let flop = 4 * heads.out() * segments.pairs_with_past();
+    let bytes = 2 * o_NHD.bytes() + (seen * heads.kv() * size_of::<E>()) as u64;
+    let shape = format_args!("N{N} in {} seen {seen} {heads}", slots.len());
+    let _op = dev.op("attention decode", shape, flop, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            (E::cpu().attention_decode)(cpu, o_NHD.host(), q_NS.host(), kv.host(), heads, S, past)
+            let (o_NHD, kept, qkv) = (o_NHD.host(), kept.host(), qkv.host());
+            let decode = E::cpu().attention_decode;
+            decode(cpu, o_NHD, kept, qkv, segments, slots, heads, capacity)
         }
-        Device::Cuda(cuda) => cuda::decode(cuda, o_NHD, q_NS, kv, heads, S, past),
+        Device::Cuda(cuda) => {
+            cuda::decode(cuda, o_NHD, kept, qkv, segments, slots, heads, capacity)
+        }
+    }
+}
+
+fn check_slots(slots: &[usize], segments: &Segments, count: usize, capacity: usize) {
+    assert_eq!(slots.len(), segments.list().len(), "attention: slots");
+    for (i, (s, slot)) in segments.list().iter().zip(slots).enumerate() {
+        assert!(*slot < count && !slots[..i].contains(slot), "attention: slot {slot} of {count}");
+        let end = s.first + s.len;
+        assert!(end <= capacity, "attention: {end} positions in a slot of {capacity}");
     }
 }
 
@@ -110,14 +134,14 @@ pub fn backward<E: Element>(
     qkv: View<E>,
     o_NHD: View<E>,
     lse_NH: View<E::Acc>,
+    segments: &Segments,
     heads: Heads,
-    T: usize,
 ) {
-    let N = check(qkv.len(), o_NHD.len(), lse_NH.len(), heads, T);
+    let N = check(qkv.len(), o_NHD.len(), lse_NH.len(), segments, heads);
     assert_eq!((dqkv.len(), do_NHD.len()), (qkv.len(), o_NHD.len()), "attention: gradients");
     let inputs = do_NHD.bytes() + qkv.bytes() + o_NHD.bytes() + lse_NH.bytes();
-    let (flop, bytes) = (5 * o_NHD.len() * (T + 1), inputs + dqkv.bytes());
-    let _op = dev.op("attention backward", format_args!("N{N} T{T} {heads}"), flop, bytes);
+    let (flop, bytes) = (10 * heads.out() * segments.pairs(), inputs + dqkv.bytes());
+    let _op = dev.op("attention backward", format_args!("N{N} {segments} {heads}"), flop, bytes);
     match dev {
         Device::Cpu(cpu) => (E::cpu().attention_backward)(
             cpu,
@@ -126,28 +150,29 @@ pub fn backward<E: Element>(
             qkv.host(),
             o_NHD.host(),
             lse_NH.host(),
+            segments,
             heads,
-            T,
         ),
-        Device::Cuda(cuda) => cuda::backward(cuda, dqkv, do_NHD, qkv, o_NHD, lse_NH, heads, T),
+        Device::Cuda(cuda) => {
+            cuda::backward(cuda, dqkv, do_NHD, qkv, o_NHD, lse_NH, segments, heads)
+        }
     }
 }
 
-/// Elements (of [`Element::Acc`]) that [`backward`] over N tokens needs, for memory plans;
-/// forward needs none.
-pub fn shared_len(heads: Heads, N: usize, T: usize) -> usize {
-    cpu::shared_len(heads, N, T)
+/// Elements (of [`Element::Acc`]) that [`backward`] needs, for memory plans; forward needs none.
+pub fn shared_len(heads: Heads, segments: &Segments) -> usize {
+    cpu::shared_len(heads, segments)
 }
 
 /// Elements (of [`Element::Acc`]) that a task needs, at most, for memory plans.
-pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, N: usize, T: usize) -> usize {
-    cpu::task_len::<E>(cpu, heads, N, T)
+pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, segments: &Segments) -> usize {
+    cpu::task_len::<E>(cpu, heads, segments)
 }
 
 /// N.
-fn check(qkv: usize, o: usize, lse: usize, heads: Heads, T: usize) -> usize {
+fn check(qkv: usize, o: usize, lse: usize, segments: &Segments, heads: Heads) -> usize {
     let N = rows("attention", qkv, heads.qkv());
-    assert!(T > 0 && N.is_multiple_of(T) && heads.H.is_multiple_of(heads.G), "attention: shape");
+    assert!(segments.rows() == N && heads.H.is_multiple_of(heads.G), "attention: shape");
     assert_eq!((o, lse), (N * heads.out(), N * heads.H), "attention: outputs");
     N
 }

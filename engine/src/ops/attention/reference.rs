@@ -1,9 +1,10 @@
 //! The formula in f64, weights and all.
 
 use super::Heads;
+use crate::{Segment, Segments};
 use ndarray::{Array2, Array3, ArrayView3};
 
-/// Weights of one head over one sequence, rows of queries.
+/// Weights of one head over one segment, rows of queries.
 fn weights(
     q: &dyn Fn(usize, usize) -> f64,
     k: &dyn Fn(usize, usize) -> f64,
@@ -25,20 +26,29 @@ fn weights(
     (p, lse)
 }
 
+/// Every head of every segment.
+fn each_head(segments: &Segments, H: usize) -> impl Iterator<Item = (&Segment, usize)> {
+    segments.list().iter().flat_map(move |s| (0..H).map(move |h| (s, h)))
+}
+
 /// (o, lse) from qkv as (N, H + 2G, D).
-pub fn forward(qkv: ArrayView3<f64>, heads: Heads, T: usize) -> (Array3<f64>, Array2<f64>) {
+pub fn forward(
+    qkv: ArrayView3<f64>,
+    segments: &Segments,
+    heads: Heads,
+) -> (Array3<f64>, Array2<f64>) {
     let Heads { H, G, D } = heads;
     let N = qkv.dim().0;
     let mut o = Array3::zeros((N, H, D));
     let mut lse_NH = Array2::zeros((N, H));
-    for (b, h) in (0..N / T).flat_map(|b| (0..H).map(move |h| (b, h))) {
+    for (&Segment { offset, len: T, .. }, h) in each_head(segments, H) {
         let g = h / (H / G);
-        let at = |head: usize| move |t: usize, d: usize| qkv[[b * T + t, head, d]];
+        let at = |head: usize| move |t: usize, d: usize| qkv[[offset + t, head, d]];
         let (p, lse) = weights(&at(h), &at(H + g), T, D);
         for t in 0..T {
-            lse_NH[[b * T + t, h]] = lse[t];
+            lse_NH[[offset + t, h]] = lse[t];
             for d in 0..D {
-                o[[b * T + t, h, d]] = (0..=t).map(|j| p[[t, j]] * at(H + G + g)(j, d)).sum();
+                o[[offset + t, h, d]] = (0..=t).map(|j| p[[t, j]] * at(H + G + g)(j, d)).sum();
             }
         }
     }
@@ -46,17 +56,21 @@ pub fn forward(qkv: ArrayView3<f64>, heads: Heads, T: usize) -> (Array3<f64>, Ar
 }
 
 /// dqkv as (N, H + 2G, D).
-pub fn backward(dO: ArrayView3<f64>, qkv: ArrayView3<f64>, heads: Heads, T: usize) -> Array3<f64> {
+pub fn backward(
+    dO: ArrayView3<f64>,
+    qkv: ArrayView3<f64>,
+    segments: &Segments,
+    heads: Heads,
+) -> Array3<f64> {
     let Heads { H, G, D } = heads;
-    let N = qkv.dim().0;
     let scale = 1.0 / (D as f64).sqrt();
     let mut dqkv = Array3::zeros(qkv.dim());
-    for (b, h) in (0..N / T).flat_map(|b| (0..H).map(move |h| (b, h))) {
+    for (&Segment { offset, len: T, .. }, h) in each_head(segments, H) {
         let (k, v) = (H + h / (H / G), H + G + h / (H / G));
-        let at = |head: usize| move |t: usize, d: usize| qkv[[b * T + t, head, d]];
+        let at = |head: usize| move |t: usize, d: usize| qkv[[offset + t, head, d]];
         let (p, _) = weights(&at(h), &at(k), T, D);
         for i in 0..T {
-            let n = b * T + i;
+            let n = offset + i;
             let dp: Vec<f64> =
                 (0..=i).map(|j| (0..D).map(|d| dO[[n, h, d]] * at(v)(j, d)).sum()).collect();
             let delta: f64 = (0..=i).map(|j| p[[i, j]] * dp[j]).sum();
@@ -64,8 +78,8 @@ pub fn backward(dO: ArrayView3<f64>, qkv: ArrayView3<f64>, heads: Heads, T: usiz
                 let ds = p[[i, j]] * (dp[j] - delta) * scale;
                 for d in 0..D {
                     dqkv[[n, h, d]] += ds * at(k)(j, d);
-                    dqkv[[b * T + j, k, d]] += ds * at(h)(i, d);
-                    dqkv[[b * T + j, v, d]] += p[[i, j]] * dO[[n, h, d]];
+                    dqkv[[offset + j, k, d]] += ds * at(h)(i, d);
+                    dqkv[[offset + j, v, d]] += p[[i, j]] * dO[[n, h, d]];
                 }
             }
         }

@@ -1,11 +1,10 @@
+use super::FEW;
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
 use crate::cpu::simd::{Factors, ItemKernel, Vector, dispatch_items, load, prefetch_stream};
 use crate::cpu::tiles::{Tile, Tiles};
 use crate::element::{Element, Real};
 
-/// Up to this many rows, W is read once in place; from there on packing it pays.
-const FEW: usize = 4;
 /// Outputs in a task of few rows whose inputs take `bytes`: long enough a stretch of W for hardware
 /// to run ahead, enough tasks to balance at the end.
 fn outputs(bytes: usize) -> usize {
@@ -22,6 +21,7 @@ pub fn forward<Y: Element<Acc = E::Acc>, E: Element>(
     I: usize,
 ) {
     let N = x_NI.len() / I;
+    // Few rows read W once, in place; for more packing it pays.
     if N > FEW {
         let onto = r_NO.map_or(Onto::Zero, Onto::Addend);
         return gemm(cpu, y_NO, Mat::new(x_NI, I), Mat::new(w_OI, I).t(), onto);
@@ -33,9 +33,11 @@ pub fn forward<Y: Element<Acc = E::Acc>, E: Element>(
     });
 }
 
-/// Products with few rows are bound by reading W: one row after the other, as memory has them.
-/// Several rows side by side share x and run faster from a cache, but hardware does not foresee
-/// them: from memory they reach half the speed, and three quarters with prefetches.
+/// Products with few rows are bound by reading W: one row of W after the other, as memory has them.
+/// Several rows of W side by side share x and run faster from a cache, but hardware does not foresee
+/// them: from memory they reach half the speed, and three quarters with prefetches. Several rows of x
+/// share a row of W, which is in the first cache once the first of them have asked for it; each sums
+/// in the order that it has alone.
 struct FewRows<'a, 't, Y, E> {
     y: Tile<'t, Y>,
     r_NO: Option<&'a [Y]>,
@@ -44,17 +46,41 @@ struct FewRows<'a, 't, Y, E> {
     I: usize,
 }
 
+/// Rows of x whose products with a row of W are summed side by side.
+const ABREAST: usize = 4;
+
 impl<Y: Element<Acc = E::Acc>, E: Element> ItemKernel<E::Acc> for FewRows<'_, '_, Y, E> {
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>, F: Factors<V>>(mut self) {
-        let (I, O) = (self.I, self.w_OI.len() / self.I);
+        let (I, N) = (self.I, self.y.rows());
         for o in 0..self.y.cols() {
             let w = &self.w_OI[(self.y.col + o) * I..][..I];
-            for n in 0..self.y.rows() {
-                let sum = dot::<E, V, F>(w, &self.x_NI[n * I..][..I]);
-                let r = self.r_NO.map_or(E::Acc::ZERO, |r| r[n * O + self.y.col + o].to_acc());
-                self.y.row_mut(n)[o] = Y::from_acc(r + sum);
+            let x = |n: usize| &self.x_NI[n * I..][..I];
+            let mut n = 0;
+            while n + ABREAST <= N {
+                let x: [&[E]; ABREAST] = std::array::from_fn(
+                    #[inline(always)]
+                    |r| x(n + r),
+                );
+                self.put(o, n, dots::<E, V, F, ABREAST>(w, x, n == 0));
+                n += ABREAST;
             }
+            while n < N {
+                self.put(o, n, dots::<E, V, F, 1>(w, [x(n)], n == 0));
+                n += 1;
+            }
+        }
+    }
+}
+
+impl<Y: Element<Acc = E::Acc>, E: Element> FewRows<'_, '_, Y, E> {
+    /// Output `o` of the task, rows from `n` on.
+    #[inline(always)]
+    fn put<const R: usize>(&mut self, o: usize, n: usize, sums: [E::Acc; R]) {
+        let O = self.w_OI.len() / self.I;
+        for (n, sum) in (n..).zip(sums) {
+            let r = self.r_NO.map_or(E::Acc::ZERO, |r| r[n * O + self.y.col + o].to_acc());
+            self.y.row_mut(n)[o] = Y::from_acc(r + sum);
         }
     }
 }
@@ -62,22 +88,44 @@ impl<Y: Element<Acc = E::Acc>, E: Element> ItemKernel<E::Acc> for FewRows<'_, '_
 /// Chains of sums, so that loads and not additions set the pace.
 const CHAINS: usize = 4;
 
+/// Products of a row of W with R rows of x. `ask` asks memory for the W that follows.
 #[inline(always)]
-fn dot<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(a: &[E], b: &[E]) -> E::Acc {
-    let (step, mut sums) = (V::LANES * F::K, [V::splat(E::Acc::ZERO); CHAINS]);
-    let (a_blocks, b_blocks) = (a.chunks_exact(CHAINS * step), b.chunks_exact(CHAINS * step));
-    let rest = (a_blocks.remainder(), b_blocks.remainder());
-    for (a, b) in a_blocks.zip(b_blocks) {
-        for (c, sum) in sums.iter_mut().enumerate() {
-            prefetch_stream(&a[c * step..][..step]);
-            *sum = F::of_row::<E>(&a[c * step..]).mul_add(F::of_row::<E>(&b[c * step..]), *sum);
+fn dots<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>, const R: usize>(
+    w: &[E],
+    x: [&[E]; R],
+    ask: bool,
+) -> [E::Acc; R] {
+    let (step, mut sums) = (V::LANES * F::K, [[V::splat(E::Acc::ZERO); CHAINS]; R]);
+    let block = CHAINS * step;
+    let whole = w.len() - w.len() % block;
+    for (i, w) in w.chunks_exact(block).enumerate() {
+        let x = x.map(
+            #[inline(always)]
+            |x| &x[i * block..][..block],
+        );
+        for c in 0..CHAINS {
+            if ask {
+                prefetch_stream(&w[c * step..][..step]);
+            }
+            let w = F::of_row::<E>(&w[c * step..]);
+            for r in 0..R {
+                sums[r][c] = w.mul_add(F::of_row::<E>(&x[r][c * step..]), sums[r][c]);
+            }
         }
     }
-    for (a, b) in rest.0.chunks(V::LANES).zip(rest.1.chunks(V::LANES)) {
-        prefetch_stream(a);
-        sums[0] = load::<E, V>(a).mul_add(load::<E, V>(b), sums[0]);
+    for (i, w) in w[whole..].chunks(V::LANES).enumerate() {
+        if ask {
+            prefetch_stream(w);
+        }
+        let (at, w) = (whole + i * V::LANES, load::<E, V>(w));
+        for r in 0..R {
+            sums[r][0] = w.mul_add(load::<E, V>(&x[r][at..]), sums[r][0]);
+        }
     }
-    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+    sums.map(
+        #[inline(always)]
+        |s| ((s[0] + s[1]) + (s[2] + s[3])).sum(),
+    )
 }
 
 pub fn backward<E: Element>(

@@ -8,6 +8,10 @@ pub mod reference;
 use super::rows;
 use crate::{Device, Element, View, ViewMut};
 
+/// Up to this many rows, what a row of a forward product becomes depends on no other row and not on
+/// their number, to the bit.
+pub const FEW: usize = 16;
+
 /// y_NO = x_NI W^T.
 ///
 /// # Panics

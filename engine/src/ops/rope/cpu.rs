@@ -1,3 +1,4 @@
+use crate::Segments;
 use crate::cpu::Cpu;
 use crate::cpu::simd::{Kernel, Vector, load, store};
 use crate::element::{Element, Real};
@@ -11,6 +12,7 @@ pub fn rotate<E: Element>(
     cpu: &Cpu,
     x_NS: &mut [E],
     table_TD: &[E::Acc],
+    segments: &Segments,
     S: usize,
     heads: usize,
     D: usize,
@@ -18,7 +20,8 @@ pub fn rotate<E: Element>(
 ) {
     cpu.install(|| {
         x_NS.par_chunks_mut(ROWS * S).enumerate().for_each(|(i, x)| {
-            E::Acc::dispatch(cpu.isa(), Rotate { x, table_TD, n: i * ROWS, S, heads, D, sign })
+            let n = i * ROWS;
+            E::Acc::dispatch(cpu.isa(), Rotate { x, table_TD, segments, n, S, heads, D, sign })
         })
     });
 }
@@ -26,6 +29,8 @@ pub fn rotate<E: Element>(
 struct Rotate<'a, E: Element> {
     x: &'a mut [E],
     table_TD: &'a [E::Acc],
+    segments: &'a Segments,
+    /// Row of the batch that is the first of x.
     n: usize,
     S: usize,
     heads: usize,
@@ -38,10 +43,14 @@ impl<E: Element> Kernel<E::Acc> for Rotate<'_, E> {
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(self) {
         let D = self.D;
-        let T = self.table_TD.len() / D;
+        let mut segment = self.segments.of_row(self.n);
         let (sign, zero) = (V::splat(self.sign), V::splat(E::Acc::ZERO));
         for (n, row) in (self.n..).zip(self.x.chunks_exact_mut(self.S)) {
-            let (cos, sin) = self.table_TD[n % T * D..][..D].split_at(D / 2);
+            if n == segment.end() {
+                segment = self.segments.of_row(n);
+            }
+            let t = segment.first + n - segment.offset;
+            let (cos, sin) = self.table_TD[t * D..][..D].split_at(D / 2);
             for head in row[..self.heads * D].chunks_exact_mut(D) {
                 let (a, b) = head.split_at_mut(D / 2);
                 for i in (0..D / 2).step_by(V::LANES) {

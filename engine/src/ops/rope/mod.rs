@@ -8,7 +8,7 @@ mod cuda;
 pub mod reference;
 
 use super::rows;
-use crate::{Buf, Device, Element, Real, View, ViewMut};
+use crate::{Buf, Device, Element, Real, Segments, View, ViewMut};
 
 /// Cosines and sines for positions 0..T: row t holds D/2 cosines, then D/2 sines.
 pub fn table<R: Real>(dev: &Device, T: usize, D: usize, theta: f64) -> Buf<R> {
@@ -26,7 +26,7 @@ pub fn table<R: Real>(dev: &Device, T: usize, D: usize, theta: f64) -> Buf<R> {
 }
 
 /// Rotates the first `heads` heads of each row of x_NS (rows of S elements, of which the rest is
-/// left alone). Row n stands at position n mod T of `table_TD`.
+/// left alone), each by the angles of its position in its segment's sequence.
 ///
 /// # Panics
 /// If lengths disagree: a caller bug.
@@ -34,20 +34,23 @@ pub fn forward_inplace<E: Element>(
     dev: &Device,
     x_NS: ViewMut<E>,
     table_TD: View<E::Acc>,
+    segments: &Segments,
     S: usize,
     heads: usize,
     D: usize,
 ) {
-    let N = check(x_NS.len(), table_TD.len(), S, heads, D);
+    let N = check(x_NS.len(), table_TD.len(), segments, S, heads, D);
     let turned = N * heads * D;
     let shape = format_args!("N{N} heads {heads} D{D}");
-    let bytes = 2 * (turned * size_of::<E>()) as u64 + table_TD.bytes();
+    let table = (segments.reach() * D * size_of::<E::Acc>()) as u64;
+    let bytes = 2 * (turned * size_of::<E>()) as u64 + table;
     let _op = dev.op("rope forward", shape, 3 * turned, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            (E::cpu().rope_rotate)(cpu, x_NS.host(), table_TD.host(), S, heads, D, E::Acc::ONE)
+            let (x_NS, table_TD) = (x_NS.host(), table_TD.host());
+            (E::cpu().rope_rotate)(cpu, x_NS, table_TD, segments, S, heads, D, E::Acc::ONE)
         }
-        Device::Cuda(cuda) => cuda::rotate(cuda, x_NS, table_TD, S, heads, D, 1.0),
+        Device::Cuda(cuda) => cuda::rotate(cuda, x_NS, table_TD, segments, S, heads, D, 1.0),
     }
 }
 
@@ -59,26 +62,30 @@ pub fn backward_inplace<E: Element>(
     dev: &Device,
     dx_NS: ViewMut<E>,
     table_TD: View<E::Acc>,
+    segments: &Segments,
     S: usize,
     heads: usize,
     D: usize,
 ) {
-    let N = check(dx_NS.len(), table_TD.len(), S, heads, D);
+    let N = check(dx_NS.len(), table_TD.len(), segments, S, heads, D);
     let turned = N * heads * D;
     let shape = format_args!("N{N} heads {heads} D{D}");
-    let bytes = 2 * (turned * size_of::<E>()) as u64 + table_TD.bytes();
+    let table = (segments.reach() * D * size_of::<E::Acc>()) as u64;
+    let bytes = 2 * (turned * size_of::<E>()) as u64 + table;
     let _op = dev.op("rope backward", shape, 3 * turned, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            (E::cpu().rope_rotate)(cpu, dx_NS.host(), table_TD.host(), S, heads, D, -E::Acc::ONE)
+            let (dx_NS, table_TD) = (dx_NS.host(), table_TD.host());
+            (E::cpu().rope_rotate)(cpu, dx_NS, table_TD, segments, S, heads, D, -E::Acc::ONE)
         }
-        Device::Cuda(cuda) => cuda::rotate(cuda, dx_NS, table_TD, S, heads, D, -1.0),
+        Device::Cuda(cuda) => cuda::rotate(cuda, dx_NS, table_TD, segments, S, heads, D, -1.0),
     }
 }
 
 /// N.
-fn check(x: usize, table: usize, S: usize, heads: usize, D: usize) -> usize {
+fn check(x: usize, table: usize, segments: &Segments, S: usize, heads: usize, D: usize) -> usize {
     let (N, T) = (rows("rope", x, S), rows("rope", table, D));
-    assert!(D.is_multiple_of(2) && heads * D <= S && T > 0 && N.is_multiple_of(T), "rope: shape");
+    assert!(D.is_multiple_of(2) && heads * D <= S && segments.rows() == N, "rope: shape");
+    assert!(segments.reach() <= T, "rope: position {} of {T}", segments.reach());
     N
 }

@@ -1,7 +1,8 @@
-//! One query of every head, against a cache that comes from memory: nothing is packed, and each row
-//! of keys and values is read once, whole, in the order in which it lies: hardware runs ahead of one
-//! stream, and of no other as far. A task is some keys of all heads, with sums of its own, scaled to
-//! the largest score so far; at the end they are added, scaled to the largest of all.
+//! One query of every head of a sequence, against a cache that comes from memory: nothing is packed,
+//! and each row of keys and values is read once, whole, in the order in which it lies: hardware runs
+//! ahead of one stream, and of no other as far. A task is some keys of all heads, with sums of its
+//! own, scaled to the largest score so far; at the end they are added, scaled to the largest of all.
+//! Sequences decoded together share no task.
 
 use super::{Head, narrow, products_of, scale};
 use crate::cpu::Cpu;
@@ -25,17 +26,55 @@ fn task_len(H: usize) -> usize {
     H.next_multiple_of(MAX_LANES) * (MAX_LANES + 4)
 }
 
-pub fn decode<E: Element>(cpu: &Cpu, o_HD: &mut [E], q: &[E], kv: &[E], heads: Heads, keys: usize) {
-    let Heads { H, G, D } = heads;
-    let (part, capacity) = (H * head_len(D), kv.len() / (2 * G * D));
+/// A sequence's newest token.
+pub struct Query<'a, E> {
+    /// Its row in the batch.
+    pub row: usize,
+    /// Its query heads.
+    pub q: &'a [E],
+    /// Keys and values from position 0 of its sequence on.
+    pub kv: Head<'a, E>,
+    /// How many of them it sees.
+    pub keys: usize,
+}
+
+impl<E> Query<'_, E> {
+    fn tasks(&self) -> usize {
+        self.keys.div_ceil(KEYS)
+    }
+}
+
+/// Writes the outputs of `queries`; `capacity` is how many keys each may see one day.
+pub fn decode<E: Element>(
+    cpu: &Cpu,
+    o_NHD: &mut [E],
+    queries: &[Query<E>],
+    heads: Heads,
+    capacity: usize,
+) {
+    if queries.is_empty() {
+        return;
+    }
+    let Heads { H, D, .. } = heads;
+    let part = H * head_len(D);
     cpu.reserve_task::<E::Acc>(task_len(H));
-    // As much as the cache will ever need, so that nothing is allocated as it fills.
-    cpu.with_shared(capacity.div_ceil(KEYS) * part, |parts: &mut [E::Acc]| {
-        let parts = &mut parts[..keys.div_ceil(KEYS) * part];
+    // As much as slots will ever need, so that nothing is allocated as they fill.
+    let room = queries.len() * capacity.div_ceil(KEYS) * part;
+    cpu.with_shared(room, |parts: &mut [E::Acc]| {
+        let tasks: usize = queries.iter().map(Query::tasks).sum();
+        let parts = &mut parts[..tasks * part];
         cpu.for_each_tile_in_stretches(Tiles::new(&mut *parts, part, 1, part), |sums| {
-            let t = sums.row * KEYS;
-            let kv = Head { data: kv, stride: 2 * G * D }.at(t, 0);
-            let keys = KEYS.min(keys - t);
+            let (mut task, mut of) = (sums.row, queries.iter());
+            let query = of.find(|query| match task.checked_sub(query.tasks()) {
+                Some(rest) => {
+                    task = rest;
+                    false
+                }
+                None => true,
+            });
+            let query = query.expect("each task belongs to a query");
+            let t = task * KEYS;
+            let (q, kv, keys) = (query.q, query.kv.at(t, 0), KEYS.min(query.keys - t));
             cpu.with_task(task_len(H), |scratch| {
                 dispatch_items(
                     cpu.isa(),
@@ -44,7 +83,13 @@ pub fn decode<E: Element>(cpu: &Cpu, o_HD: &mut [E], q: &[E], kv: &[E], heads: H
                 )
             });
         });
-        E::Acc::dispatch(cpu.isa(), AddParts { o_HD, parts, D });
+        let mut rest = parts;
+        for query in queries {
+            let (parts, others) = rest.split_at_mut(query.tasks() * part);
+            let o_HD = &mut o_NHD[query.row * H * D..][..H * D];
+            E::Acc::dispatch(cpu.isa(), AddParts { o_HD, parts, D });
+            rest = others;
+        }
     });
 }
 
