@@ -265,8 +265,8 @@ unsafe fn keep<E: Element, W: Access<E>>(
         }
         let n = ptx::div(thread as u32, steps);
         let i = (thread as u32 - n * steps) * W::LANES as u32;
-        let item = items.add(2 * n as usize);
-        let row = (*item + *item.add(1) - 1) as usize;
+        let [first, seen] = ptx::load8(items.add(2 * n as usize));
+        let row = (first + seen - 1) as usize;
         let from = qkv_NS.add(n as usize * S as usize + (S - width + i) as usize);
         W::store(kv.add(row * width as usize + i as usize), W::unpack(W::load(from)));
     }

@@ -251,7 +251,13 @@ fn exact_results_stay_exact() {
     let operands = vec![encode(F32, f32::MAX.into()), encode(F32, 1.0)];
     for seed in 1..9 {
         let text = "div.full.f32 %d, %a, %b;";
-        let most = evaluate_on(erring(Some(seed)), text, F32, &[F32, F32], &[operands.clone()]);
+        let most = evaluate_on(
+            erring(Some(seed)),
+            text,
+            F32,
+            &[F32, F32],
+            std::slice::from_ref(&operands),
+        );
         assert!(decode(F32, most[0]).is_finite());
     }
 }

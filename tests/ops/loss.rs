@@ -140,7 +140,7 @@ fn outputs<E: Element>(
     let dw = Output::new("loss dw", &dw, &p.dw, exact_dw + matrix(&start, C));
     match dev {
         Device::Cpu(_) => vec![nats, dx, dw],
-        Device::Cuda(_) => on_gpu::<E>(dev, (&wide(&x), &wide(&w), &targets), C, [nats, dx, dw]),
+        Device::Cuda(_) => on_gpu::<E>(dev, (&wide(x), &wide(w), targets), C, [nats, dx, dw]),
     }
 }
 

@@ -11,45 +11,40 @@ use crate::ops::{adamw, embedding, linear, loss, norm, rmsnorm, rope, swiglu};
 use crate::segments::Segments;
 
 /// Arguments and meaning are those of the functions of the same name in `ops/*/cpu.rs`.
+#[allow(clippy::type_complexity, reason = "the signatures are what it says")]
 pub struct Ops<E: Element> {
-    pub(crate) adamw_step: AdamwStep<E>,
+    pub(crate) adamw_step: fn(
+        &Cpu,
+        &mut [E::Acc],
+        Option<&mut [E]>,
+        &mut [E::Acc],
+        &mut [E::Acc],
+        &[E::Acc],
+        f64,
+        &[(Slot, f64)],
+        adamw::Step,
+    ),
     pub(crate) attention_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &Segments, Heads),
-    pub(crate) attention_decode: AttentionDecode<E>,
-    pub(crate) attention_backward: AttentionBackward<E>,
+    pub(crate) attention_decode:
+        fn(&Cpu, &mut [E], &mut [E], &[E], &Segments, &[usize], Heads, usize),
+    pub(crate) attention_backward:
+        fn(&Cpu, &mut [E], &[E], &[E], &[E], &[E::Acc], &Segments, Heads),
     pub(crate) embedding_forward: fn(&Cpu, &mut [E], &[u32], &[E], usize),
     pub(crate) embedding_backward: fn(&Cpu, &mut [E::Acc], &[E], &[u32], usize),
     pub(crate) linear_forward: fn(&Cpu, &mut [E], Option<&[E]>, &[E], &[E], usize),
     pub(crate) linear_forward_wide: fn(&Cpu, &mut [E::Acc], Option<&[E::Acc]>, &[E], &[E], usize),
     pub(crate) linear_backward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], &[E], usize),
     pub(crate) loss_forward: fn(&Cpu, &mut Logits<E>, &[E], &[E], &[i32], usize) -> f64,
-    pub(crate) loss_forward_backward: LossForwardBackward<E>,
+    pub(crate) loss_forward_backward:
+        fn(&Cpu, &mut [E], &mut [E::Acc], &mut Logits<E>, &[E], &[E], &[i32], f64, usize) -> f64,
     pub(crate) sum_of_squares: fn(&Cpu, &[E::Acc]) -> f64,
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
-    pub(crate) rmsnorm_backward: RmsnormBackward<E>,
-    pub(crate) rope_rotate: RopeRotate<E>,
+    pub(crate) rmsnorm_backward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], &[E], &[E::Acc]),
+    pub(crate) rope_rotate: fn(&Cpu, &mut [E], &[E::Acc], &Segments, usize, usize, usize, E::Acc),
     pub(crate) swiglu_forward: fn(&Cpu, &mut [E], &[E], usize),
     pub(crate) swiglu_backward: fn(&Cpu, &mut [E], &[E], usize),
 }
-
-type Acc<E> = <E as Element>::Acc;
-type AdamwStep<E> = fn(
-    &Cpu,
-    &mut [Acc<E>],
-    Option<&mut [E]>,
-    &mut [Acc<E>],
-    &mut [Acc<E>],
-    &[Acc<E>],
-    f64,
-    &[(Slot, f64)],
-    adamw::Step,
-);
-type AttentionDecode<E> = fn(&Cpu, &mut [E], &mut [E], &[E], &Segments, &[usize], Heads, usize);
-type AttentionBackward<E> = fn(&Cpu, &mut [E], &[E], &[E], &[E], &[Acc<E>], &Segments, Heads);
-type LossForwardBackward<E> =
-    fn(&Cpu, &mut [E], &mut [Acc<E>], &mut Logits<E>, &[E], &[E], &[i32], f64, usize) -> f64;
-type RopeRotate<E> = fn(&Cpu, &mut [E], &[Acc<E>], &Segments, usize, usize, usize, Acc<E>);
-type RmsnormBackward<E> = fn(&Cpu, &mut [E], &mut [Acc<E>], &[E], &[E], &[E], &[Acc<E>]);
 
 impl<E: Element> Ops<E> {
     pub(crate) const fn new() -> Self {

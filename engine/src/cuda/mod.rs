@@ -293,7 +293,10 @@ impl Cuda {
 
     /// `bytes` of zeros.
     pub(crate) fn zeroed(&self, bytes: usize) -> Allocation {
-        let (cuda, bytes) = (self.clone(), bytes.next_multiple_of(ALIGN).max(ALIGN));
+        let (cuda, bytes) = (self.clone(), bytes.next_multiple_of(ALIGN));
+        if bytes == 0 {
+            return Allocation { cuda, ptr: 0, owned: 0 };
+        }
         let cut = {
             let state = &mut *self.state();
             let fits = state.taken + bytes <= state.arena.bytes;

@@ -90,6 +90,7 @@ pub fn all(d: &mut Device, s: &Sizes) -> Vec<Row> {
         runs.adamw(storage);
         runs.delta(storage);
         runs.attention_decode(storage);
+        runs.attention_keep(storage);
     }
     runs.sums();
     runs.products();
@@ -430,5 +431,18 @@ impl Runs<'_> {
         let least = Least::Bytes((T + 1) * 2 * H * D * storage.bytes());
         let launch = attention::decode(storage, 1, H as u32, D as u32);
         self.run(launch, format!("T{T} H{H} G{H} D{D}"), least, &args);
+    }
+
+    /// One new token of each of `rows` sequences.
+    fn attention_keep(&mut self, storage: Storage) {
+        let (N, H, D) = (self.s.rows, 4, 64);
+        let (S, width) = (3 * H * D, 2 * H * D);
+        let [kv, qkv] = [N * width, N * S].map(|len| self.numbers(storage, len));
+        let items: Vec<u32> = (0..N as u32).flat_map(|n| [n, 1]).collect();
+        let args = [kv, qkv, self.d.put_u32(&items)].map(ptr);
+        let least = Least::Bytes(N * (2 * width * storage.bytes() + 8));
+        let launch = attention::keep(storage, N as u32, S as u32, width as u32);
+        let args = [&args[..], &[N, S, width].map(int)].concat();
+        self.run(launch, format!("N{N} G{H} D{D}"), least, &args);
     }
 }
