@@ -82,8 +82,8 @@ impl Device {
         }
     }
 
-    /// Says that an op begins, which ends when the result is dropped. See [`Call`] for how to
-    /// count.
+    /// Marks the beginning of an op, which ends when the result is dropped. See [`Call`] for what
+    /// `flop` and `bytes` count.
     pub(crate) fn op(
         &self,
         op: &'static str,

@@ -361,7 +361,7 @@ impl<'a, I> Grouped<'a, I> {
 
 /// Rows `row..row + rows` and items `k..k + ks` of `a`: in place if possible, else copied into
 /// `packed` (row by row where a row's elements are next to each other, item by item otherwise).
-/// Groups are whole: what lies behind the last row of `a` is left over from before.
+/// Groups are whole: rows beyond the last one of `a` hold arbitrary values.
 #[inline(always)]
 fn rows_of<'a, A: Element, V: Vector<Scalar = A::Acc>, F: Factors<V>>(
     packed: &'a mut [F::Item],

@@ -86,7 +86,7 @@ impl Cpu {
         self.pool.broadcast(|thread| work(thread.index()));
     }
 
-    /// Lends `len` elements for the duration of an op. Their content is left over.
+    /// Lends `len` elements for the duration of an op. They hold arbitrary values.
     pub(crate) fn with_shared<E: Element, R>(
         &self,
         len: usize,
@@ -102,7 +102,7 @@ impl Cpu {
         }
     }
 
-    /// Lends `len` elements for the duration of a task. Their content is left over.
+    /// Lends `len` elements for the duration of a task. They hold arbitrary values.
     /// Tasks must not start parallel work while they hold it.
     pub(crate) fn with_task<E: Element, R>(&self, len: usize, f: impl FnOnce(&mut [E]) -> R) -> R {
         let thread = rayon::current_thread_index().expect("tasks run on the pool");

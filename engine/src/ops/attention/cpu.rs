@@ -632,7 +632,7 @@ impl<E: Element> Forward<'_, '_, E> {
         }
         self.weigh::<V, F>(first, rows, blocks);
         let sum_of = |i: usize, sums: &[E::Acc]| V::load(&sums[i * MAX_LANES..]).sum();
-        // Never, but where a score is far above the query's own.
+        // Needed only where a score is far above that of the query's own key.
         let is_high = |i, sums: &[E::Acc]| sum_of(i, sums) >= E::Acc::from_f64(HIGH);
         if (0..rows).any(|i| is_high(i, blocks.sum)) {
             for i in (0..rows).filter(|&i| is_high(i, blocks.sum)) {
@@ -747,9 +747,9 @@ struct Backward<'a, E: Element> {
 
 /// Where a task's sums for dQ go.
 enum Dq<'t, E: Element> {
-    /// They are whole: into rows of the gradient.
+    /// The task has every key, so its sums are complete: into rows of the gradient.
     All(Tile<'t, E>),
-    /// Those of other tasks are added later: into rows of sums for each head of the group.
+    /// Sums of other tasks are added later: into rows of sums for each head of the group.
     Part(Tile<'t, E::Acc>),
 }
 
