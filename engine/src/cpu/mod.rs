@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 
 /// Threads and the memory they work in. Clones share both.
 ///
-/// Ops divide work by shape only, never by the number of threads, so results have the same bits
-/// for any number. Ops run one at a time: each uses all threads, and the scratch is theirs.
+/// Ops divide work by shapes and segments, never by the number of threads, so results have the same
+/// bits for any number. Ops run one at a time: each uses all threads, and the scratch is theirs.
 #[derive(Clone)]
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
