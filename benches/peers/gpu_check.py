@@ -21,10 +21,12 @@ import array
 import contextlib
 import dataclasses
 import datetime
+import glob
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import random
 import re
@@ -189,7 +191,9 @@ def gpu_tests(check, program, module):
     """Names of a module's tests that run GPU kernels; the others are proven wherever Rust is."""
     listed = call([check.bin(program), "--list"]).stdout
     names = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
-    wanted = re.compile(rf"{module}::.*(gpu|one_bad_element|storage_types)")
+    # By name, or because they run everywhere.
+    everywhere = "one_bad|storage_types|only_ignored|minus_infinity|clipping|eps_joins"
+    wanted = re.compile(rf"{module}::.*(gpu|{everywhere})")
     return [name for name in names if wanted.match(name)]
 
 
@@ -206,7 +210,7 @@ def failures(output):
 def worst_share(output):
     """How many outputs were held against their budget, and the largest share of it that one took."""
     errors = re.findall(r": error (\S+), plain loop \S+, budget (\S+)", output)
-    shares = [float(error) / float(budget) for error, budget in errors if float(budget) > 0]
+    shares = [float(error) / float(budget) for error, budget in errors if 0 < float(budget) < math.inf]
     return len(shares), max(shares, default=0.0)
 
 
@@ -598,6 +602,11 @@ def metrics(text):
 def cublaslt(check):
     """The same steps with NVIDIA's products."""
     check.needs_gpu("cuBLASLt")
+    # Pip's packages are not where the system looks for libraries. The item's process is its own.
+    packages = importlib.util.find_spec("nvidia")
+    places = packages.submodule_search_locations if packages else []
+    found = sorted(folder for place in places for folder in glob.glob(f"{place}/cu*/lib"))
+    os.environ["LD_LIBRARY_PATH"] = ":".join([*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), *found])
     _, words = run_words(check, "bf16")
     words[words.index("--steps") + 1] = "5"
     out = {name: check.path("cublaslt", name) for name in ("rust", "cublaslt")}
@@ -642,7 +651,7 @@ def items():
         Item("machine", 3, 30, "an H100", machine),
         Item("open", 20, 100, "20-60 s into an empty cache, under 1 s from it", opening),
         *(Item(f"ops/{op}", 4, 60, "all hold", tests("ops", op)) for op in OPS),
-        Item("model", 4, 60, "all hold", tests("model", "gradients")),
+        Item("model", 4, 60, "all hold", tests("model", "(gradients|segments)")),
         Item("pretrain/bf16", 10, 70, same.format("0.05"), pretrain("bf16")),
         Item("pretrain/f32", 10, 70, same.format("1e-3"), pretrain("f32")),
         Item("text", 5, 40, "the same text, nats 1e-6 apart", text),

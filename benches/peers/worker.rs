@@ -25,7 +25,8 @@ use engine::ceiling::product_flops;
 use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
-use engine::{Buf, Device, Element, Init, Segments, Table, bf16};
+use engine::{Buf, Device, Dtype, Element, Init, Segments, Table, bf16};
+use handgrad::model::hf;
 use handgrad::train::config::{DeviceChoice, Gemm, LogLevel};
 use handgrad::train::memory::{peak_bytes, resident_bytes};
 use handgrad::train::progress::init_logging;
@@ -67,7 +68,7 @@ fn start() -> Result<()> {
             serve(dev, json!({}), |request| answer(&inputs, request))
         }
         ["open"] => opened(dev, begin),
-        ["config", size] => Ok(train::print(&named(size)?.config().to_json(hf::Dtype::F32))?),
+        ["config", size] => Ok(train::print(&hf::config_json(&named(size)?.config(), Dtype::F32))?),
         ["export", size, dir] => export(dev, &named(size)?, Path::new(dir)),
         _ => Err(USAGE.into()),
     }

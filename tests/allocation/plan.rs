@@ -174,4 +174,10 @@ fn a_gpu_takes_what_each_row_says() {
             }
         }
     }
+    // Here the parts of the head's products take most work space.
+    let cuda = Cuda::emulated(90).unwrap();
+    let taken = || [cuda.held_bytes().1 as usize, 0];
+    let counter = Counter { taken: &taken, unit: 256 };
+    let wide = Dims { V: 4160, ..dims };
+    check::<bf16>(&Device::Cuda(cuda.clone()), &counter, wide, (2, 64), Mode::Linear);
 }

@@ -170,6 +170,7 @@ impl Product {
 
     fn bf16_wide(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
         assert!(!matches!(onto, Onto::Other(_)), "cuda: f32 is added to what it replaces");
+        assert!(!self.is_skinny(), "cuda: products of a few rows are not added");
         let cut = self.cut(cuda.target());
         if cut.parts == 1 {
             return self.queue_wide(cuda, cut, c, a, b, self.ldc, onto == Onto::Itself);
