@@ -81,12 +81,14 @@ def main():
     version = subprocess.run([ptxas, "--version"], check=True, capture_output=True, text=True)
     version = re.search(r"release [\d.]+, V[\d.]+", version.stdout)[0]
     bytes_of, bad, columns = shared(), [], []
+    tiled = {name for _, name in bytes_of}
     for device in DEVICES:
         kernels, warnings = assembled(ptxas, device)
         bad += [f"{device.arch}: {line}" for line in warnings]
-        bad += [f"{device.arch}: {name} spills" for name, k in kernels.items() if k["spill"]]
+        given = {n: k for n, k in kernels.items() if n not in tiled or (device.capability, n) in bytes_of}
+        spilled = [(n, k["spill"]) for n, k in given.items() if k["spill"]]
+        bad += [f"{device.arch}: {n}: {s} bytes of stack, spill stores and loads" for n, s in spilled]
         columns.append({name: k["registers"] for name, k in kernels.items()})
-    tiled = {name for _, name in bytes_of}
     threads = bounds("sm_90a")
     out = [
         "# Resources of kernels", "",
@@ -117,7 +119,7 @@ def main():
         size = ", ".join(str(size) for size in sorted(s for s in sizes if s))
         out.append(f"| {name} | {threads.get(name, '')} | {size} | {' | '.join(cells)} |")
     out += ["", "Spilled bytes, stack, warnings of ptxas, blocks that fit nowhere: "
-            + (f"{len(bad)}, see stderr." if bad else "none, for any kernel and device.")]
+            + ("; ".join(bad) if bad else "none, for any kernel and device") + "."]
     (CRATE.parent / "docs/kernel-resources.md").write_text("\n".join(out) + "\n")
     for line in bad:
         print(line, file=sys.stderr)
