@@ -18,7 +18,7 @@ pub struct Target {
 
 impl Target {
     /// The largest device of a compute capability: A100, GeForce RTX 3090 and 4090, H100, B200,
-    /// GeForce RTX 5090. What an emulator plays, and tests choose for.
+    /// GeForce RTX 5090. For choosing without a device; a test holds it to the emulator's cards.
     pub const fn of(capability: u32) -> Target {
         let (multiprocessors, kib) = match capability {
             120.. => (170, 99),

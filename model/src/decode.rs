@@ -167,8 +167,8 @@ impl<E: Element> Decoder<E> {
         let (C, V, eps) = (model.config().dims.C, model.config().dims.V, model.config().norm_eps);
         let [g_C, w_VC] =
             [model.slots().norm, model.slots().head].map(|slot| weights.range(slot.range()));
-        let (scratch, mut first) = (&mut self.scratch, 0);
-        while first < rows {
+        let scratch = &mut self.scratch;
+        for first in (0..rows).step_by(ROWS) {
             let n = ROWS.min(rows - first);
             let (norm_NC, x_NC) =
                 (&mut scratch.norm_NC, self.last_RC.range(first * C..(first + n) * C));
@@ -182,7 +182,6 @@ impl<E: Element> Decoder<E> {
             );
             let logits_NV = self.logits_RV.range_mut(first * V..(first + n) * V);
             linear::forward_wide(dev, logits_NV, norm_NC.rows(n, C), w_VC, C);
-            first += n;
         }
     }
 }

@@ -58,6 +58,14 @@ pub(crate) enum Onto {
     Itself,
 }
 
+/// How our kernels of brain floats compute a product.
+enum Way {
+    /// A few rows with a weight, for which tiles are too tall.
+    FewRows,
+    /// In tiles, and K perhaps in parts.
+    Tiles(Cut),
+}
+
 impl Product {
     /// y = x W^T: N rows of I, O rows of I.
     pub fn forward(N: usize, I: usize, O: usize) -> Self {
@@ -76,25 +84,28 @@ impl Product {
 
     /// Bytes of room that it needs on a device: for the parts of a deep product of few tiles.
     pub fn room(&self, target: Target, storage: Storage) -> usize {
-        match (storage, self.cut(target).parts as usize) {
-            (Storage::F32, _) | (_, 1) => 0,
-            (Storage::Bf16, _) if self.is_skinny() => 0,
-            (Storage::Bf16, parts) => parts * self.M * self.N * size_of::<f32>(),
+        if storage == Storage::F32 {
+            return 0;
+        }
+        match self.way(target) {
+            Way::Tiles(Cut { parts, .. }) if parts > 1 => {
+                parts as usize * self.M * self.N * size_of::<f32>()
+            }
+            _ => 0,
         }
     }
 
-    fn cut(&self, target: Target) -> Cut {
-        gemm::cut(target, int(self.M), int(self.N), int(self.K))
+    fn way(&self, target: Target) -> Way {
+        let [M, N, K, lda, ldb] = [self.M, self.N, self.K, self.lda, self.ldb].map(int);
+        if self.layout == Layout::Nt && skinny::takes(M, K, lda, ldb) {
+            Way::FewRows
+        } else {
+            Way::Tiles(gemm::cut(target, M, N, K))
+        }
     }
 
     fn sizes(&self, ldc: usize) -> [Arg; 6] {
         [self.M, self.N, self.K, self.lda, self.ldb, ldc].map(|x| Arg::U32(int(x)))
-    }
-
-    /// Whether this is a product of a few rows with a weight, for which tiles are too tall.
-    fn is_skinny(&self) -> bool {
-        let [M, K, lda, ldb] = [self.M, self.K, self.lda, self.ldb].map(int);
-        self.layout == Layout::Nt && skinny::takes(M, K, lda, ldb)
     }
 
     /// Writes C, in the storage of A and B. `room` is the address of [`Product::room`] bytes.
@@ -133,45 +144,45 @@ impl Product {
                 cuda.attempt(|_| lt.multiply(self, storage, Storage::F32, [c, a, b], onto));
             }
             (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
-            (Products::Kernels, Storage::Bf16) if self.is_skinny() && onto == Onto::Zero => {
-                let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
-                cuda.launch(
-                    launch,
-                    &[&[c, a, b].map(Arg::Ptr)[..], &self.sizes(self.ldc)].concat(),
-                );
-            }
             (Products::Kernels, Storage::Bf16) => self.bf16_wide(cuda, c, a, b, onto, room),
         }
     }
 
     fn bf16(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
         let target = cuda.target();
-        let (cut, skinny) = (self.cut(target), self.is_skinny());
         let r = match onto {
             Onto::Zero => 0,
             Onto::Other(r) => r,
             Onto::Itself => c,
         };
         let (M, N) = (int(self.M), int(self.N));
-        if skinny || cut.parts == 1 {
-            let launch = if skinny {
-                skinny::rounded(target, M, N)
-            } else {
+        let launch = match self.way(target) {
+            Way::FewRows => skinny::rounded(target, M, N),
+            Way::Tiles(cut) if cut.parts == 1 => {
                 gemm::rounded(cut, self.layout, M, N, int(self.lda), int(self.ldb))
-            };
-            let operands = [c, r, a, b].map(Arg::Ptr);
-            return cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
-        }
-        self.queue_wide(cuda, cut, room, a, b, self.N, false);
-        let sizes = [M, N, int(self.ldc), cut.parts].map(Arg::U32);
-        let args = [&[c, r, room].map(Arg::Ptr)[..], &sizes].concat();
-        cuda.launch(gemm::round_parts(M, N), &args);
+            }
+            Way::Tiles(cut) => {
+                self.queue_wide(cuda, cut, room, a, b, self.N, false);
+                let sizes = [M, N, int(self.ldc), cut.parts].map(Arg::U32);
+                let args = [&[c, r, room].map(Arg::Ptr)[..], &sizes].concat();
+                return cuda.launch(gemm::round_parts(M, N), &args);
+            }
+        };
+        let operands = [c, r, a, b].map(Arg::Ptr);
+        cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
     }
 
     fn bf16_wide(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
         assert!(!matches!(onto, Onto::Other(_)), "cuda: f32 is added to what it replaces");
-        assert!(!self.is_skinny(), "cuda: products of a few rows are not added");
-        let cut = self.cut(cuda.target());
+        let cut = match self.way(cuda.target()) {
+            Way::Tiles(cut) => cut,
+            Way::FewRows => {
+                assert_eq!(onto, Onto::Zero, "cuda: products of a few rows are not added");
+                let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
+                let operands = [c, a, b].map(Arg::Ptr);
+                return cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
+            }
+        };
         if cut.parts == 1 {
             return self.queue_wide(cuda, cut, c, a, b, self.ldc, onto == Onto::Itself);
         }

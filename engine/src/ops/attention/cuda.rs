@@ -4,8 +4,8 @@
 use super::Heads;
 use crate::cuda::{Arg, Cuda, Rows, int, storage};
 use crate::{Element, Segments, View, ViewMut};
+use kernels_ptx::launch::Storage;
 use kernels_ptx::launch::attention::{self, Sequences, Work};
-use kernels_ptx::launch::{Launch, Storage};
 
 /// Bytes of an item of [`Work`].
 const ITEM: usize = 3 * size_of::<u32>();
@@ -111,8 +111,7 @@ pub fn decode<E: Element>(
     let sizes = [N, past, S, H, G, D].map(|x| Arg::U32(int(x)));
     let pointers = [o, qkv, kv, items].map(Arg::Ptr);
     let args = [&pointers[..], &sizes, &[Arg::F32(scale(heads))]].concat();
-    let launch: Launch = attention::decode(storage, int(N), int(H), int(D));
-    cuda.launch(launch, &args);
+    cuda.launch(attention::decode(storage, int(N), int(H), int(D)), &args);
 }
 
 pub fn backward<E: Element>(
