@@ -25,7 +25,7 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     let product = 2 * D * H * T * (T + 1) / 2;
     bench.run(
         &format!("attention/forward/{at}/{name}/{shape}"),
-        Work::Flop(E::NAME, 2 * product),
+        Work::Flop(E::DTYPE, 2 * product),
         || {
             let (qkv, (mut o, mut lse)) = (qkv(), outputs());
             move || forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads)
@@ -33,7 +33,7 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     );
     bench.run(
         &format!("attention/backward/{at}/{name}/{shape}"),
-        Work::Flop(E::NAME, 5 * product),
+        Work::Flop(E::DTYPE, 5 * product),
         || {
             let (qkv, (mut o, mut lse)) = (qkv(), outputs());
             forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);

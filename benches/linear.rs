@@ -20,14 +20,14 @@ fn main() {
 fn run<E: Element>(bench: &mut Bench, N: usize, I: usize, O: usize) {
     let (dev, at, inputs) = (&bench.dev.clone(), bench.at, bench.inputs());
     let (name, shape, flop) = (E::NAME, format!("N{N}_I{I}_O{O}"), 2 * N * I * O);
-    bench.run(&format!("linear/forward/{at}/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
+    bench.run(&format!("linear/forward/{at}/{name}/{shape}"), Work::Flop(E::DTYPE, flop), || {
         let [x, w] = [N * I, O * I].map(|len| inputs.numbers::<E>(len));
         let mut y = Buf::<E>::zeros(dev, N * O);
         move || forward(dev, y.view_mut(), x.view(), w.view(), I)
     });
     bench.run(
         &format!("linear/backward/{at}/{name}/{shape}"),
-        Work::Flop(E::NAME, 2 * flop),
+        Work::Flop(E::DTYPE, 2 * flop),
         || {
             let [x, w, dy] = [N * I, O * I, N * O].map(|len| inputs.numbers::<E>(len));
             let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * I), Buf::<E::Acc>::zeros(dev, O * I));

@@ -22,13 +22,13 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
     let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
     let factors = || [N * C, V * C].map(|len| inputs.numbers::<E>(len));
     let logits = || Logits::<E>::new(dev, N, V);
-    bench.run(&format!("loss/forward/{at}/{name}/{shape}"), Work::Flop(E::NAME, flop), || {
+    bench.run(&format!("loss/forward/{at}/{name}/{shape}"), Work::Flop(E::DTYPE, flop), || {
         let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
         move || forward(dev, &mut sum, &mut logits, x.view(), w.view(), targets, C)
     });
     bench.run(
         &format!("loss/forward_backward/{at}/{name}/{shape}"),
-        Work::Flop(E::NAME, 3 * flop),
+        Work::Flop(E::DTYPE, 3 * flop),
         || {
             let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
             let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, V * C));

@@ -17,7 +17,7 @@ fn main() {
 fn run<E: Element<Acc = f32>>(bench: &mut Bench, size: &Size) {
     let (dev, at) = (&bench.dev.clone(), bench.at);
     let id = format!("step/{}/{at}/{}/N{}", size.name, E::NAME, size.tokens());
-    bench.run(&id, Work::Flop(E::NAME, size.flop()), || {
+    bench.run(&id, Work::Flop(E::DTYPE, size.flop()), || {
         let (mut training, mut tokens) = (Training::<E>::new(dev, size), Skewed::new(size));
         move || {
             training.step(&tokens.batch());

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // every bench uses a part of it
 
 use handgrad::engine::buf::copy;
-use handgrad::engine::{Buf, Device, Element, Error, bf16};
+use handgrad::engine::{Buf, Device, Dtype, Element, Error, bf16};
 use std::time::Instant;
 
 /// What buffers are filled with: near-normal numbers, as PyTorch's workers have, the same in every
@@ -43,9 +43,10 @@ impl Inputs {
 
     /// A buffer of `len` numbers.
     pub fn numbers<E: Element>(&self, len: usize) -> Buf<E> {
-        let block = match E::NAME {
-            f32::NAME => self.f32.view().same::<E>(),
-            _ => self.bf16.view().same::<E>(),
+        let block = match E::DTYPE {
+            Dtype::F32 => self.f32.view().same::<E>(),
+            Dtype::Bf16 => self.bf16.view().same::<E>(),
+            Dtype::F64 => panic!("benches are of what trains"),
         };
         let mut buf = Buf::zeros(&self.dev, len);
         for first in (0..len).step_by(BLOCK) {

@@ -43,7 +43,7 @@ pub const V: usize = 32_000;
 pub enum Work {
     /// Floating-point operations of products of a storage type, held against the ceiling of its
     /// products.
-    Flop(&'static str, usize),
+    Flop(Dtype, usize),
     /// Bytes read and written, held against memory; on the CPU inputs that fit into a cache may
     /// exceed it.
     Bytes(usize),
@@ -115,7 +115,7 @@ impl Bench {
             return; // filtered out
         }
         let (amount, Ceiling(ceiling, of), unit) = match work {
-            Work::Flop(bf16::NAME, n) => (n, self.bf16, "GFLOP/s"),
+            Work::Flop(Dtype::Bf16, n) => (n, self.bf16, "GFLOP/s"),
             Work::Flop(_, n) => (n, self.f32, "GFLOP/s"),
             Work::Bytes(n) => (n, Ceiling(self.bandwidth, "memory bandwidth"), "GB/s"),
         };
