@@ -3,7 +3,7 @@
 
     python3 benches/cold_start.py
 
-Launches the release build of `pretrain` on ready token shards and a ready tokenizer, for S15 of the
+Launches the release build of `handgrad pretrain` on ready token shards and a ready tokenizer, for S15 of the
 benches (8.3M parameters, 16 sequences of 256 tokens), and waits for the first line of metrics. It counts
 everything before that: loading, first weights, checkpoint 0, and the first touch of every page. The shards
 come from random words, once, with a tokenizer trained on them.
@@ -39,7 +39,7 @@ def write_text(path):
             file.write(" ".join(rng.choices(words, weights, k=80)) + ".\n")
 
 
-def prepare(pretrain, directory):
+def prepare(handgrad, directory):
     """Text, model configuration, shards and tokenizer. Returns the flags that name them."""
     config, text = os.path.join(directory, "s15.json"), os.path.join(directory, "text.txt")
     ready = os.path.join(directory, "ready")
@@ -48,22 +48,22 @@ def prepare(pretrain, directory):
     write_text(text)
     # One short step: it leaves the tokenizer and the shards.
     flags = ["--data", text, "--model", config, "--steps", "1", "--batch-size", "1", "--eval-tokens", "256"]
-    run = subprocess.run([pretrain, *flags, "--log-level", "error", "--out", ready])
+    run = subprocess.run([handgrad, "pretrain", *flags, "--log-level", "error", "--out", ready])
     if run.returncode:
-        sys.exit(f"error: {pretrain}: ended with code {run.returncode}; see its message above")
+        sys.exit(f"error: {handgrad}: ended with code {run.returncode}; see its message above")
     tokens, tokenizer = os.path.join(ready, "tokens"), os.path.join(ready, "tokenizer.json")
     return ["--data", tokens, "--tokenizer", tokenizer, "--model", config]
 
 
-def first_step(pretrain, flags, dtype, out):
+def first_step(handgrad, flags, dtype, out):
     """Seconds until the first step's line is in metrics.jsonl."""
     metrics = os.path.join(out, "metrics.jsonl")
     flags = [*flags, "--steps", "2", "--batch-size", "16", "--dtype", dtype, "--out", out]
     start = time.perf_counter()
-    with subprocess.Popen([pretrain, *flags], stderr=subprocess.DEVNULL) as run:
+    with subprocess.Popen([handgrad, "pretrain", *flags], stderr=subprocess.DEVNULL) as run:
         while not (os.path.exists(metrics) and os.path.getsize(metrics)):
             if run.poll():
-                sys.exit(f"error: {pretrain} {' '.join(flags)}: ended with code {run.returncode}")
+                sys.exit(f"error: {handgrad} pretrain {' '.join(flags)}: ended with code {run.returncode}")
             time.sleep(0.001)
         seconds = time.perf_counter() - start
         run.kill()
@@ -72,17 +72,17 @@ def first_step(pretrain, flags, dtype, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pretrain", help="the built example (default: cargo builds it)")
+    parser.add_argument("--handgrad", help="the built program (default: cargo builds it)")
     parser.add_argument("--launches", type=int, default=5)
     args = parser.parse_args()
-    if args.pretrain is None:
-        subprocess.run(["cargo", "build", "--release", "--example", "pretrain"], cwd=ROOT, check=True)
-        args.pretrain = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"), "release/examples/pretrain")
+    if args.handgrad is None:
+        subprocess.run(["cargo", "build", "--release", "--bin", "handgrad"], cwd=ROOT, check=True)
+        args.handgrad = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"), "release/handgrad")
     with tempfile.TemporaryDirectory() as directory:
-        flags = prepare(args.pretrain, directory)
+        flags = prepare(args.handgrad, directory)
         for dtype in ("f32", "bf16"):
             outs = (os.path.join(directory, f"{dtype}-{i}") for i in range(args.launches))
-            seconds = [first_step(args.pretrain, flags, dtype, out) for out in outs]
+            seconds = [first_step(args.handgrad, flags, dtype, out) for out in outs]
             spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
             print(f"{dtype}: {statistics.median(seconds):.2f} s from launch to the end of step 1 ({spread})")
 

@@ -1,4 +1,4 @@
-//! A folder with a tiny model and a text, programs run in it, and what they leave compared.
+//! A folder with a tiny model and a text, the program run in it, and what they leave compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,10 +33,10 @@ impl Dir {
         self.0.path().join(name)
     }
 
-    /// A command that runs `program` here; words of `line` are its arguments.
-    pub fn command(&self, program: &str, line: &str) -> Command {
-        let mut command = Command::new(example(program));
-        command.current_dir(self.0.path()).args(line.split_whitespace());
+    /// The program with `subcommand`, to be run here; words of `line` are its arguments.
+    pub fn command(&self, subcommand: &str, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handgrad"));
+        command.current_dir(self.0.path()).arg(subcommand).args(line.split_whitespace());
         // A machine's GPU stays out of tests that do not ask for one.
         command
             .env("CUDA_VISIBLE_DEVICES", "")
@@ -48,12 +48,12 @@ impl Dir {
     }
 
     /// As [`Dir::run`], on the instruction set `isa`.
-    pub fn run_on(&self, isa: Isa, program: &str, line: &str) -> Done {
-        finish(self.command(program, line).env("HANDGRAD_ISA", isa.name()))
+    pub fn run_on(&self, isa: Isa, subcommand: &str, line: &str) -> Done {
+        finish(self.command(subcommand, line).env("HANDGRAD_ISA", isa.name()))
     }
 
-    pub fn run(&self, program: &str, line: &str) -> Done {
-        finish(&mut self.command(program, line))
+    pub fn run(&self, subcommand: &str, line: &str) -> Done {
+        finish(&mut self.command(subcommand, line))
     }
 
     /// Trains quietly; `line` comes after [`TINY`] and must not repeat what that sets.
@@ -89,11 +89,11 @@ impl Dir {
 
     /// The command must be refused with `code` and one line on stderr that contains all of
     /// `parts`, print nothing else, and leave every file as it was. Returns the line.
-    pub fn refused(&self, program: &str, line: &str, code: i32, parts: &[&str]) -> String {
+    pub fn refused(&self, subcommand: &str, line: &str, code: i32, parts: &[&str]) -> String {
         let before = self.snapshot();
-        let done = self.run(program, line);
+        let done = self.run(subcommand, line);
         assert_one_line(&done, code, parts);
-        assert!(self.snapshot() == before, "{program} {line} has changed files");
+        assert!(self.snapshot() == before, "{subcommand} {line} has changed files");
         done.stderr
     }
 }
@@ -132,20 +132,6 @@ pub fn finish(command: &mut Command) -> Done {
         stdout: text(output.stdout),
         stderr: text(output.stderr),
     }
-}
-
-/// The program, which `cargo test` builds beside the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/cli");
-    let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo test` without --test, or `cargo build --examples` before, in \
-         the same profile",
-        path.display()
-    );
-    path
 }
 
 /// A `config.json` for byte-level tokens: width, hidden width, query heads, key heads.

@@ -38,7 +38,7 @@ pub fn schedule(config: &RunConfig) -> Schedule {
     Schedule {
         peak: config.optim.lr,
         min_ratio: config.optim.min_lr_ratio,
-        warmup: config.optim.warmup,
+        warmup: config.warmup(),
         steps: config.run.steps,
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | part | what it does |
 //! |-|-|
-//! | [`args`], [`config`] | command line and TOML to one checked [`config::RunConfig`] |
+//! | [`config`] | command line and TOML to one checked [`config::RunConfig`] |
 //! | [`outdir`] | one run a folder: guard and lock |
 //! | [`signals`] | first signal: stop after the step; second: stop now |
 //! | [`clock`], [`progress`], [`metrics`], [`plot`] | what the run reports |
@@ -20,7 +20,6 @@
 //! | [`error`] | what went wrong, in one line, and the exit code |
 #![forbid(unsafe_code)]
 
-pub mod args;
 pub mod checkpoint;
 pub mod clock;
 pub mod config;

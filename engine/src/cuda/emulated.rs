@@ -1,4 +1,4 @@
-//! The driver without a GPU: kernels run on `ptx-emu`, which refuses what hardware would let pass
+//! The driver without a GPU: kernels run on the emulator, which refuses what hardware would let pass
 //! in silence. Far too slow to train with; made to debug and to prove.
 
 use super::driver::{Arg, Driver, Event, Result, Rows};

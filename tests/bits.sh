@@ -3,12 +3,13 @@
 # of one build and writes down every loss and the hashes of all weights; the programs of another build
 # must give the same on the same machine. No tokenizer is in the way: the script makes token shards.
 #
-#   scripts/bits.sh record BINDIR FILE           writes FILE, and FILE.runs with runs stopped at step 10
-#   scripts/bits.sh check BINDIR FILE [PREFIX]   compares another build; with PREFIX only rows like it
+#   tests/bits.sh record BINDIR FILE           writes FILE, and FILE.runs with runs stopped at step 10
+#   tests/bits.sh check BINDIR FILE [PREFIX]   compares another build; with PREFIX only rows like it
 #
-# BINDIR holds pretrain, generate and evaluate, such as target/release/examples. A row begins with what
+# BINDIR holds the program handgrad, such as target/release, or pretrain, generate and evaluate, which it was
+# once divided into. A row begins with what
 # computed it: DEVICE/SET/DTYPE/MODEL/CACHE, on the CPU for its best instruction set and for plain code.
-# So `check target/release/examples FILE cpu/` leaves out the emulator, which takes most of the time.
+# So `check target/release FILE cpu/` leaves out the emulator, which takes most of the time.
 # `check` also lets the new build go on from the old one's checkpoints: rows that end in /resumed.
 set -euo pipefail
 export LC_ALL=C CUDA_VISIBLE_DEVICES=
@@ -18,6 +19,10 @@ short=(--steps 4 --warmup 1 --save-every 2 --eval-every 2 --eval-tokens 10)
 
 usage() { sed -n '/^#  /s/^# *//p' "$0" >&2; exit 2; }
 fail() { echo "error: $*" >&2; exit 1; }
+
+handgrad() {
+  if [ -x "$bin/handgrad" ]; then "$bin/handgrad" "$@"; else "$bin/$1" "${@:2}"; fi
+}
 
 # Ids below VOCAB in llm.c's layout: three of four follow from the one before, by a rule that a model
 # can learn. BASE is the least id. The numbers are whole and below 2^53, so every awk agrees.
@@ -62,7 +67,7 @@ rows() {
 pretrain() {
   local name=$1 out=$2
   shift 2
-  "$bin/pretrain" --out "$out" --val-tokens 500 --keep 9 --log-level info "$@" 2> log || { cat log >&2; fail "$name: pretrain"; }
+  handgrad pretrain --out "$out" --val-tokens 500 --keep 9 --log-level info "$@" 2> log || { cat log >&2; fail "$name: pretrain"; }
   rows "$name" "$out"
   # A run without a tokenizer has none.
   { grep -a 'sample: ' log || true; } | sha256sum | sed "s|^\(.\{32\}\).*|$name samples \1|"
@@ -79,9 +84,9 @@ use() {
   shift 2
   for how in "--temperature 0" "--temperature 0.9 --top-p 0.9 --seed 7"; do
     # shellcheck disable=SC2086
-    echo "$name generate $how: $("$bin/generate" --model "$out" --prompt "Aha, " --max-new-tokens 40 $how "$@" | sha256sum | cut -c1-32)"
+    echo "$name generate $how: $(handgrad generate --model "$out" --prompt "Aha, " --max-new-tokens 40 $how "$@" | sha256sum | cut -c1-32)"
   done
-  echo "$name evaluate $("$bin/evaluate" perplexity --model "$out" --data bytes.bin --seq-len 50 --stride 20 --batch-size 3 "$@")"
+  echo "$name evaluate $(handgrad evaluate perplexity --model "$out" --data bytes.bin --seq-len 50 --stride 20 --batch-size 3 "$@")"
 }
 
 cpu() {
@@ -126,7 +131,7 @@ resumed() {
 }
 
 pretrain_on() {
-  "$bin/pretrain" --resume --out "$2" --log-level error 2> log || { cat log >&2; fail "$1: pretrain --resume"; }
+  handgrad pretrain --resume --out "$2" --log-level error 2> log || { cat log >&2; fail "$1: pretrain --resume"; }
   rows "$1" "$2"
 }
 
@@ -134,8 +139,8 @@ pretrain_on() {
 measure() {
   local how=$1 prefix=$2 sets best
   # What the programs say that this CPU offers, best first.
-  sets=$({ HANDGRAD_ISA=? "$bin/pretrain" --plan --device cpu 2>&1 || true; } | sed -n 's/.*this CPU offers //p' | tr -d ,)
-  [ -n "$sets" ] || fail "$bin/pretrain does not name its instruction sets"
+  sets=$({ HANDGRAD_ISA=? handgrad pretrain --plan --device cpu 2>&1 || true; } | sed -n 's/.*this CPU offers //p' | tr -d ,)
+  [ -n "$sets" ] || fail "the program in $bin does not name its instruction sets"
   best=${sets%% *}
   tokens 130 35 > bytes.bin
   tokens 2048 0 > wide.bin
@@ -150,9 +155,7 @@ measure() {
 
 [ $# -ge 3 ] || usage
 bin=$(cd "$2" && pwd) file=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
-for program in pretrain generate evaluate; do
-  [ -x "$bin/$program" ] || fail "$bin/$program: not there; cargo build --release --examples makes it"
-done
+[ -x "$bin/handgrad" ] || [ -x "$bin/pretrain" ] || fail "$bin/handgrad: not there; cargo build --release makes it"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"

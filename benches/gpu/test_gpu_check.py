@@ -1,6 +1,6 @@
 """What gpu_check.py reads out of other programs' output, and how it chooses and reports.
 
-    python3 -m unittest discover -s benches/peers
+    python3 -m unittest discover -s benches/gpu
 """
 
 import io
@@ -12,8 +12,8 @@ import types
 import unittest
 from unittest import mock
 
-import compare
 import gpu_check
+from gpu_check import compare
 
 CARGO = """
 running 2 tests

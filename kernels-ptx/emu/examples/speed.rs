@@ -1,6 +1,6 @@
 //! How fast the emulator is: lane-instructions a second of small loops, best of five runs.
 //!
-//! `cargo run --release -p ptx-emu --example speed`
+//! `cargo run --release -p handgrad-ptx-emu --example speed`
 
 use std::time::Instant;
 

@@ -1,38 +1,92 @@
-//! Measures a trained model. The result is one JSON object on stdout.
+//! `handgrad evaluate`: measures a trained model. The result is one JSON object on stdout.
 
-use std::process::ExitCode;
+use std::path::PathBuf;
 
-use handgrad::data::prepare::tokenize_to_source;
-use handgrad::engine::ops::loss::{IGNORE, Sum};
-use handgrad::engine::{Device, Dtype, Element, Segments, bf16};
-use handgrad::model::cache::{Cache, Mode, Scratch};
-use handgrad::model::llama::{Batch, Llama};
-use handgrad::train::args::{EvaluateArgs, Measure, PerplexityArgs, parse};
-use handgrad::train::config::LogLevel;
-use handgrad::train::progress::init_logging;
-use handgrad::train::{Error, Outcome, device, directory, main_exit, print};
+use clap::{Args, Subcommand};
+use data::prepare::tokenize_to_source;
+use engine::ops::loss::{IGNORE, Sum};
+use engine::{Device, Dtype, Element, Segments, bf16};
+use model::cache::{Cache, Mode, Scratch};
+use model::llama::{Batch, Llama};
+use train::config::at_least_1;
+use train::{Error, Outcome, directory, print};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use super::{Compute, Result};
 
-fn main() -> ExitCode {
-    main_exit(start())
+/// Measures a trained model
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Evaluate {
+    #[command(subcommand)]
+    measure: Measure,
 }
 
-fn start() -> Result<Outcome> {
-    let args: EvaluateArgs = parse();
-    init_logging(LogLevel::Warn)?;
-    let Measure::Perplexity(args) = args.measure;
-    let dev = device::open(args.compute.device, args.compute.threads, args.compute.gemm)?;
-    match args.compute.dtype {
-        Dtype::F32 => perplexity::<f32>(&dev, &args),
-        Dtype::Bf16 => perplexity::<bf16>(&dev, &args),
-        Dtype::F64 => unreachable!("no flag says f64"),
+#[derive(Clone, Debug, Subcommand)]
+enum Measure {
+    Perplexity(Perplexity),
+}
+
+/// How well the model predicts a text
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+struct Perplexity {
+    /// Model directory: a run's --out, or any Hugging Face LLaMA
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Text file to predict
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Tokens the model sees at once [default: what it was trained with]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = at_least_1::<usize>)]
+    seq_len: Option<usize>,
+    /// Tokens from one window to the next, at most --seq-len [default: --seq-len]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = at_least_1::<usize>)]
+    stride: Option<usize>,
+    /// Windows computed at once
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    #[arg(value_parser = at_least_1::<usize>, default_value = "8")]
+    batch_size: usize,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  handgrad evaluate perplexity --model out --data held-out.txt
+  handgrad evaluate perplexity --model out --data held-out.txt --seq-len 1024 --stride 512
+
+The result is one JSON object on stdout.";
+
+impl Evaluate {
+    pub fn run(&self) -> Result<Outcome> {
+        let Measure::Perplexity(args) = &self.measure;
+        let dev = args.compute.open()?;
+        match args.compute.dtype {
+            Dtype::F32 => perplexity::<f32>(&dev, args),
+            Dtype::Bf16 => perplexity::<bf16>(&dev, args),
+            Dtype::F64 => unreachable!("no flag says f64"),
+        }
+    }
+}
+
+impl Perplexity {
+    /// The stride in tokens for windows of `seq_len` tokens.
+    fn stride_for(&self, seq_len: usize) -> Result<usize> {
+        let stride = self.stride.unwrap_or(seq_len);
+        if stride > seq_len {
+            let text = format!(
+                "--stride is {stride}: must be at most the {seq_len} tokens of --seq-len, or \
+                 tokens would be left out"
+            );
+            return Err(Error::Config(text).into());
+        }
+        Ok(stride)
     }
 }
 
 /// Slides windows of `--seq-len` tokens over the text by `--stride`: each token is predicted once,
 /// by the window that sees most of what came before it.
-fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &PerplexityArgs) -> Result<Outcome> {
+fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<Outcome> {
     let (config, tokenizer) = directory::open(&args.model)?;
     let T = args.seq_len.unwrap_or(config.max_seq_len);
     let stride = args.stride_for(T)?;

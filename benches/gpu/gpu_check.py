@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything that waits for a GPU, item by item, in minutes. `scripts/gpu-check.sh` builds the folder that
+"""Everything that waits for a GPU, item by item, in minutes. `benches/gpu/gpu-check.sh` builds the folder that
 this works from and starts it.
 
     DIR/gpu-check.sh run [--seconds 420] [--only products,ops/linear] [--skip step]
@@ -42,6 +42,8 @@ import traceback
 import types
 from typing import Callable
 
+# In the project the peers have a folder of their own; in the folder that is copied all lie together.
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
 import compare
 from compare import Failed, Worker
 
@@ -242,7 +244,7 @@ def tests(program, module):
 
 
 def train(check, out, *words):
-    return call([check.bin("pretrain"), "--out", out, *words])
+    return call([check.bin("handgrad"), "pretrain", "--out", out, *words])
 
 
 def losses(out):
@@ -284,7 +286,7 @@ def pretrain(dtype):
         steps, words = run_words(check, dtype)
         out = {name: check.path(f"pretrain-{dtype}", name) for name in ("cpu", "one", "two", "part")}
         log = open(check.path(f"pretrain-{dtype}", "cpu.log"), "w")
-        command = [check.bin("pretrain"), "--out", out["cpu"], "--device", "cpu", *words]
+        command = [check.bin("handgrad"), "pretrain", "--out", out["cpu"], "--device", "cpu", *words]
         on_cpu = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=compare.die_with_parent)
         hashes = {}
         for name in ("one", "two"):
@@ -294,7 +296,7 @@ def pretrain(dtype):
         shutil.copytree(out["one"], out["part"])
         checkpoints = os.path.join(out["part"], "checkpoints")
         shutil.rmtree(os.path.join(checkpoints, max(os.listdir(checkpoints))))
-        call([check.bin("pretrain"), "--resume", "--out", out["part"]])
+        call([check.bin("handgrad"), "pretrain", "--resume", "--out", out["part"]])
         hashes["resumed"] = weights_hash(out["part"])
         say(f"- resumed after step {steps // 2}: hash {hashes['resumed']}, last loss {losses(out['part'])[-1]:.6f}\n")
         same = len(set(hashes.values())) == 1
@@ -342,10 +344,10 @@ def text(check):
     words, nats = {}, {}
     for device in (check.device, "cpu"):
         count = "4" if check.small else "12"
-        generate = ["--model", model, "--prompt", "The ", "--temperature", "0", "--max-new-tokens", count]
-        words[device] = call([check.bin("generate"), *generate, "--device", device]).stdout
-        evaluate = ["perplexity", "--model", model, "--data", check.path("read.txt"), "--seq-len", "32"]
-        found = call([check.bin("evaluate"), *evaluate, "--device", device]).stdout
+        generate = ["generate", "--model", model, "--prompt", "The ", "--temperature", "0", "--max-new-tokens", count]
+        words[device] = call([check.bin("handgrad"), *generate, "--device", device]).stdout
+        evaluate = ["evaluate", "perplexity", "--model", model, "--data", check.path("read.txt"), "--seq-len", "32"]
+        found = call([check.bin("handgrad"), *evaluate, "--device", device]).stdout
         nats[device] = json.loads(found)["nll_per_token"]
         say(f"- {device}: {nats[device]:.6f} nats a token; {words[device].strip()!r}")
     apart = abs(nats[check.device] - nats["cpu"]) / nats["cpu"]
@@ -847,7 +849,7 @@ def prepare(folder, scratch):
     """The binaries, and an environment in which every item finds the same driver's cache."""
     packed = os.path.join(folder, "bin.tar.xz")
     if not os.path.exists(packed):
-        sys.exit(f"error: {packed} is missing; scripts/gpu-check.sh build DIR makes it")
+        sys.exit(f"error: {packed} is missing; benches/gpu/gpu-check.sh build DIR makes it")
     try:
         with tarfile.open(packed) as tar:
             tar.extractall(scratch, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(scratch)
@@ -904,7 +906,7 @@ def main():
         return work(*sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["run", "rehearse", "list"])
-    parser.add_argument("--folder", required=True, help="what scripts/gpu-check.sh build has made")
+    parser.add_argument("--folder", required=True, help="what benches/gpu/gpu-check.sh build has made")
     parser.add_argument("--seconds", type=float, help=f"stop after so many (default: {SECONDS}; rehearse: 1800)")
     parser.add_argument("--only", help="items or groups of items, by comma: products,ops/linear")
     parser.add_argument("--skip", help="items or groups to leave out")

@@ -1,6 +1,6 @@
 //! Lists a PTX file's kernels with what a launch needs to know, or why one cannot be executed.
 //!
-//! `cargo run --release -p ptx-emu --example inspect -- FILE.ptx`
+//! `cargo run --release -p handgrad-ptx-emu --example inspect -- FILE.ptx`
 
 use std::process::ExitCode;
 

@@ -2,12 +2,12 @@
 # Tests and measures Handgrad on a machine with an NVIDIA GPU and its driver: no Rust and no network are
 # needed there. With a Python that has PyTorch, its kernels and steps are measured beside ours.
 #
-#   scripts/gpu-check.sh build DIR     here: everything into DIR, to be copied to that machine
+#   benches/gpu/gpu-check.sh build DIR here: everything into DIR, to be copied to that machine
 #   DIR/gpu-check.sh run               there: every item, what tells most first, for seven minutes
 #   DIR/gpu-check.sh rehearse          anywhere: the same in small on the emulator and PyTorch's CPU
 #   DIR/gpu-check.sh list              the items
 #
-# `run` and `rehearse` take --seconds N, --only ITEMS, --skip ITEMS; see peers/gpu_check.py, which does the
+# `run` and `rehearse` take --seconds N, --only ITEMS, --skip ITEMS; see gpu_check.py, which does the
 # work. Results lie in the folder that OUT names, DIR/results without, and are written item by item.
 #
 #   PYTHON=python3    a Python, 3.10 or newer
@@ -37,8 +37,8 @@ pack() {
   mkdir "$stage/bin"
   cargo test --release --no-run -q -p handgrad --test ops --test model $json | collect "$stage/bin" ops model
   cargo bench --no-run -q --bench peer $json | collect "$stage/bin" peer
-  cargo build --release -q -p handgrad --examples $json | collect "$stage/bin" pretrain generate evaluate
-  for name in ops model peer pretrain generate evaluate; do
+  cargo build --release -q -p handgrad --bin handgrad $json | collect "$stage/bin" handgrad
+  for name in ops model peer handgrad; do
     [ -x "$stage/bin/$name" ] || fail "cargo built no $name"
   done
   if [ -x kernels-ptx/build-cubins.sh ]; then
@@ -50,14 +50,14 @@ pack() {
 
 build() {
   local dir=$1 stage
-  cd "$here/.."
-  [ -f benches/peers/gpu_check.py ] || fail "build works in the project, not in a folder that it has made"
+  cd "$here/../.."
+  [ -f benches/gpu/gpu_check.py ] || fail "build works in the project, not in a folder that it has made"
   stage=$(mktemp -d)
   trap "rm -rf '$stage'" EXIT
   pack "$stage" "$dir"
   mkdir -p "$dir/peers"
-  cp benches/peers/*.py "$dir/peers/"
-  cp scripts/gpu-check.sh "$dir/"
+  cp benches/peers/*.py benches/gpu/*.py "$dir/peers/"
+  cp benches/gpu/gpu-check.sh "$dir/"
   git rev-parse --short=12 HEAD > "$dir/commit" 2> /dev/null || echo unknown > "$dir/commit"
   [ -z "$(git status --porcelain 2> /dev/null)" ] || echo "$(cat "$dir/commit") and changes" > "$dir/commit"
   local kib

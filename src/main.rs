@@ -1,0 +1,7 @@
+//! The program `handgrad`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    handgrad::commands::handgrad()
+}
