@@ -105,38 +105,53 @@ impl<'a, E: Element> Block<'a, E> {
         let (norm_NC, act_NF, s) = (&mut scratch.norm_NC, &mut scratch.act_NF, &mut scratch.grads);
 
         swiglu::forward(dev, act_NF.rows_mut(N, d.F), c.gate_up.rows(N, 2 * d.F), d.F);
-        linear::backward(
+        linear::backward_input(
             dev,
             s.dact_NF.rows_mut(N, d.F),
+            s.dx_NC.rows(N, d.C),
+            self.w(w.down),
+            d.F,
+        );
+        linear::backward_weight(
+            dev,
             grads.get_mut(w.down),
             s.dx_NC.rows(N, d.C),
             act_NF.rows(N, d.F),
-            self.w(w.down),
             d.F,
         );
         let (gate_up, dact_NF) = (c.gate_up.rows_mut(N, 2 * d.F), s.dact_NF.rows(N, d.F));
         swiglu::backward_inplace(dev, gate_up, dact_NF, d.F);
         let (mid_NC, g2_C, r2_N) = (c.mid_NC.rows(N, d.C), self.w(w.norm2), c.r2_N.rows(N, 1));
         rmsnorm::apply(dev, norm_NC.rows_mut(N, d.C), mid_NC, g2_C, r2_N);
-        linear::backward(
+        linear::backward_input(
             dev,
             s.dnorm_NC.rows_mut(N, d.C),
+            c.gate_up.rows(N, 2 * d.F),
+            self.w(w.gate_up),
+            d.C,
+        );
+        linear::backward_weight(
+            dev,
             grads.get_mut(w.gate_up),
             c.gate_up.rows(N, 2 * d.F),
             norm_NC.rows(N, d.C),
-            self.w(w.gate_up),
             d.C,
         );
         let (dx_NC, dg2_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm2));
         rmsnorm::backward(dev, dx_NC, dg2_C, s.dnorm_NC.rows(N, d.C), mid_NC, g2_C, r2_N);
 
-        linear::backward(
+        linear::backward_input(
             dev,
             s.d_o.rows_mut(N, d.attn()),
+            s.dx_NC.rows(N, d.C),
+            self.w(w.wo),
+            d.attn(),
+        );
+        linear::backward_weight(
+            dev,
             grads.get_mut(w.wo),
             s.dx_NC.rows(N, d.C),
             c.o.rows(N, d.attn()),
-            self.w(w.wo),
             d.attn(),
         );
         attention::backward(
@@ -153,13 +168,18 @@ impl<'a, E: Element> Block<'a, E> {
         rope::backward_inplace(dev, dqkv, self.rope_TD, self.segments, S, turned, d.D);
         let (x_NC, g1_C, r1_N) = (x_NC.rows(N, d.C), self.w(w.norm1), c.r1_N.rows(N, 1));
         rmsnorm::apply(dev, norm_NC.rows_mut(N, d.C), x_NC, g1_C, r1_N);
-        linear::backward(
+        linear::backward_input(
             dev,
             s.dnorm_NC.rows_mut(N, d.C),
+            s.dqkv.rows(N, S),
+            self.w(w.qkv),
+            d.C,
+        );
+        linear::backward_weight(
+            dev,
             grads.get_mut(w.qkv),
             s.dqkv.rows(N, S),
             norm_NC.rows(N, d.C),
-            self.w(w.qkv),
             d.C,
         );
         let (dx_NC, dg1_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm1));

@@ -1,7 +1,8 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
 use crate::check::{gpus, notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, sum_bound};
 use crate::check::{take, wide};
-use engine::ops::linear::{FEW, backward, forward, forward_residual, forward_wide, reference};
+use engine::ops::linear::{FEW, backward_input, backward_weight, reference};
+use engine::ops::linear::{forward, forward_residual, forward_wide};
 use engine::{Buf, Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 1024 items (2048 where an item is a pair),
@@ -48,8 +49,8 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
     let mut dw = put(dev, &start);
     forward(dev, y.view_mut(), x_at.view(), w_at.view(), I);
     forward_residual(dev, y_r.view_mut(), r_at.view(), x_at.view(), w_at.view(), I);
-    let (dx_to, dw_to) = (dx.view_mut(), dw.view_mut());
-    backward(dev, dx_to, dw_to, dy_at.view(), x_at.view(), w_at.view(), I);
+    backward_input(dev, dx.view_mut(), dy_at.view(), w_at.view(), I);
+    backward_weight(dev, dw.view_mut(), dy_at.view(), x_at.view(), I);
     let mut logits = put(dev, &vec![zero; N * O]);
     forward_wide(dev, logits.view_mut(), x_at.view(), w_at.view(), I);
     let ([y, y_r, dx], dw, logits) = ([y, y_r, dx].map(take), take(dw), take(logits));
@@ -77,7 +78,8 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
     };
     let exact_y = reference::forward(x.view(), w.view());
     let exact_logits = exact_y.clone();
-    let (exact_dx, exact_dw) = reference::backward(dy.view(), x.view(), w.view());
+    let exact_dx = reference::backward_input(dy.view(), w.view());
+    let exact_dw = reference::backward_weight(dy.view(), x.view());
     let y = Output::new("linear y", &y, &y_plain, exact_y.iter().copied());
     let y_r = Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O));
     let logits = Output::new("linear y, wide", &logits, &sums, exact_logits);
@@ -92,7 +94,8 @@ fn reference_backward_against_central_differences() {
     let (N, I, O) = (3, 4, 5);
     let g = &mut Gen::new(0);
     let [x, w, dy] = [N * I, O * I, N * O].map(|len| g.normals::<f64>(len, 1.0));
-    let (dx, dw) = reference::backward(rows_of(&dy, O), rows_of(&x, I), rows_of(&w, I));
+    let dx = reference::backward_input(rows_of(&dy, O), rows_of(&w, I));
+    let dw = reference::backward_weight(rows_of(&dy, O), rows_of(&x, I));
     let f = |x: &[f64], w: &[f64]| dot(&reference::forward(rows_of(x, I), rows_of(w, I)), &dy);
     central_differences("dx", &x, dx, |x| f(x, &w));
     central_differences("dw", &w, dw, |w| f(&x, w));

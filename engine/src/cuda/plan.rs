@@ -23,7 +23,10 @@ pub fn workspace<E: Element>(
     let linears = inputs.into_iter().zip(outputs);
     let forward = |N, I, O| linear::cuda::forward_workspace::<E>(target, [N, I, O]);
     let backward = |N, I, O| linear::cuda::backward_workspace::<E>(target, [N, I, O]);
-    let steps = linears.clone().flat_map(|(I, O)| [forward(N, I, O), backward(N, I, O)]);
+    let steps = linears.clone().flat_map(|(I, O)| {
+        let [dx, dw] = backward(N, I, O);
+        [forward(N, I, O), dx, dw]
+    });
     let decoding = linears.flat_map(|(I, O)| (1..=decoded).map(move |n| forward(n, I, O)));
     let rows = loss::cuda::chunk_rows::<E>(cuda, N, d.V);
     let most = steps
