@@ -23,18 +23,18 @@ fn run<E: Element>(bench: &mut Bench, N: usize, I: usize, O: usize) {
     bench.run(&format!("linear/forward/{at}/{name}/{shape}"), Work::Flop(E::DTYPE, flop), || {
         let [x, w] = [N * I, O * I].map(|len| inputs.numbers::<E>(len));
         let mut y = Buf::<E>::zeros(dev, N * O);
-        move || forward(dev, y.view_mut(), x.view(), w.view(), I)
+        move || forward(dev, y.view_mut(), x.view(), w.view(), I, "")
     });
     let id = format!("linear/backward_input/{at}/{name}/{shape}");
     bench.run(&id, Work::Flop(E::DTYPE, flop), || {
         let [w, dy] = [O * I, N * O].map(|len| inputs.numbers::<E>(len));
         let mut dx = Buf::<E>::zeros(dev, N * I);
-        move || backward_input(dev, dx.view_mut(), dy.view(), w.view(), I)
+        move || backward_input(dev, dx.view_mut(), dy.view(), w.view(), I, "")
     });
     let id = format!("linear/backward_weight/{at}/{name}/{shape}");
     bench.run(&id, Work::Flop(E::DTYPE, flop), || {
         let [x, dy] = [N * I, N * O].map(|len| inputs.numbers::<E>(len));
         let mut dw = Buf::<E::Acc>::zeros(dev, O * I);
-        move || backward_weight(dev, dw.view_mut(), dy.view(), x.view(), I)
+        move || backward_weight(dev, dw.view_mut(), dy.view(), x.view(), I, "")
     });
 }

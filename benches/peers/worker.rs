@@ -209,14 +209,16 @@ fn product_of<E: Element>(
     let dev = inputs.dev();
     let [mut x, mut y, w] = [N * I, N * O, O * I].map(|len| inputs.numbers::<E>(len));
     match product {
-        "fwd" => timed(dev, calls, |dev| linear::forward(dev, y.view_mut(), x.view(), w.view(), I)),
+        "fwd" => {
+            timed(dev, calls, |dev| linear::forward(dev, y.view_mut(), x.view(), w.view(), I, ""))
+        }
         "dx" => timed(dev, calls, |dev| {
-            linear::backward_input(dev, x.view_mut(), y.view(), w.view(), I)
+            linear::backward_input(dev, x.view_mut(), y.view(), w.view(), I, "")
         }),
         "dw" => {
             let mut dw = Buf::<E::Acc>::zeros(dev, O * I);
             timed(dev, calls, |dev| {
-                linear::backward_weight(dev, dw.view_mut(), y.view(), x.view(), I)
+                linear::backward_weight(dev, dw.view_mut(), y.view(), x.view(), I, "")
             })
         }
         _ => Err(USAGE.into()),

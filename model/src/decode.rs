@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::kv::KvCache;
 use crate::llama::Llama;
 use engine::ops::linear::FEW;
-use engine::ops::{embedding, linear, rmsnorm};
+use engine::ops::{embedding, rmsnorm};
 use engine::{Buf, Device, Element, Error, Segments, View};
 use std::borrow::Cow;
 
@@ -165,8 +165,7 @@ impl<E: Element> Decoder<E> {
     /// Logits of the first `rows` rows of `last_RC`.
     fn logits(&mut self, dev: &Device, model: &Llama<E>, weights: View<E>, rows: usize) {
         let (C, V, eps) = (model.config().dims.C, model.config().dims.V, model.config().norm_eps);
-        let [g_C, w_VC] =
-            [model.slots().norm, model.slots().head].map(|slot| weights.range(slot.range()));
+        let g_C = weights.range(model.slots().norm.range());
         let scratch = &mut self.scratch;
         for first in (0..rows).step_by(ROWS) {
             let n = ROWS.min(rows - first);
@@ -181,7 +180,7 @@ impl<E: Element> Decoder<E> {
                 eps,
             );
             let logits_NV = self.logits_RV.range_mut(first * V..(first + n) * V);
-            linear::forward_wide(dev, logits_NV, norm_NC.rows(n, C), w_VC, C);
+            model.slots().head.forward_wide(dev, logits_NV, norm_NC.rows(n, C), weights);
         }
     }
 }

@@ -13,8 +13,10 @@ pub mod kv;
 pub mod llama;
 pub mod params;
 pub mod plan;
+pub mod projection;
 pub mod sample;
 pub mod weights;
 
 pub use config::Config;
 pub use params::{BlockSlots, Slots, table};
+pub use projection::{Projection, Split};

@@ -6,8 +6,9 @@ use crate::block::Block;
 use crate::cache::{Cache, Mode, Scratch};
 use crate::config::Config;
 use crate::params::{self, Slots};
+use crate::projection::Projection;
 use engine::ops::loss::{self, Sum};
-use engine::ops::{embedding, linear, rmsnorm, rope};
+use engine::ops::{embedding, rmsnorm, rope};
 use engine::{Arena, Buf, Device, Element, Real, Segments, Slot, Table, View};
 
 /// A LLaMA without its weights: sizes, the parameter table, and the angles of RoPE.
@@ -103,7 +104,7 @@ impl<E: Element> Llama<E> {
         let (N, C) = (batch.targets_N.len(), self.config.dims.C);
         self.last_norm(dev, weights, N, cache, scratch);
         let (norm_NC, head_VC) =
-            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
+            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.weight.range()));
         let logits = &mut scratch.logits;
         loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, C);
     }
@@ -123,9 +124,8 @@ impl<E: Element> Llama<E> {
     ) {
         let (N, C) = (logits_NV.len() / self.config.dims.V, self.config.dims.C);
         self.last_norm(dev, weights, N, cache, scratch);
-        let (norm_NC, head_VC) =
-            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
-        linear::forward_wide(dev, logits_NV.view_mut(), norm_NC, head_VC, C);
+        let norm_NC = scratch.norm_NC.rows(N, C);
+        self.slots.head.forward_wide(dev, logits_NV.view_mut(), norm_NC, weights);
     }
 
     /// Adds to `sum` the loss of the batch that [`Llama::forward`] has run, and to `grads` the
@@ -149,10 +149,10 @@ impl<E: Element> Llama<E> {
             dev,
             sum,
             s.dnorm_NC.rows_mut(N, C),
-            grads.get_mut(self.slots.head),
+            grads.get_mut(self.slots.head.weight),
             &mut scratch.logits,
             scratch.norm_NC.rows(N, C),
-            w(self.slots.head),
+            w(self.slots.head.weight),
             batch.targets_N,
             scale,
             C,
@@ -218,14 +218,15 @@ impl<E: Element> Llama<E> {
             let kept = cache.mode.kept(layer);
             let c = &mut cache.blocks[kept];
             self.block(dev, weights, layer, batch.segments).fill(x_NC, c, scratch, None);
-            let d = &self.config.dims;
+            let (d, w) = (&self.config.dims, &self.slots.blocks[layer]);
+            let of = |p: &Projection, y_NO| (p.name, Buf::rows(y_NO, N, p.O));
             let ops = [
                 ("input", x_NC.rows(N, d.C)),
-                ("query, key and value", c.qkv.rows(N, d.qkv())),
+                of(&w.qkv, &c.qkv),
                 ("attention", c.o.rows(N, d.attn())),
-                ("attention output", c.mid_NC.rows(N, d.C)),
-                ("gate and up", c.gate_up.rows(N, 2 * d.F)),
-                ("down", cache.x_NC[layer + 1].rows(N, d.C)),
+                of(&w.wo, &c.mid_NC),
+                of(&w.gate_up, &c.gate_up),
+                of(&w.down, &cache.x_NC[layer + 1]),
             ];
             if let Some((op, _)) = ops.into_iter().find(|(_, values)| !all_finite(*values)) {
                 return Some(format!("block {layer}, {op}"));

@@ -3,6 +3,7 @@
 //! product; so do gate and up.
 
 use crate::config::Config;
+use crate::projection::{Projection, Split};
 use engine::{Dims, Init, Slot, Table};
 
 /// Standard deviation of every matrix at the start; what a block adds to the residual stream
@@ -15,20 +16,27 @@ pub(crate) const EMBED: &str = "model.embed_tokens.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Where the parameters of one block lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockSlots {
     /// Gain before attention, `[C]`.
     pub norm1: Slot,
     /// Query, key and value, `[(H + 2G) * D, C]`.
-    pub qkv: Slot,
+    pub qkv: Projection,
     /// Output of attention, `[C, H * D]`.
-    pub wo: Slot,
+    pub wo: Projection,
     /// Gain before the feed-forward, `[C]`.
     pub norm2: Slot,
     /// Gate, then up, `[2F, C]`.
-    pub gate_up: Slot,
+    pub gate_up: Projection,
     /// Output of the feed-forward, `[C, F]`.
-    pub down: Slot,
+    pub down: Projection,
+}
+
+impl BlockSlots {
+    /// Every linear layer of the block, in the order of forward.
+    pub fn projections(&self) -> [&Projection; 4] {
+        [&self.qkv, &self.wo, &self.gate_up, &self.down]
+    }
 }
 
 /// Where the parameters of a model lie.
@@ -40,8 +48,8 @@ pub struct Slots {
     pub blocks: Vec<BlockSlots>,
     /// Gain before the head, `[C]`.
     pub norm: Slot,
-    /// Head, `[V, C]`; the embedding itself if tied.
-    pub head: Slot,
+    /// Head, `[V, C]`; its weight is the embedding itself if tied.
+    pub head: Projection,
 }
 
 /// The parameters of `config` and where they lie. Sizes must be valid, see [`Config::validate`].
@@ -51,10 +59,11 @@ pub fn table(config: &Config) -> (Table, Slots) {
     let embed = table.push(EMBED, &[V, C], Init::Normal(INIT_STD));
     let blocks = (0..L).map(|layer| push_block(&mut table, &config.dims, layer)).collect();
     let norm = table.push("model.norm.weight", &[C], Init::Ones);
-    let head = match config.tied {
+    let weight = match config.tied {
         true => embed,
         false => table.push(HEAD, &[V, C], Init::Normal(INIT_STD)),
     };
+    let head = Projection { name: "head", weight, I: C, O: V, split: Split::Outputs };
     (table, Slots { embed, blocks, norm, head })
 }
 
@@ -73,10 +82,22 @@ fn push_block(table: &mut Table, dims: &Dims, layer: usize) -> BlockSlots {
     let q = table.push(name("self_attn.q_proj"), &[H * D, C], matrix);
     let k = table.push_adjacent(name("self_attn.k_proj"), &[G * D, C], matrix);
     let v = table.push_adjacent(name("self_attn.v_proj"), &[G * D, C], matrix);
-    let wo = table.push(name("self_attn.o_proj"), &[C, H * D], residual);
+    let o = table.push(name("self_attn.o_proj"), &[C, H * D], residual);
     let norm2 = table.push(name("post_attention_layernorm"), &[C], Init::Ones);
     let gate = table.push(name("mlp.gate_proj"), &[F, C], matrix);
     let up = table.push_adjacent(name("mlp.up_proj"), &[F, C], matrix);
     let down = table.push(name("mlp.down_proj"), &[C, F], residual);
-    BlockSlots { norm1, qkv: q.join(k).join(v), wo, norm2, gate_up: gate.join(up), down }
+
+    let projection = |name, weight: Slot, I, split| {
+        let O = weight.len() / I;
+        Projection { name, weight, I, O, split }
+    };
+    BlockSlots {
+        norm1,
+        qkv: projection("qkv", q.join(k).join(v), C, Split::Outputs),
+        wo: projection("output", o, H * D, Split::Inputs),
+        norm2,
+        gate_up: projection("gate and up", gate.join(up), C, Split::Outputs),
+        down: projection("down", down, F, Split::Inputs),
+    }
 }

@@ -1,7 +1,7 @@
 //! The table: Hugging Face's names and shapes, and slots that cover them.
 
 use engine::{Dims, Init, Slot};
-use model::{Config, table};
+use model::{Config, Split, table};
 
 fn config(tied: bool) -> Config {
     let dims = Dims { L: 2, C: 20, H: 4, G: 2, D: 6, F: 7, V: 11 };
@@ -53,25 +53,37 @@ fn slots_cover_the_rows_they_are_named_for() {
         let slot =
             |parts: &[&str]| joined(&names(parts).iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(block.norm1, slot(&["input_layernorm"]));
-        assert_eq!(block.qkv, slot(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]));
-        assert_eq!(block.wo, slot(&["self_attn.o_proj"]));
+        let qkv = slot(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]);
+        assert_eq!(block.qkv.weight, qkv);
+        assert_eq!(block.wo.weight, slot(&["self_attn.o_proj"]));
         assert_eq!(block.norm2, slot(&["post_attention_layernorm"]));
-        assert_eq!(block.gate_up, slot(&["mlp.gate_proj", "mlp.up_proj"]));
-        assert_eq!(block.down, slot(&["mlp.down_proj"]));
-        for slot in [block.norm1, block.qkv, block.wo, block.norm2, block.gate_up, block.down] {
+        assert_eq!(block.gate_up.weight, slot(&["mlp.gate_proj", "mlp.up_proj"]));
+        assert_eq!(block.down.weight, slot(&["mlp.down_proj"]));
+        let weights = block.projections().map(|projection| projection.weight);
+        for slot in weights.into_iter().chain([block.norm1, block.norm2]) {
             assert_eq!(slot.range().start % 16, 0, "slots start aligned");
         }
+        // Inputs and outputs of each: what its product takes in and what it gives.
+        let sizes = block.projections().map(|p| (p.name, p.I, p.O, p.split));
+        let (inputs, outputs) = (Split::Inputs, Split::Outputs);
+        let want = [
+            ("qkv", 20, 48, outputs),
+            ("output", 24, 20, inputs),
+            ("gate and up", 20, 14, outputs),
+            ("down", 7, 20, inputs),
+        ];
+        assert_eq!(sizes, want);
     }
     assert_eq!(slots.embed, row("model.embed_tokens.weight"));
     assert_eq!(slots.norm, row("model.norm.weight"));
-    assert_eq!(slots.head, row("lm_head.weight"));
+    assert_eq!(slots.head.weight, row("lm_head.weight"));
 }
 
 #[test]
 fn a_tied_head_is_the_embedding() {
     let (tied, slots) = table(&config(true));
     let (untied, _) = table(&config(false));
-    assert_eq!(slots.head, slots.embed);
+    assert_eq!(slots.head.weight, slots.embed);
     assert!(tied.rows().iter().all(|row| row.name != "lm_head.weight"));
     assert_eq!(tied.parameters() + 11 * 20, untied.parameters());
 }

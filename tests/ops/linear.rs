@@ -47,12 +47,12 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
     let [x_at, w_at, r_at, dy_at] = [&x, &w, &r, &dy].map(|values| put(dev, values));
     let [mut y, mut y_r, mut dx] = [&dy, &dy, &x].map(|values| put(dev, values));
     let mut dw = put(dev, &start);
-    forward(dev, y.view_mut(), x_at.view(), w_at.view(), I);
-    forward_residual(dev, y_r.view_mut(), r_at.view(), x_at.view(), w_at.view(), I);
-    backward_input(dev, dx.view_mut(), dy_at.view(), w_at.view(), I);
-    backward_weight(dev, dw.view_mut(), dy_at.view(), x_at.view(), I);
+    forward(dev, y.view_mut(), x_at.view(), w_at.view(), I, "");
+    forward_residual(dev, y_r.view_mut(), r_at.view(), x_at.view(), w_at.view(), I, "");
+    backward_input(dev, dx.view_mut(), dy_at.view(), w_at.view(), I, "");
+    backward_weight(dev, dw.view_mut(), dy_at.view(), x_at.view(), I, "");
     let mut logits = put(dev, &vec![zero; N * O]);
-    forward_wide(dev, logits.view_mut(), x_at.view(), w_at.view(), I);
+    forward_wide(dev, logits.view_mut(), x_at.view(), w_at.view(), I, "");
     let ([y, y_r, dx], dw, logits) = ([y, y_r, dx].map(take), take(dw), take(logits));
 
     let product = |a: &[E], i: usize, b: &[E], j: usize| a[i].to_acc() * b[j].to_acc();
@@ -143,9 +143,9 @@ fn rows<E: Element>(dev: &Device, x: &[E], r: &[E], w: &[E], I: usize) -> Vec<Ve
     let [x, r, w] = [x, r, w].map(|values| put(dev, values));
     let [mut y, mut y_r] = [(); 2].map(|()| Buf::<E>::zeros(dev, N * O));
     let mut logits = Buf::<E::Acc>::zeros(dev, N * O);
-    forward(dev, y.view_mut(), x.view(), w.view(), I);
-    forward_residual(dev, y_r.view_mut(), r.view(), x.view(), w.view(), I);
-    forward_wide(dev, logits.view_mut(), x.view(), w.view(), I);
+    forward(dev, y.view_mut(), x.view(), w.view(), I, "");
+    forward_residual(dev, y_r.view_mut(), r.view(), x.view(), w.view(), I, "");
+    forward_wide(dev, logits.view_mut(), x.view(), w.view(), I, "");
     let (y, y_r, logits) = (wide(&take(y)), wide(&take(y_r)), wide(&take(logits)));
     (0..N).map(|n| [&y, &y_r, &logits].map(|y| &y[n * O..][..O]).concat()).collect()
 }
@@ -196,7 +196,7 @@ fn nan_stays_in_its_row() {
             let (mut x, w) = (vec![1f32; N * I], vec![1f32; O * I]);
             x[7 * I + at] = f32::NAN;
             let mut y = vec![0f32; N * O];
-            forward(&dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
+            forward(&dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I, "");
             for (n, y) in y.chunks(O).enumerate() {
                 assert!(y.iter().all(|y| y.is_nan() == (n == 7)), "NaN at {at}, row {n}");
             }
