@@ -12,6 +12,8 @@ const ALIGN: usize = 16;
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
+    /// Every element 0.
+    Zeros,
     /// Every element 1: gains of norms.
     Ones,
     /// Normal with mean 0 and this standard deviation.

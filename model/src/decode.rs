@@ -10,6 +10,7 @@ use crate::cache::{BlockCache, Scratch};
 use crate::config::Config;
 use crate::kv::KvCache;
 use crate::llama::Llama;
+use crate::projection::Low;
 use engine::ops::linear::FEW;
 use engine::ops::{embedding, rmsnorm};
 use engine::{Buf, Device, Element, Error, Segments, View};
@@ -42,7 +43,7 @@ impl<E: Element> Decoder<E> {
             kv: KvCache::new(dev, d, slots, capacity),
             x_NC: [(); 2].map(|()| Buf::zeros(dev, N * d.C)),
             block: BlockCache::new(dev, d, N),
-            scratch: Scratch::decoding(dev, d, N),
+            scratch: Scratch::decoding(dev, model.config(), N),
             last_RC: Buf::zeros(dev, slots * d.C),
             logits_RV: Buf::zeros(dev, slots * d.V),
             segments: Segments::default(),
@@ -61,7 +62,7 @@ impl<E: Element> Decoder<E> {
         let elements = N * (block + 3 * d.C + d.F) + slots * d.C;
         let sums = N * (3 + d.H) + slots * d.V;
         let rows = (elements * size_of::<E>() + sums * size_of::<E::Acc>()) as u64;
-        KvCache::<E>::bytes(d, slots, capacity) + rows
+        KvCache::<E>::bytes(d, slots, capacity) + rows + Low::<E>::bytes(config, N, 0)
     }
 
     /// The sequences.

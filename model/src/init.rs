@@ -16,6 +16,7 @@ pub fn fill(dev: &Device, weights: &mut Arena<f32>, table: &Table, seed: u64) {
     dev.install(|| {
         for row in table.rows() {
             weights.get_mut(row.slot).fill_with(|out| match row.init {
+                Init::Zeros => out.fill(0.0),
                 Init::Ones => out.fill(1.0),
                 Init::Normal(std) => fill_normal(out, key(seed, &row.name), std.into()),
             });

@@ -11,6 +11,7 @@ pub mod hf;
 pub mod init;
 pub mod kv;
 pub mod llama;
+pub mod lora;
 pub mod params;
 pub mod plan;
 pub mod projection;
@@ -18,5 +19,6 @@ pub mod sample;
 pub mod weights;
 
 pub use config::Config;
+pub use lora::{Lora, Target};
 pub use params::{BlockSlots, Slots, table};
-pub use projection::{Projection, Split};
+pub use projection::{Adapter, Projection, Split};

@@ -7,9 +7,10 @@ use crate::cache::{Cache, Mode, Scratch};
 use crate::config::Config;
 use crate::params::{self, Slots};
 use crate::projection::Projection;
+use crate::weights::Weights;
 use engine::ops::loss::{self, Sum};
 use engine::ops::{embedding, rmsnorm, rope};
-use engine::{Arena, Buf, Device, Element, Real, Segments, Slot, Table, View};
+use engine::{Arena, Buf, Device, Element, Error, Real, Segments, Slot, Table, View};
 
 /// A LLaMA without its weights: sizes, the parameter table, and the angles of RoPE.
 pub struct Llama<E: Element> {
@@ -194,6 +195,19 @@ impl<E: Element> Llama<E> {
         let x_NC = cache.x_NC.last().expect("L + 1 of them").rows(N, C);
         let w_C = weights.range(self.slots.norm.range());
         rmsnorm::forward(dev, norm_NC, r_N, x_NC, w_C, self.config.norm_eps);
+    }
+
+    /// Folds all adapters into the weights that they adapt: the model computes the same without them.
+    /// They stay, with B zero.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn merge(&self, dev: &Device, weights: &mut Weights<E>) -> Result<(), Error> {
+        dev.install(|| {
+            let mut projections = self.slots.blocks.iter().flat_map(|block| block.projections());
+            projections.try_for_each(|projection| projection.merge(weights))
+        })?;
+        weights.refresh()
     }
 
     /// Names the first place where this batch meets a NaN or an infinity: a parameter, or an op

@@ -22,8 +22,13 @@ pub fn workspace<E: Element>(
         Device::Cpu(cpu) => cpu,
         Device::Cuda(cuda) => {
             let (linears, decoded) = (projections.map(|p| [p.I, p.O]), CHUNK.min(T));
-            let (len, rows) = (table.len(), table.rows().len());
-            return cuda::plan::workspace::<E>(cuda, d, &linears, N, decoded, len, rows);
+            let adapters = projections
+                .into_iter()
+                .flat_map(|p| p.adapters.iter().map(|adapter| [p.I, adapter.r, adapter.O, p.O]));
+            let (adapters, parameters) =
+                (adapters.collect::<Vec<_>>(), [table.len(), table.rows().len()]);
+            let layers = (&linears[..], &adapters[..]);
+            return cuda::plan::workspace::<E>(cuda, d, layers, N, decoded, parameters);
         }
     };
     // Every product of a step.

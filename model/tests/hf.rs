@@ -23,6 +23,7 @@ fn config(tied: bool) -> Config {
         max_seq_len: 64,
         bos: Some(1),
         eos: None,
+        lora: None,
     }
 }
 

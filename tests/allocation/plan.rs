@@ -85,7 +85,7 @@ fn check<E: Element<Acc = f32>>(
     let (mut cache, taken) = counter.of(|| Cache::<E>::new(dev, &config.dims, N, mode));
     let last = (N * dims.C * size_of::<E>()) as u64;
     assert("kept for backward", row("activations, kept for backward") + last, taken);
-    let (mut scratch, taken) = counter.of(|| Scratch::<E>::new(dev, &config.dims, N));
+    let (mut scratch, taken) = counter.of(|| Scratch::<E>::new(dev, &config, N));
     let (_, taken_by_logits) = counter.of(|| Logits::<E>::new(dev, N, dims.V));
     let logits = row("logits");
     assert("logits", logits, taken_by_logits);

@@ -23,6 +23,7 @@ pub fn config(dims: Dims, tied: bool) -> Config {
         max_seq_len: 64,
         bos: None,
         eos: None,
+        lora: None,
     }
 }
 

@@ -149,7 +149,7 @@ impl<E: Element> Trainer<E> {
             loss: Sum::new(dev),
             norm: GlobalNorm::new(dev),
             cache: Cache::new(dev, &config.dims, N, recipe.cache),
-            scratch: Scratch::new(dev, &config.dims, N),
+            scratch: Scratch::new(dev, config, N),
             decoder: Decoder::new(dev, &model, 1, recipe.context),
             model,
             recipe,
