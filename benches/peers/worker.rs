@@ -246,7 +246,7 @@ fn pass<E: Element<Acc = f32>>(
             let (r, mut dw) = (inputs.numbers(N), Buf::<f32>::zeros(dev, C));
             timed(dev, calls, |dev| {
                 let (dx, dw) = (y.view_mut(), dw.view_mut());
-                rmsnorm::backward(dev, dx, dw, dy.view(), x.view(), w.view(), r.view())
+                rmsnorm::backward(dev, dx, Some(dw), dy.view(), x.view(), w.view(), r.view())
             })
         }
         "swiglu_forward" => {

@@ -98,7 +98,7 @@ impl<'a, E: Element> Block<'a, E> {
     }
 
     /// Turns the gradient of the block's output, in scratch, into that of its input; adds to the
-    /// gradients of the parameters. The cache is used up: gate and up become their gradients.
+    /// gradients of trained parameters. The cache is used up: gate and up become their gradients.
     pub(crate) fn backward(
         &self,
         grads: &mut Arena<E::Acc>,
@@ -146,7 +146,7 @@ impl<'a, E: Element> Block<'a, E> {
             self.weights,
             low,
         );
-        let (dx_NC, dg2_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm2));
+        let (dx_NC, dg2_C) = (s.dx_NC.rows_mut(N, d.C), grads.trained_mut(w.norm2));
         rmsnorm::backward(dev, dx_NC, dg2_C, s.dnorm_NC.rows(N, d.C), mid_NC, g2_C, r2_N);
 
         w.wo.backward_input(
@@ -193,7 +193,7 @@ impl<'a, E: Element> Block<'a, E> {
             self.weights,
             low,
         );
-        let (dx_NC, dg1_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm1));
+        let (dx_NC, dg1_C) = (s.dx_NC.rows_mut(N, d.C), grads.trained_mut(w.norm1));
         rmsnorm::backward(dev, dx_NC, dg1_C, s.dnorm_NC.rows(N, d.C), x_NC, g1_C, r1_N);
     }
 }

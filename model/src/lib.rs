@@ -21,4 +21,4 @@ pub mod weights;
 pub use config::Config;
 pub use lora::{Lora, Target};
 pub use params::{BlockSlots, Slots, table};
-pub use projection::{Adapter, Projection, Split};
+pub use projection::{Adapter, Projection};

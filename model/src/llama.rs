@@ -150,7 +150,7 @@ impl<E: Element> Llama<E> {
             dev,
             sum,
             s.dnorm_NC.rows_mut(N, C),
-            grads.get_mut(self.slots.head.weight),
+            grads.trained_mut(self.slots.head.weight),
             &mut scratch.logits,
             scratch.norm_NC.rows(N, C),
             w(self.slots.head.weight),
@@ -162,7 +162,7 @@ impl<E: Element> Llama<E> {
         rmsnorm::backward(
             dev,
             s.dx_NC.rows_mut(N, C),
-            grads.get_mut(self.slots.norm),
+            grads.trained_mut(self.slots.norm),
             s.dnorm_NC.rows(N, C),
             cache.x_NC[L].rows(N, C),
             w(self.slots.norm),
@@ -178,8 +178,10 @@ impl<E: Element> Llama<E> {
             }
             block.backward(grads, x_NC, cache_block, scratch);
         }
-        let dx_NC = scratch.grads.dx_NC.rows(N, C);
-        embedding::backward(dev, grads.get_mut(self.slots.embed), dx_NC, batch.tokens_N, C);
+        if let Some(dw_acc_VC) = grads.trained_mut(self.slots.embed) {
+            let dx_NC = scratch.grads.dx_NC.rows(N, C);
+            embedding::backward(dev, dw_acc_VC, dx_NC, batch.tokens_N, C);
+        }
     }
 
     fn last_norm(
@@ -208,6 +210,21 @@ impl<E: Element> Llama<E> {
             projections.try_for_each(|projection| projection.merge(weights))
         })?;
         weights.refresh()
+    }
+
+    /// Trained parameters whose gradient is zero as long as these weights stay: A where B is zero.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn idle(&self, weights: &Weights<E>) -> Result<Vec<Slot>, Error> {
+        let projections = self.slots.blocks.iter().flat_map(|block| block.projections());
+        let mut idle = Vec::new();
+        for adapter in projections.flat_map(|projection| &projection.adapters) {
+            if weights.get(adapter.b)?.iter().all(|&b| b == E::Acc::ZERO) {
+                idle.push(adapter.a);
+            }
+        }
+        Ok(idle)
     }
 
     /// Names the first place where this batch meets a NaN or an infinity: a parameter, or an op
@@ -252,7 +269,8 @@ impl<E: Element> Llama<E> {
     /// Names the first parameter, from the head backwards, whose gradient is NaN or infinite.
     pub fn first_non_finite_gradient(&self, grads: &Arena<E::Acc>) -> Option<&str> {
         let bad = |slot| !all_finite(grads.get(slot));
-        self.table.rows().iter().rev().find(|row| bad(row.slot)).map(|row| row.name.as_str())
+        let mut trained = self.table.rows().iter().rev().filter(|row| row.slot.is_trained());
+        trained.find(|row| bad(row.slot)).map(|row| row.name.as_str())
     }
 }
 

@@ -61,13 +61,15 @@ pub struct Lora {
     pub rslora: bool,
     /// The matrices.
     pub targets: Vec<Target>,
+    /// Whether everything but the adapters stays as it is.
+    pub frozen: bool,
 }
 
 impl Lora {
-    /// The paper's: adapters of rank `r` and alpha 2r beside query and value.
+    /// The paper's: adapters of rank `r` and alpha 2r beside query and value of a frozen model.
     pub fn new(rank: usize) -> Lora {
         let targets = vec![Target::Query, Target::Value];
-        Lora { rank, alpha: 2.0 * rank as f64, rslora: false, targets }
+        Lora { rank, alpha: 2.0 * rank as f64, rslora: false, targets, frozen: true }
     }
 
     /// s.

@@ -4,8 +4,8 @@
 
 use crate::config::Config;
 use crate::lora::{Lora, Target};
-use crate::projection::{Adapter, Projection, Split};
-use engine::{Dims, Init, Slot, Table};
+use crate::projection::{Adapter, Projection};
+use engine::{Dims, Init, Parameter, Shard, Slot, Table};
 
 /// Standard deviation of every matrix at the start; what a block adds to the residual stream
 /// starts smaller by 1/sqrt(2L), so that the stream's variance does not grow with depth.
@@ -55,18 +55,25 @@ pub struct Slots {
 
 /// The parameters of `config` and where they lie. Sizes must be valid, see [`Config::validate`].
 pub fn table(config: &Config) -> (Table, Slots) {
+    Table::list(|table| list(config, table))
+}
+
+fn list(config: &Config, table: &mut Table) -> Slots {
     let Dims { L, C, V, .. } = config.dims;
-    let mut table = Table::default();
-    let embed = table.push(EMBED, &[V, C], Init::Normal(INIT_STD));
-    let blocks = (0..L).map(|layer| push_block(&mut table, config, layer)).collect();
-    let norm = table.push("model.norm.weight", &[C], Init::Ones);
+    let lora = config.lora.as_ref();
+    let mut list = List { table, lora, layer: 0, trained: lora.is_none_or(|lora| !lora.frozen) };
+    let matrix = Init::Normal(INIT_STD);
+    // Ranks share the vocabulary.
+    let embed = list.add(EMBED, &[V, C], matrix, Shard::Outputs);
+    let blocks = (0..L).map(|layer| list.block(&config.dims, layer)).collect();
+    let norm = list.add("model.norm.weight", &[C], Init::Ones, Shard::Whole);
     let weight = match config.tied {
         true => embed,
-        false => table.push(HEAD, &[V, C], Init::Normal(INIT_STD)),
+        false => list.add(HEAD, &[V, C], matrix, Shard::Outputs),
     };
-    let head =
-        Projection { name: "head", weight, I: C, O: V, split: Split::Outputs, adapters: vec![] };
-    (table, Slots { embed, blocks, norm, head })
+    let (name, split, adapters) = ("head", Shard::Outputs, vec![]);
+    let head = Projection { name, weight, I: C, O: V, split, adapters };
+    Slots { embed, blocks, norm, head }
 }
 
 /// Elements of all parameters; a tied head counts once.
@@ -74,37 +81,50 @@ pub fn count(config: &Config) -> u64 {
     table(config).0.parameters() as u64
 }
 
-fn push_block(table: &mut Table, config: &Config, layer: usize) -> BlockSlots {
-    let Dims { L, C, H, G, D, F, .. } = config.dims;
-    let matrix = Init::Normal(INIT_STD);
-    let residual = Init::Normal(INIT_STD / (2.0 * L as f32).sqrt());
-    let mut list = List { table, lora: config.lora.as_ref(), layer };
-    let qkv = [(Target::Query, H * D), (Target::Key, G * D), (Target::Value, G * D)];
-    let gate_up = [(Target::Gate, F), (Target::Up, F)];
-    BlockSlots {
-        norm1: list.gain("input_layernorm", C),
-        qkv: list.projection("qkv", &qkv, C, Split::Outputs, matrix),
-        wo: list.projection("output", &[(Target::Output, C)], H * D, Split::Inputs, residual),
-        norm2: list.gain("post_attention_layernorm", C),
-        gate_up: list.projection("gate and up", &gate_up, C, Split::Outputs, matrix),
-        down: list.projection("down", &[(Target::Down, C)], F, Split::Inputs, residual),
-    }
+/// Whether a parameter belongs to an adapter, and not to the model itself.
+pub(crate) fn is_adapter(name: &str) -> bool {
+    name.contains(".lora_")
 }
 
-/// Adds the parameters of a block to a table, one after the other.
+/// Adds parameters to a table, one after the other.
 struct List<'a> {
     table: &'a mut Table,
     lora: Option<&'a Lora>,
     layer: usize,
+    /// Whether the model's own parameters are.
+    trained: bool,
 }
 
 impl List<'_> {
+    fn add(&mut self, name: &str, shape: &[usize], init: Init, shard: Shard) -> Slot {
+        let (name, trained) = (name.to_string(), self.trained);
+        self.table.add(Parameter { name, shape, init, shard, trained })
+    }
+
+    fn block(&mut self, dims: &Dims, layer: usize) -> BlockSlots {
+        let Dims { L, C, H, G, D, F, .. } = *dims;
+        self.layer = layer;
+        let matrix = Init::Normal(INIT_STD);
+        let residual = Init::Normal(INIT_STD / (2.0 * L as f32).sqrt());
+        let qkv = [(Target::Query, H * D), (Target::Key, G * D), (Target::Value, G * D)];
+        let gate_up = [(Target::Gate, F), (Target::Up, F)];
+        let (inputs, outputs) = (Shard::Inputs, Shard::Outputs);
+        BlockSlots {
+            norm1: self.gain("input_layernorm", C),
+            qkv: self.projection("qkv", &qkv, C, outputs, matrix),
+            wo: self.projection("output", &[(Target::Output, C)], H * D, inputs, residual),
+            norm2: self.gain("post_attention_layernorm", C),
+            gate_up: self.projection("gate and up", &gate_up, C, outputs, matrix),
+            down: self.projection("down", &[(Target::Down, C)], F, inputs, residual),
+        }
+    }
+
     fn name(&self, part: &str) -> String {
         format!("model.layers.{}.{part}.weight", self.layer)
     }
 
     fn gain(&mut self, part: &str, C: usize) -> Slot {
-        self.table.push(self.name(part), &[C], Init::Ones)
+        self.add(&self.name(part), &[C], Init::Ones, Shard::Whole)
     }
 
     /// A linear layer whose weight is one matrix or several, given with the outputs of each, and an
@@ -114,45 +134,50 @@ impl List<'_> {
         name: &'static str,
         parts: &[(Target, usize)],
         I: usize,
-        split: Split,
+        split: Shard,
         init: Init,
     ) -> Projection {
-        let slots: Vec<Slot> = parts
-            .iter()
-            .enumerate()
-            .map(|(i, (target, O))| {
-                let (name, shape) = (self.name(target.path()), [*O, I]);
-                match i {
-                    0 => self.table.push(name, &shape, init),
-                    _ => self.table.push_adjacent(name, &shape, init),
-                }
-            })
-            .collect();
-        let weight = slots.iter().copied().reduce(Slot::join).expect("a projection has a matrix");
+        let mut weight: Option<Slot> = None;
+        let slots = parts.iter().map(|&(target, O)| {
+            let (name, shape) = (self.name(target.path()), &[O, I]);
+            let matrix = Parameter { name, shape, init, shard: split, trained: self.trained };
+            let slot = match weight {
+                None => self.table.add(matrix),
+                Some(_) => self.table.add_adjacent(matrix),
+            };
+            weight = Some(weight.map_or(slot, |before| before.join(slot)));
+            slot
+        });
+        let slots: Vec<Slot> = slots.collect();
+        let weight = weight.expect("a projection has a matrix");
         let (mut adapters, mut first) = (vec![], 0);
-        for ((target, O), base) in parts.iter().zip(slots) {
-            if let Some(lora) = self.lora.filter(|lora| lora.targets.contains(target)) {
-                adapters.push(self.adapter(lora, *target, base, first, I, *O));
+        for (&(target, O), base) in parts.iter().zip(slots) {
+            if let Some(lora) = self.lora.filter(|lora| lora.targets.contains(&target)) {
+                adapters.push(self.adapter(lora, target, base, first, [I, O], split));
             }
             first += O;
         }
         Projection { name, weight, I, O: first, split, adapters }
     }
 
+    /// A is split with the inputs, B with the outputs.
     fn adapter(
         &mut self,
         lora: &Lora,
         target: Target,
         base: Slot,
         first: usize,
-        I: usize,
-        O: usize,
+        [I, O]: [usize; 2],
+        split: Shard,
     ) -> Adapter {
         let (r, scale) = (lora.rank, lora.scale());
-        let [name_a, name_b] =
-            ["A", "B"].map(|m| self.name(&format!("{}.lora_{m}", target.path())));
-        let a = self.table.push(name_a, &[r, I], Init::Normal(Lora::init_std(I)));
-        let b = self.table.push(name_b, &[O, r], Init::Zeros);
+        let mut add = |matrix: &str, shape: &[usize], init, of: Shard| {
+            let name = self.name(&format!("{}.lora_{matrix}", target.path()));
+            let shard = if split == of { split } else { Shard::Whole };
+            self.table.add(Parameter { name, shape, init, shard, trained: true })
+        };
+        let a = add("A", &[r, I], Init::Normal(Lora::init_std(I)), Shard::Inputs);
+        let b = add("B", &[O, r], Init::Zeros, Shard::Outputs);
         Adapter { base, a, b, r, first, O, scale }
     }
 }

@@ -17,7 +17,7 @@ pub fn workspace<E: Element>(
     N: usize,
     T: usize,
 ) -> u64 {
-    let projections = slots.blocks[0].projections();
+    let (projections, trained) = (slots.blocks[0].projections(), table.trained());
     let cpu = match dev {
         Device::Cpu(cpu) => cpu,
         Device::Cuda(cuda) => {
@@ -26,7 +26,7 @@ pub fn workspace<E: Element>(
                 .into_iter()
                 .flat_map(|p| p.adapters.iter().map(|adapter| [p.I, adapter.r, adapter.O, p.O]));
             let (adapters, parameters) =
-                (adapters.collect::<Vec<_>>(), [table.len(), table.rows().len()]);
+                (adapters.collect::<Vec<_>>(), [trained.len(), trained.rows().len()]);
             let layers = (&linears[..], &adapters[..]);
             return cuda::plan::workspace::<E>(cuda, d, layers, N, decoded, parameters);
         }

@@ -6,21 +6,9 @@ use crate::config::Config;
 use crate::params;
 use crate::weights::Weights;
 use engine::ops::{linear, lora};
-use engine::{Arena, Buf, Device, Element, Error, Real, Slot, View, ViewMut};
+use engine::{Arena, Buf, Device, Element, Error, Real, Shard, Slot, View, ViewMut};
 use rayon::prelude::*;
 use std::borrow::Cow;
-
-/// How tensor-parallel ranks share a weight.
-/// Source: Shoeybi et al. 2019, arXiv:1909.08053, section 3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// By outputs: each rank has whole inputs and computes outputs of its own. Forward needs nothing
-    /// of the others; in backward each has a part of the sum that dx is.
-    Outputs,
-    /// By inputs: each rank has inputs of its own, and a part of the sum that y is. Backward needs
-    /// nothing of the others.
-    Inputs,
-}
 
 /// y_NO = x_NI W^T, and what adapters add.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +22,7 @@ pub struct Projection {
     /// Outputs.
     pub O: usize,
     /// How ranks share it.
-    pub split: Split,
+    pub split: Shard,
     /// At most one for each of the matrices that W consists of.
     pub adapters: Vec<Adapter>,
 }
@@ -131,7 +119,7 @@ impl Projection {
     }
 
     /// y_NO = r_NO + x_NI W^T. One call, because one rank has all inputs: where ranks share them
-    /// ([`Split::Inputs`]), `forward` comes first, then the sum over ranks, and r joins only that.
+    /// ([`Shard::Inputs`]), `forward` comes first, then the sum over ranks, and r joins only that.
     pub(crate) fn forward_residual<E: Element>(
         &self,
         dev: &Device,
@@ -176,7 +164,7 @@ impl Projection {
         linear::forward_wide(dev, y_NO, x_NI, at(weights, self.weight), self.I, self.name);
     }
 
-    /// dx_NI = dy_NO W. With [`Split::Outputs`], ranks sum dx while they compute dW.
+    /// dx_NI = dy_NO W. With [`Shard::Outputs`], ranks sum dx while they compute dW.
     pub(crate) fn backward_input<E: Element>(
         &self,
         dev: &Device,
@@ -197,7 +185,8 @@ impl Projection {
         }
     }
 
-    /// Adds dy_NO^T x_NI to the weight's place in `grads`, and the gradients of adapters to theirs.
+    /// Adds dy_NO^T x_NI to the weight's place in `grads`, if it is trained, and the gradients of
+    /// adapters to theirs.
     /// Adapters need what [`Projection::backward_input`] of the same gradient left in `low`.
     pub(crate) fn backward_weight<E: Element>(
         &self,
@@ -209,7 +198,9 @@ impl Projection {
         low: &mut Low<E>,
     ) {
         let (N, I, name) = (dy_NO.len() / self.O, self.I, self.name);
-        linear::backward_weight(dev, grads.get_mut(self.weight), dy_NO, x_NI, I, name);
+        if let Some(dw_acc_OI) = grads.trained_mut(self.weight) {
+            linear::backward_weight(dev, dw_acc_OI, dy_NO, x_NI, I, name);
+        }
         for (i, adapter) in self.adapters.iter().enumerate() {
             let first = i * apart(N, adapter.r);
             let u_Nr = low.u.range(first..first + N * adapter.r);
@@ -224,9 +215,8 @@ impl Projection {
 impl Adapter {
     /// Adds what it gives to the matrix that it adapts, in the precision of sums, and makes B zero.
     fn merge<E: Element>(&self, weights: &mut Weights<E>, I: usize) -> Result<(), Error> {
-        let master = weights.master_mut();
         let [w_OI, a_rI, b_Or] =
-            [self.base, self.a, self.b].map(|slot| master.get(slot).read().map(Cow::into_owned));
+            [self.base, self.a, self.b].map(|slot| weights.get(slot).map(Cow::into_owned));
         let (mut w_OI, a_rI, b_Or) = (w_OI?, a_rI?, b_Or?);
         let rows = w_OI.par_chunks_mut(I).zip(b_Or.par_chunks(self.r));
         rows.for_each_init(
@@ -240,8 +230,8 @@ impl Adapter {
                 w.iter_mut().zip(sum).for_each(|(w, sum)| *w += scale * *sum);
             },
         );
-        master.get_mut(self.base).write(&w_OI);
-        master.get_mut(self.b).write(&vec![E::Acc::ZERO; b_Or.len()]);
+        weights.fill_with(self.base, |w| w.copy_from_slice(&w_OI));
+        weights.fill_with(self.b, |b| b.fill(E::Acc::ZERO));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The table: Hugging Face's names and shapes, and slots that cover them.
 
-use engine::{Dims, Init, Slot};
-use model::{Config, Split, table};
+use engine::{Dims, Init, Shard, Slot};
+use model::{Config, Lora, Target, table};
 
 fn config(tied: bool) -> Config {
     let dims = Dims { L: 2, C: 20, H: 4, G: 2, D: 6, F: 7, V: 11 };
@@ -65,7 +65,7 @@ fn slots_cover_the_rows_they_are_named_for() {
         }
         // Inputs and outputs of each: what its product takes in and what it gives.
         let sizes = block.projections().map(|p| (p.name, p.I, p.O, p.split));
-        let (inputs, outputs) = (Split::Inputs, Split::Outputs);
+        let (inputs, outputs) = (Shard::Inputs, Shard::Outputs);
         let want = [
             ("qkv", 20, 48, outputs),
             ("output", 24, 20, inputs),
@@ -86,4 +86,58 @@ fn a_tied_head_is_the_embedding() {
     assert_eq!(slots.head.weight, slots.embed);
     assert!(tied.rows().iter().all(|row| row.name != "lm_head.weight"));
     assert_eq!(tied.parameters() + 11 * 20, untied.parameters());
+}
+
+#[test]
+fn adapters_are_named_as_peft_names_them_and_split_with_their_matrix() {
+    let own = table(&config(false)).0;
+    let lora = Lora { targets: vec![Target::Query, Target::Up, Target::Down], ..Lora::new(3) };
+    let lora = Config { lora: Some(lora), ..config(false) };
+    let (table, slots) = table(&lora);
+    let row = |name: &str| table.rows().iter().find(|row| row.name == name).unwrap();
+    for (target, shape_a, shape_b, shards) in [
+        ("self_attn.q_proj", [3, 20], [24, 3], [Shard::Whole, Shard::Outputs]),
+        ("mlp.up_proj", [3, 20], [7, 3], [Shard::Whole, Shard::Outputs]),
+        ("mlp.down_proj", [3, 7], [20, 3], [Shard::Inputs, Shard::Whole]),
+    ] {
+        let at = |matrix| row(&format!("model.layers.1.{target}.lora_{matrix}.weight"));
+        let (a, b) = (at("A"), at("B"));
+        assert_eq!((&a.shape[..], &b.shape[..]), (&shape_a[..], &shape_b[..]), "{target}");
+        assert_eq!([a.shard, b.shard], shards, "{target}");
+        assert_eq!(b.init, Init::Zeros, "{target}");
+        assert!(a.slot.is_trained() && b.slot.is_trained(), "{target}");
+    }
+    let up = slots.blocks[1].gate_up.adapters[0];
+    assert_eq!((up.first, up.O, up.r), (7, 7, 3), "up's outputs follow gate's");
+    assert_eq!(slots.blocks[1].qkv.adapters.len(), 1);
+    assert_eq!(slots.blocks[1].wo.adapters.len(), 0);
+
+    // Everything else is frozen, in the order of the arenas behind all adapters.
+    let trained = table.trained();
+    assert_eq!(trained.rows().len(), 2 * 3 * 2);
+    assert!(trained.rows().iter().all(|row| row.name.contains(".lora_")));
+    let frozen: Vec<_> = table.rows().iter().filter(|row| !row.slot.is_trained()).collect();
+    assert!(frozen.iter().all(|row| row.slot.range().start >= trained.len()));
+    assert!(frozen.iter().map(|row| &row.name).eq(own.rows().iter().map(|row| &row.name)));
+
+    // A base that is trained too lies where it lies without adapters, as far as it comes first.
+    let both = Lora { frozen: false, ..lora.lora.unwrap() };
+    let (both, _) = model::table(&Config { lora: Some(both), ..config(false) });
+    assert_eq!(both.trained().len(), both.len());
+    assert_eq!(both.parameters(), table.parameters());
+}
+
+#[test]
+fn every_row_says_how_ranks_share_it() {
+    let (table, slots) = table(&config(false));
+    for row in table.rows() {
+        let want = match row.name.as_str() {
+            name if name.contains("norm") => Shard::Whole,
+            name if name.contains("o_proj") || name.contains("down") => Shard::Inputs,
+            _ => Shard::Outputs,
+        };
+        assert_eq!(row.shard, want, "{}", row.name);
+        assert!(row.slot.is_trained(), "{}", row.name);
+    }
+    assert_eq!(slots.head.split, Shard::Outputs);
 }

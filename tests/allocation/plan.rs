@@ -78,7 +78,7 @@ fn check<E: Element<Acc = f32>>(
     let table = model.table();
     let (mut weights, taken) = counter.of(|| Weights::<E>::zeros(dev, table));
     assert("weights", row("weights"), taken);
-    let (mut grads, taken) = counter.of(|| Arena::<f32>::zeros(dev, table));
+    let (mut grads, taken) = counter.of(|| Arena::<f32>::zeros(dev, &table.trained()));
     assert("gradients", row("gradients"), taken);
     let (mut adamw, taken) = counter.of(|| AdamW::<E>::new(dev, table, Default::default()));
     assert("moments", row("AdamW's moments"), taken);
@@ -93,7 +93,7 @@ fn check<E: Element<Acc = f32>>(
     let (mut decoder, taken) = counter.of(|| Decoder::<E>::new(dev, &model, 1, T));
     assert("decoder", row("decoder"), taken);
 
-    init::fill(dev, weights.master_mut(), table, 1);
+    init::fill(dev, &mut weights, table, 1);
     weights.refresh().unwrap();
     let tokens: Vec<u32> = (0..N).map(|i| (i * 7 % dims.V) as u32).collect();
     let targets: Vec<i32> = (0..N).map(|i| (i * 5 % dims.V) as i32).collect();
@@ -106,7 +106,7 @@ fn check<E: Element<Acc = f32>>(
             let (w, cache, scratch) = (weights.view(), &mut cache, &mut scratch);
             model.backward(dev, sum, &mut grads, w, batch, cache, scratch, 1.0 / N as f64);
             norm.measure(dev, &grads);
-            adamw.step(dev, weights.both_mut(), &grads, norm, 1e-3, 1.0);
+            adamw.step(dev, weights.trained_mut(), &grads, norm, 1e-3, 1.0);
             model.forward(dev, weights.view(), batch, cache, scratch);
             model.loss(dev, sum, weights.view(), batch, cache, scratch);
             for length in prompts(T) {

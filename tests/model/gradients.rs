@@ -23,7 +23,7 @@ pub fn worst_error_of(mut bench: Bench<f64>, break_it: bool) -> f64 {
     }
     let grads = bench.trainer.grads.view().host().to_vec();
     let mut worst = 0.0f64;
-    for row in bench.trainer.model.table().clone().rows() {
+    for row in bench.trainer.model.table().trained().rows() {
         let analytic = &grads[row.slot.range()];
         let scale = analytic.iter().fold(0.0f64, |a, g| a.max(g.abs()));
         assert!(scale > 0.0, "{} has no gradient", row.name);
@@ -117,7 +117,7 @@ pub fn agrees_on<E: Element<Acc = f32>>(
     let place = format!("{}, {}", dev.describe(), E::NAME);
     let mut narrow = Bench::<E>::on(dev.clone(), config, 2, 9, Mode::Linear);
     assert!((narrow.gradients().mean() - loss).abs() <= of_loss * loss, "{place}");
-    for row in exact.trainer.model.table().rows() {
+    for row in exact.trainer.model.table().trained().rows() {
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
         let got = narrow.trainer.grads.get(row.slot).read().unwrap();
         let expected = exact.trainer.grads.get(row.slot).host();

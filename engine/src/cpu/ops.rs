@@ -41,12 +41,22 @@ pub struct Ops<E: Element> {
     pub(crate) lora_backward_b:
         fn(&Cpu, &mut [E::Acc], &mut [E], &[E], &[E], &[E], lora::Place, usize),
     pub(crate) loss_forward: fn(&Cpu, &mut Logits<E>, &[E], &[E], &[i32], usize) -> f64,
-    pub(crate) loss_forward_backward:
-        fn(&Cpu, &mut [E], &mut [E::Acc], &mut Logits<E>, &[E], &[E], &[i32], f64, usize) -> f64,
+    pub(crate) loss_forward_backward: fn(
+        &Cpu,
+        &mut [E],
+        Option<&mut [E::Acc]>,
+        &mut Logits<E>,
+        &[E],
+        &[E],
+        &[i32],
+        f64,
+        usize,
+    ) -> f64,
     pub(crate) sum_of_squares: fn(&Cpu, &[E::Acc]) -> f64,
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
-    pub(crate) rmsnorm_backward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], &[E], &[E::Acc]),
+    pub(crate) rmsnorm_backward:
+        fn(&Cpu, &mut [E], Option<&mut [E::Acc]>, &[E], &[E], &[E], &[E::Acc]),
     pub(crate) rope_rotate: fn(&Cpu, &mut [E], &[E::Acc], &Segments, usize, usize, usize, E::Acc),
     pub(crate) swiglu_forward: fn(&Cpu, &mut [E], &[E], usize),
     pub(crate) swiglu_backward: fn(&Cpu, &mut [E], &[E], usize),

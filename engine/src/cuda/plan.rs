@@ -8,7 +8,7 @@ use crate::ops::{adamw, attention, embedding, linear, lora, loss, norm, rmsnorm}
 
 /// Bytes of work space for steps over `N` tokens of a model whose blocks have `linears` (inputs and
 /// outputs of each) and `adapters` (inputs, rank, outputs and columns of a row of y) and whose flat
-/// arena has `len` elements in `slots` parameters, and for a decoder that takes in up to `decoded`
+/// arena of gradients has `len` elements in `slots` parameters, and for a decoder that takes in up to `decoded`
 /// tokens at a time: that of the op that needs most.
 pub fn workspace<E: Element>(
     cuda: &Cuda,
