@@ -49,7 +49,7 @@ fn rows<E: Element<Acc = f32>>(dev: &Device, name: &str) {
     let capacity = config.max_seq_len;
     let model = Llama::<E>::new(dev, &config, capacity);
     let mut weights = Weights::zeros(dev, model.table());
-    init::fill(dev, weights.master_mut(), model.table(), 1);
+    init::fill(dev, &mut weights, model.table(), 1);
     weights.refresh().expect("the CPU does not fail");
     let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
     let feed = |decoder: &mut Decoder<E>, tokens: &[u32]| {

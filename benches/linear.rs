@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, MODELS, Work};
-use engine::ops::linear::{backward, forward};
+use engine::ops::linear::{backward_input, backward_weight, forward};
 use engine::{Buf, Element, bf16};
 
 fn main() {
@@ -23,18 +23,18 @@ fn run<E: Element>(bench: &mut Bench, N: usize, I: usize, O: usize) {
     bench.run(&format!("linear/forward/{at}/{name}/{shape}"), Work::Flop(E::DTYPE, flop), || {
         let [x, w] = [N * I, O * I].map(|len| inputs.numbers::<E>(len));
         let mut y = Buf::<E>::zeros(dev, N * O);
-        move || forward(dev, y.view_mut(), x.view(), w.view(), I)
+        move || forward(dev, y.view_mut(), x.view(), w.view(), I, "")
     });
-    bench.run(
-        &format!("linear/backward/{at}/{name}/{shape}"),
-        Work::Flop(E::DTYPE, 2 * flop),
-        || {
-            let [x, w, dy] = [N * I, O * I, N * O].map(|len| inputs.numbers::<E>(len));
-            let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * I), Buf::<E::Acc>::zeros(dev, O * I));
-            move || {
-                let (dx, dw) = (dx.view_mut(), dw.view_mut());
-                backward(dev, dx, dw, dy.view(), x.view(), w.view(), I)
-            }
-        },
-    );
+    let id = format!("linear/backward_input/{at}/{name}/{shape}");
+    bench.run(&id, Work::Flop(E::DTYPE, flop), || {
+        let [w, dy] = [O * I, N * O].map(|len| inputs.numbers::<E>(len));
+        let mut dx = Buf::<E>::zeros(dev, N * I);
+        move || backward_input(dev, dx.view_mut(), dy.view(), w.view(), I, "")
+    });
+    let id = format!("linear/backward_weight/{at}/{name}/{shape}");
+    bench.run(&id, Work::Flop(E::DTYPE, flop), || {
+        let [x, dy] = [N * I, N * O].map(|len| inputs.numbers::<E>(len));
+        let mut dw = Buf::<E::Acc>::zeros(dev, O * I);
+        move || backward_weight(dev, dw.view_mut(), dy.view(), x.view(), I, "")
+    });
 }

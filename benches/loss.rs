@@ -36,7 +36,7 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
                 let (dx, dw) = (dx.view_mut(), dw.view_mut());
                 let (logits, x, w) = (&mut logits, x.view(), w.view());
                 let scale = 1.0 / N as f64;
-                forward_backward(dev, &mut sum, dx, dw, logits, x, w, targets, scale, C);
+                forward_backward(dev, &mut sum, dx, Some(dw), logits, x, w, targets, scale, C);
             }
         },
     );

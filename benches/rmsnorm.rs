@@ -31,7 +31,7 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
         let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, C));
         move || {
             let (dx, dw) = (dx.view_mut(), dw.view_mut());
-            backward(dev, dx, dw, dy.view(), x.view(), w.view(), r.view())
+            backward(dev, dx, Some(dw), dy.view(), x.view(), w.view(), r.view())
         }
     });
 }

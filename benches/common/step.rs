@@ -61,7 +61,8 @@ impl Size {
         let Size { C, L, H, V, T, .. } = *self;
         let dims = Dims { L, C, H, G: H, D: C / H, F: hidden(C, 32), V };
         let (rope_theta, norm_eps) = (1e4, 1e-5);
-        Config { dims, rope_theta, norm_eps, tied: false, max_seq_len: T, bos: None, eos: None }
+        let base = Config::named("15m").expect("a named size");
+        Config { dims, rope_theta, norm_eps, tied: false, max_seq_len: T, ..base }
     }
 
     /// Floating-point operations of a step, see [`Config::flop_per_token`].

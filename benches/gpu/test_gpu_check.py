@@ -98,7 +98,7 @@ class Parsing(unittest.TestCase):
         rate = {"ours": [4e14, 4.2e14], "cuBLAS": [8e14]}
         results = [
             {"case": ["bf16", "fwd", 4096, 4096, 4096], "peak": 8e14, "rate": rate},
-            {"case": ["bf16", "bwd", 4096, 4096, 4096], "peak": 8e14, "rate": {"ours": [], "cuBLAS": [8e14]}},
+            {"case": ["bf16", "dx", 4096, 4096, 4096], "peak": 8e14, "rate": {"ours": [], "cuBLAS": [8e14]}},
         ]
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "figures.json")
@@ -106,7 +106,7 @@ class Parsing(unittest.TestCase):
             with open(path, "w") as file:
                 json.dump({"subject": "gemm", "results": results}, file)
             told = "fwd 4096 4096 4096: 410 TFLOP/s, 51 % of the peak, 0.51 of the best other; "
-            told += "bwd 4096 4096 4096: failed"
+            told += "dx 4096 4096 4096: failed"
             self.assertEqual(gpu_check.sum_up(path), told)
 
 

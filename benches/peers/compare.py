@@ -333,14 +333,14 @@ def compare_attention(args):
 
 def compare_gemm(args):
     shapes = [tuple(map(int, shape.split("x"))) for shape in args.shapes.split(",")]
-    kinds = ("fwd", "dx", "dw") if args.device == "cpu" else ("fwd", "bwd")
+    kinds = ("fwd", "dx", "dw")
     products = [(kind, args.rows or I, I, O) for I, O in shapes for kind in kinds]
     for dtype in args.dtypes.split(","):
         others = {}
         if dtype == "f32" and args.device == "cpu" and not args.no_crates:
             others = {name: (Worker([args.crates or rust_crates(), name]), None) for name in ("gemm", "faer")}
         cases = [(dtype, *product) for product in products]
-        flop = [(4 if kind == "bwd" else 2) * N * I * O for kind, N, I, O in products]
+        flop = [2 * N * I * O for _, N, I, O in products]
         compare_ops(args, ["type", "product", "N", "I", "O"], cases, flop, {**op_sides(args), **others})
 
 

@@ -4,7 +4,7 @@ Requests, after the subject and, behind a colon, how PyTorch is to do it (compil
 CUDNN_ATTENTION; its own choice without):
 
     attention DTYPE fwd|bwd|both T H D CALLS    causal attention
-    gemm DTYPE fwd|dx|dw|bwd N I O CALLS        a product of a linear layer, or both of its backward
+    gemm DTYPE fwd|dx|dw N I O CALLS            a product of a linear layer
     memory OP DTYPE N C CALLS                   a pass over memory
     ceilings SIZE CALLS                         a square product in bf16, and a copy of as many bytes
 """
@@ -58,14 +58,6 @@ def attention(how, dtype, part, *sizes):
 def gemm(how, dtype, product, *sizes):
     N, I, O, calls = map(int, sizes)
     x_NI, y_NO, w_OI = (rand(*shape, dtype=dtype) for shape in ((N, I), (N, O), (O, I)))
-    if product == "bwd":
-        dx, dw = torch.empty_like(x_NI), torch.empty_like(w_OI)
-
-        def both():
-            torch.mm(y_NO, w_OI, out=dx)
-            torch.mm(y_NO.t(), x_NI, out=dw)
-
-        return worker.timed(calls, both)
     a, b, out = {
         "fwd": (x_NI, w_OI.t(), y_NO),
         "dx": (y_NO, w_OI, x_NI),

@@ -5,8 +5,7 @@
 //! ```text
 //! peer step SIZE DTYPE         "STEPS": that many training steps
 //! peer ops                     "attention DTYPE fwd|bwd|both T H D CALLS": causal attention
-//!                              "gemm DTYPE fwd|dx|dw|bwd N I O CALLS": one product of a linear
-//!                              layer, or both of its backward, which is what a GPU is asked for
+//!                              "gemm DTYPE fwd|dx|dw N I O CALLS": one product of a linear layer
 //!                              "memory OP DTYPE N C CALLS": one pass over memory, see `pass`
 //! peer open                    seconds until the device is open, and until its first kernel is done
 //! peer config SIZE             what a size is, as a config.json
@@ -22,7 +21,6 @@ mod step;
 
 use device::{Clock, Inputs};
 use engine::ceiling::product_flops;
-use engine::cpu::gemm::{Mat, Onto, gemm};
 use engine::ops::attention::{self, Heads};
 use engine::ops::{adamw, linear, rmsnorm, rope, swiglu};
 use engine::{Buf, Device, Dtype, Element, Init, Segments, Table, bf16};
@@ -202,8 +200,7 @@ fn attention<E: Element>(
     }
 }
 
-/// y = x W^T, dx = dy W or dw += dy^T x, for x of N rows of I and W of O rows of I; or both of the
-/// latter.
+/// y = x W^T, dx = dy W or dw += dy^T x, for x of N rows of I and W of O rows of I.
 fn product_of<E: Element>(
     inputs: &Inputs,
     product: &str,
@@ -211,26 +208,17 @@ fn product_of<E: Element>(
 ) -> Result<Value> {
     let dev = inputs.dev();
     let [mut x, mut y, w] = [N * I, N * O, O * I].map(|len| inputs.numbers::<E>(len));
-    match (product, dev) {
-        ("fwd", _) => {
-            timed(dev, calls, |dev| linear::forward(dev, y.view_mut(), x.view(), w.view(), I))
+    match product {
+        "fwd" => {
+            timed(dev, calls, |dev| linear::forward(dev, y.view_mut(), x.view(), w.view(), I, ""))
         }
-        ("bwd", _) => {
-            let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * I), Buf::<E::Acc>::zeros(dev, O * I));
-            timed(dev, calls, |dev| {
-                let (dx, dw) = (dx.view_mut(), dw.view_mut());
-                linear::backward(dev, dx, dw, y.view(), x.view(), w.view(), I)
-            })
-        }
-        ("dx", Device::Cpu(cpu)) => timed(dev, calls, |_| {
-            let (y, w) = (y.view().host(), w.view().host());
-            gemm(cpu, x.view_mut().host(), Mat::new(y, O), Mat::new(w, I), Onto::Zero)
+        "dx" => timed(dev, calls, |dev| {
+            linear::backward_input(dev, x.view_mut(), y.view(), w.view(), I, "")
         }),
-        ("dw", Device::Cpu(cpu)) => {
+        "dw" => {
             let mut dw = Buf::<E::Acc>::zeros(dev, O * I);
-            timed(dev, calls, |_| {
-                let (y, x) = (y.view().host(), x.view().host());
-                gemm(cpu, dw.view_mut().host(), Mat::new(y, O).t(), Mat::new(x, I), Onto::Itself)
+            timed(dev, calls, |dev| {
+                linear::backward_weight(dev, dw.view_mut(), y.view(), x.view(), I, "")
             })
         }
         _ => Err(USAGE.into()),
@@ -258,7 +246,7 @@ fn pass<E: Element<Acc = f32>>(
             let (r, mut dw) = (inputs.numbers(N), Buf::<f32>::zeros(dev, C));
             timed(dev, calls, |dev| {
                 let (dx, dw) = (y.view_mut(), dw.view_mut());
-                rmsnorm::backward(dev, dx, dw, dy.view(), x.view(), w.view(), r.view())
+                rmsnorm::backward(dev, dx, Some(dw), dy.view(), x.view(), w.view(), r.view())
             })
         }
         "swiglu_forward" => {

@@ -339,6 +339,15 @@ impl<'a, E: Element> ViewMut<'a, E> {
         (self.len() * size_of::<E>()) as u64
     }
 
+    /// The same range, lent for a shorter time.
+    pub fn reborrow(&mut self) -> ViewMut<'_, E> {
+        let at = match &mut self.at {
+            AtMut::Host(data) => AtMut::Host(data),
+            AtMut::Gpu(at) => AtMut::Gpu(*at),
+        };
+        ViewMut { at }
+    }
+
     /// The elements, in the CPU's memory.
     ///
     /// # Panics

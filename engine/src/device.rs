@@ -91,11 +91,25 @@ impl Device {
         flop: usize,
         bytes: u64,
     ) -> Option<Running<'_>> {
+        self.op_of("", op, shape, flop, bytes)
+    }
+
+    /// The same of an op that computes several parts of a model, of which this is `part`.
+    pub(crate) fn op_of(
+        &self,
+        part: &'static str,
+        op: &'static str,
+        shape: fmt::Arguments,
+        flop: usize,
+        bytes: u64,
+    ) -> Option<Running<'_>> {
         match self {
-            Device::Cpu(cpu) => Some(cpu.recorder.as_ref()?.begin(op, shape, flop, bytes, None)),
+            Device::Cpu(cpu) => {
+                Some(cpu.recorder.as_ref()?.begin([op, part], shape, flop, bytes, None))
+            }
             Device::Cuda(cuda) => {
                 cuda.begin(op);
-                Some(cuda.recorder.as_ref()?.begin(op, shape, flop, bytes, Some(cuda)))
+                Some(cuda.recorder.as_ref()?.begin([op, part], shape, flop, bytes, Some(cuda)))
             }
         }
     }

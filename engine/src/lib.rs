@@ -19,7 +19,7 @@ pub mod plan;
 pub mod profile;
 pub mod segments;
 
-pub use arena::{Arena, Init, Slot, Table};
+pub use arena::{Arena, Init, Parameter, Shard, Slot, Table};
 pub use buf::{Buf, View, ViewMut};
 pub use cpu::{Cpu, Isa};
 pub use cuda::Cuda;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 pub struct Call {
     /// The op and its direction: "linear forward".
     pub op: &'static str,
+    /// Which part of a model it computes, as its caller names it; empty where ops of one kind are alike.
+    pub part: &'static str,
     /// Its sizes, in the letters of [`crate::dims`].
     pub shape: String,
     /// When it began.
@@ -41,7 +43,7 @@ impl Recorder {
     /// `cuda` is the GPU that the op runs on, if it is one.
     pub(crate) fn begin<'a>(
         &'a self,
-        op: &'static str,
+        [op, part]: [&'static str; 2],
         shape: fmt::Arguments,
         flop: usize,
         bytes: u64,
@@ -49,7 +51,8 @@ impl Recorder {
     ) -> Running<'a> {
         let moment = cuda.and_then(|cuda| Some((cuda, cuda.attempt(|driver| driver.record())?)));
         let (shape, flop, begin) = (shape.to_string(), flop as u64, Instant::now());
-        Running { recorder: self, moment, call: Call { op, shape, begin, end: begin, flop, bytes } }
+        let call = Call { op, part, shape, begin, end: begin, flop, bytes };
+        Running { recorder: self, moment, call }
     }
 
     /// What was recorded. A GPU's clock is set to the host's at the first call's begin.

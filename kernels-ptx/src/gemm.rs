@@ -229,6 +229,8 @@ unsafe fn store_rounded(
 ) {
     unsafe {
         let (lane_row, lane_col) = (lane() / 4, lane() % 4);
+        // C may be some columns of wider rows.
+        let aligned = (c.addr() as u32 / 2 | ldc).is_multiple_of(8);
         for i in 0..2 * BLOCKS {
             let row = row + i as u32 * 8 + lane_row;
             for j in 0..BLOCKS / 2 {
@@ -254,7 +256,7 @@ unsafe fn store_rounded(
                 let col = col + (4 * j as u32 + lane_col) * 8;
                 let to = c.wrapping_add(row as usize * ldc as usize + col as usize);
                 if row < M && col < N {
-                    if col + 8 <= N && ldc.is_multiple_of(8) {
+                    if col + 8 <= N && aligned {
                         ptx::store16(to, words);
                     } else {
                         for k in 0..8 {

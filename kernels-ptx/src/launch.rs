@@ -160,6 +160,17 @@ pub mod swiglu {
     }
 }
 
+/// Multiplication by a constant.
+pub mod scale {
+    use super::*;
+
+    /// x (in place), len, factor.
+    pub fn scale(storage: Storage, len: u32) -> Launch {
+        let kernel = storage.pick("scale_f32", "scale_bf16");
+        Launch::flat(kernel, u64::from(len / storage.lanes(len)))
+    }
+}
+
 /// Rotary embedding of the first heads of rows of S.
 pub mod rope {
     use super::*;

@@ -56,6 +56,8 @@ mod rmsnorm;
 #[cfg(target_arch = "nvptx64")]
 mod rope;
 #[cfg(target_arch = "nvptx64")]
+mod scale;
+#[cfg(target_arch = "nvptx64")]
 mod skinny;
 #[cfg(target_arch = "nvptx64")]
 mod swiglu;

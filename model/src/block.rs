@@ -6,7 +6,7 @@ use crate::cache::{BlockCache, Scratch};
 use crate::kv::Past;
 use crate::params::BlockSlots;
 use engine::ops::attention::{self, Heads};
-use engine::ops::{linear, rmsnorm, rope, swiglu};
+use engine::ops::{rmsnorm, rope, swiglu};
 use engine::{Arena, Buf, Device, Dims, Element, Segments, Slot, View};
 
 /// What a block computes with: the same for forward and backward.
@@ -44,8 +44,14 @@ impl<'a, E: Element> Block<'a, E> {
         let act_NF = &mut scratch.act_NF;
         swiglu::forward(dev, act_NF.rows_mut(N, d.F), c.gate_up.rows(N, 2 * d.F), d.F);
         let (y_NC, mid_NC) = (y_NC.rows_mut(N, d.C), c.mid_NC.rows(N, d.C));
-        let (act_NF, w_down) = (act_NF.rows(N, d.F), self.w(self.slots.down));
-        linear::forward_residual(dev, y_NC, mid_NC, act_NF, w_down, d.F);
+        self.slots.down.forward_residual(
+            dev,
+            y_NC,
+            mid_NC,
+            act_NF.rows(N, d.F),
+            self.weights,
+            &mut scratch.low,
+        );
     }
 
     /// Fills the cache: everything but the block's output.
@@ -58,21 +64,21 @@ impl<'a, E: Element> Block<'a, E> {
     ) {
         let (dev, d, w, N, S) =
             (self.dev, self.dims, self.slots, self.segments.rows(), self.dims.qkv());
-        let (norm_NC, rope_TD) = (&mut scratch.norm_NC, self.rope_TD);
+        let (norm_NC, low, rope_TD) = (&mut scratch.norm_NC, &mut scratch.low, self.rope_TD);
         let (x_NC, g1_C, g2_C) = (x_NC.rows(N, d.C), self.w(w.norm1), self.w(w.norm2));
         let (norm_to, r1_N) = (norm_NC.rows_mut(N, d.C), c.r1_N.rows_mut(N, 1));
         rmsnorm::forward(dev, norm_to, r1_N, x_NC, g1_C, self.eps);
-        linear::forward(dev, c.qkv.rows_mut(N, S), norm_NC.rows(N, d.C), self.w(w.qkv), d.C);
+        w.qkv.forward(dev, c.qkv.rows_mut(N, S), norm_NC.rows(N, d.C), self.weights, low);
         let (qkv, turned) = (c.qkv.rows_mut(N, S), d.H + d.G);
         rope::forward_inplace(dev, qkv, rope_TD, self.segments, S, turned, d.D);
         self.attend(c, past);
-        let (mid_NC, o, w_o) = (c.mid_NC.rows_mut(N, d.C), c.o.rows(N, d.attn()), self.w(w.wo));
-        linear::forward_residual(dev, mid_NC, x_NC, o, w_o, d.attn());
+        let (mid_NC, o) = (c.mid_NC.rows_mut(N, d.C), c.o.rows(N, d.attn()));
+        w.wo.forward_residual(dev, mid_NC, x_NC, o, self.weights, low);
         let (mid_NC, norm_to, r2_N) =
             (c.mid_NC.rows(N, d.C), norm_NC.rows_mut(N, d.C), c.r2_N.rows_mut(N, 1));
         rmsnorm::forward(dev, norm_to, r2_N, mid_NC, g2_C, self.eps);
         let (gate_up, norm_NC) = (c.gate_up.rows_mut(N, 2 * d.F), norm_NC.rows(N, d.C));
-        linear::forward(dev, gate_up, norm_NC, self.w(w.gate_up), d.C);
+        w.gate_up.forward(dev, gate_up, norm_NC, self.weights, low);
     }
 
     /// Attention's output, from the rows of queries, keys and values.
@@ -92,7 +98,7 @@ impl<'a, E: Element> Block<'a, E> {
     }
 
     /// Turns the gradient of the block's output, in scratch, into that of its input; adds to the
-    /// gradients of the parameters. The cache is used up: gate and up become their gradients.
+    /// gradients of trained parameters. The cache is used up: gate and up become their gradients.
     pub(crate) fn backward(
         &self,
         grads: &mut Arena<E::Acc>,
@@ -102,42 +108,61 @@ impl<'a, E: Element> Block<'a, E> {
     ) {
         let (dev, d, w, N, S) =
             (self.dev, self.dims, self.slots, self.segments.rows(), self.dims.qkv());
-        let (norm_NC, act_NF, s) = (&mut scratch.norm_NC, &mut scratch.act_NF, &mut scratch.grads);
+        let (norm_NC, act_NF) = (&mut scratch.norm_NC, &mut scratch.act_NF);
+        let (low, s) = (&mut scratch.low, &mut scratch.grads);
 
         swiglu::forward(dev, act_NF.rows_mut(N, d.F), c.gate_up.rows(N, 2 * d.F), d.F);
-        linear::backward(
+        w.down.backward_input(
             dev,
             s.dact_NF.rows_mut(N, d.F),
-            grads.get_mut(w.down),
+            s.dx_NC.rows(N, d.C),
+            self.weights,
+            low,
+        );
+        w.down.backward_weight(
+            dev,
+            grads,
             s.dx_NC.rows(N, d.C),
             act_NF.rows(N, d.F),
-            self.w(w.down),
-            d.F,
+            self.weights,
+            low,
         );
         let (gate_up, dact_NF) = (c.gate_up.rows_mut(N, 2 * d.F), s.dact_NF.rows(N, d.F));
         swiglu::backward_inplace(dev, gate_up, dact_NF, d.F);
         let (mid_NC, g2_C, r2_N) = (c.mid_NC.rows(N, d.C), self.w(w.norm2), c.r2_N.rows(N, 1));
         rmsnorm::apply(dev, norm_NC.rows_mut(N, d.C), mid_NC, g2_C, r2_N);
-        linear::backward(
+        w.gate_up.backward_input(
             dev,
             s.dnorm_NC.rows_mut(N, d.C),
-            grads.get_mut(w.gate_up),
+            c.gate_up.rows(N, 2 * d.F),
+            self.weights,
+            low,
+        );
+        w.gate_up.backward_weight(
+            dev,
+            grads,
             c.gate_up.rows(N, 2 * d.F),
             norm_NC.rows(N, d.C),
-            self.w(w.gate_up),
-            d.C,
+            self.weights,
+            low,
         );
-        let (dx_NC, dg2_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm2));
+        let (dx_NC, dg2_C) = (s.dx_NC.rows_mut(N, d.C), grads.trained_mut(w.norm2));
         rmsnorm::backward(dev, dx_NC, dg2_C, s.dnorm_NC.rows(N, d.C), mid_NC, g2_C, r2_N);
 
-        linear::backward(
+        w.wo.backward_input(
             dev,
             s.d_o.rows_mut(N, d.attn()),
-            grads.get_mut(w.wo),
+            s.dx_NC.rows(N, d.C),
+            self.weights,
+            low,
+        );
+        w.wo.backward_weight(
+            dev,
+            grads,
             s.dx_NC.rows(N, d.C),
             c.o.rows(N, d.attn()),
-            self.w(w.wo),
-            d.attn(),
+            self.weights,
+            low,
         );
         attention::backward(
             dev,
@@ -153,16 +178,22 @@ impl<'a, E: Element> Block<'a, E> {
         rope::backward_inplace(dev, dqkv, self.rope_TD, self.segments, S, turned, d.D);
         let (x_NC, g1_C, r1_N) = (x_NC.rows(N, d.C), self.w(w.norm1), c.r1_N.rows(N, 1));
         rmsnorm::apply(dev, norm_NC.rows_mut(N, d.C), x_NC, g1_C, r1_N);
-        linear::backward(
+        w.qkv.backward_input(
             dev,
             s.dnorm_NC.rows_mut(N, d.C),
-            grads.get_mut(w.qkv),
+            s.dqkv.rows(N, S),
+            self.weights,
+            low,
+        );
+        w.qkv.backward_weight(
+            dev,
+            grads,
             s.dqkv.rows(N, S),
             norm_NC.rows(N, d.C),
-            self.w(w.qkv),
-            d.C,
+            self.weights,
+            low,
         );
-        let (dx_NC, dg1_C) = (s.dx_NC.rows_mut(N, d.C), grads.get_mut(w.norm1));
+        let (dx_NC, dg1_C) = (s.dx_NC.rows_mut(N, d.C), grads.trained_mut(w.norm1));
         rmsnorm::backward(dev, dx_NC, dg1_C, s.dnorm_NC.rows(N, d.C), x_NC, g1_C, r1_N);
     }
 }

@@ -6,6 +6,7 @@
 //! the rest of one block at a time.
 
 use crate::config::Config;
+use crate::projection::Low;
 use engine::ops::loss::Logits;
 use engine::{Buf, Device, Dims, Element, Plan, Real};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,8 @@ pub struct Scratch<E: Element> {
     pub(crate) r_N: Buf<E::Acc>,
     /// SwiGLU's product.
     pub(crate) act_NF: Buf<E>,
+    /// What adapters need.
+    pub(crate) low: Low<E>,
     /// A chunk of logits, then their gradient.
     pub(crate) logits: Logits<E>,
     /// Gradients, empty where only forward runs.
@@ -125,25 +128,27 @@ pub(crate) struct ScratchGrads<E> {
 
 impl<E: Element> Scratch<E> {
     /// Room for forward and backward over `N` tokens.
-    pub fn new(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, N, N)
+    pub fn new(dev: &Device, config: &Config, N: usize) -> Self {
+        Self::with_grads(dev, config, N, N, N)
     }
 
     /// Room for forward over `N` tokens.
-    pub fn forward_only(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, 0, N)
+    pub fn forward_only(dev: &Device, config: &Config, N: usize) -> Self {
+        Self::with_grads(dev, config, N, 0, N)
     }
 
     /// Room for the blocks' forward over `N` tokens, and for no loss.
-    pub(crate) fn decoding(dev: &Device, d: &Dims, N: usize) -> Self {
-        Self::with_grads(dev, d, N, 0, 0)
+    pub(crate) fn decoding(dev: &Device, config: &Config, N: usize) -> Self {
+        Self::with_grads(dev, config, N, 0, 0)
     }
 
-    fn with_grads(dev: &Device, d: &Dims, N: usize, G: usize, losses: usize) -> Self {
+    fn with_grads(dev: &Device, config: &Config, N: usize, G: usize, losses: usize) -> Self {
+        let d = &config.dims;
         Scratch {
             norm_NC: Buf::zeros(dev, N * d.C),
             r_N: Buf::zeros(dev, N),
             act_NF: Buf::zeros(dev, N * d.F),
+            low: Low::new(dev, config, N, G),
             logits: Logits::new(dev, losses, d.V),
             grads: ScratchGrads {
                 dx_NC: Buf::zeros(dev, G * d.C),
@@ -159,7 +164,8 @@ impl<E: Element> Scratch<E> {
     pub(crate) fn poison(&mut self) {
         if cfg!(debug_assertions) {
             let nan = E::Acc::from_f64(f64::NAN);
-            for buf in [&mut self.norm_NC, &mut self.act_NF] {
+            let [t, u] = self.low.bufs_mut();
+            for buf in [&mut self.norm_NC, &mut self.act_NF, t, u] {
                 buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
             }
             self.logits.poison();
@@ -182,6 +188,7 @@ pub fn plan<E: Element>(plan: &mut Plan, dev: &Device, config: &Config, N: usize
     let activations = N64 * (d.L as u64 * x + blocks * block);
     plan.add("activations, kept for backward", activations);
     let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + acc;
-    plan.add("activations, shared by layers", N64 * (rows + x));
+    let low = Low::<E>::bytes(config, N, N);
+    plan.add("activations, shared by layers", N64 * (rows + x) + low);
     plan.add("logits, one chunk", Logits::<E>::bytes(dev, N, d.V));
 }

@@ -1,5 +1,6 @@
 //! What a model is: its sizes and constants, the named sizes, and what of them is allowed.
 
+use crate::lora::Lora;
 use engine::{Dims, Error};
 use std::fmt::Display;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct Config {
     pub bos: Option<u32>,
     /// Token that ends a text; named sizes leave it to the run's tokenizer.
     pub eos: Option<u32>,
+    /// Adapters beside its matrices; a `config.json` has none.
+    pub lora: Option<Lora>,
 }
 
 /// Hidden width of the feed-forward for width `C`: two thirds of 4C, rounded up to `multiple`.
@@ -60,7 +63,8 @@ impl Config {
         };
         let dims = Dims { L, C, H, G, D: C / H, F, V };
         let (rope_theta, norm_eps) = (10_000.0, 1e-5);
-        Some(Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos: None, eos: None })
+        let (bos, eos, lora) = (None, None, None);
+        Some(Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, lora })
     }
 
     /// The same model over a vocabulary of `V` tokens.
@@ -136,6 +140,7 @@ impl Config {
                 return Err(bad(path, key, id, format!("must be below vocab_size = {V}, or null")));
             }
         }
+        self.lora.as_ref().map_or(Ok(()), Lora::validate)?;
         let [L, C, F, V] = [L, C, F, V].map(|n| n as u128);
         let attn = ((2 * H + 2 * G) as u128) * D as u128;
         let parameters = L * C * (attn + 3 * F + 2) + C + V * C * (2 - self.tied as u128);

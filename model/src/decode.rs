@@ -10,8 +10,9 @@ use crate::cache::{BlockCache, Scratch};
 use crate::config::Config;
 use crate::kv::KvCache;
 use crate::llama::Llama;
+use crate::projection::Low;
 use engine::ops::linear::FEW;
-use engine::ops::{embedding, linear, rmsnorm};
+use engine::ops::{embedding, rmsnorm};
 use engine::{Buf, Device, Element, Error, Segments, View};
 use std::borrow::Cow;
 
@@ -42,7 +43,7 @@ impl<E: Element> Decoder<E> {
             kv: KvCache::new(dev, d, slots, capacity),
             x_NC: [(); 2].map(|()| Buf::zeros(dev, N * d.C)),
             block: BlockCache::new(dev, d, N),
-            scratch: Scratch::decoding(dev, d, N),
+            scratch: Scratch::decoding(dev, model.config(), N),
             last_RC: Buf::zeros(dev, slots * d.C),
             logits_RV: Buf::zeros(dev, slots * d.V),
             segments: Segments::default(),
@@ -61,7 +62,7 @@ impl<E: Element> Decoder<E> {
         let elements = N * (block + 3 * d.C + d.F) + slots * d.C;
         let sums = N * (3 + d.H) + slots * d.V;
         let rows = (elements * size_of::<E>() + sums * size_of::<E::Acc>()) as u64;
-        KvCache::<E>::bytes(d, slots, capacity) + rows
+        KvCache::<E>::bytes(d, slots, capacity) + rows + Low::<E>::bytes(config, N, 0)
     }
 
     /// The sequences.
@@ -165,8 +166,7 @@ impl<E: Element> Decoder<E> {
     /// Logits of the first `rows` rows of `last_RC`.
     fn logits(&mut self, dev: &Device, model: &Llama<E>, weights: View<E>, rows: usize) {
         let (C, V, eps) = (model.config().dims.C, model.config().dims.V, model.config().norm_eps);
-        let [g_C, w_VC] =
-            [model.slots().norm, model.slots().head].map(|slot| weights.range(slot.range()));
+        let g_C = weights.range(model.slots().norm.range());
         let scratch = &mut self.scratch;
         for first in (0..rows).step_by(ROWS) {
             let n = ROWS.min(rows - first);
@@ -181,7 +181,7 @@ impl<E: Element> Decoder<E> {
                 eps,
             );
             let logits_NV = self.logits_RV.range_mut(first * V..(first + n) * V);
-            linear::forward_wide(dev, logits_NV, norm_NC.rows(n, C), w_VC, C);
+            model.slots().head.forward_wide(dev, logits_NV, norm_NC.rows(n, C), weights);
         }
     }
 }

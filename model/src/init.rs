@@ -5,17 +5,25 @@
 //! Random bits: the SplitMix64 finaliser over a counter (Steele, Lea and Flood 2014). Normal
 //! values: Box and Muller 1958, the logarithm, sine and cosine as short series in f64.
 
-use engine::{Arena, Device, Init, Table};
+use crate::weights::Weights;
+use engine::{Device, Element, Init, Table};
 use rayon::prelude::*;
 
 /// Elements a thread fills at once: a pair of elements shares 64 random bits, so it is even.
 const CHUNK: usize = 1 << 16;
 
-/// Fills `weights` as `table` says. Gaps between parameters stay as they are.
-pub fn fill(dev: &Device, weights: &mut Arena<f32>, table: &Table, seed: u64) {
+/// Fills `weights` as `table` says; [`Weights::refresh`] must follow. Gaps between parameters stay as
+/// they are.
+pub fn fill<E: Element<Acc = f32>>(
+    dev: &Device,
+    weights: &mut Weights<E>,
+    table: &Table,
+    seed: u64,
+) {
     dev.install(|| {
         for row in table.rows() {
-            weights.get_mut(row.slot).fill_with(|out| match row.init {
+            weights.fill_with(row.slot, |out| match row.init {
+                Init::Zeros => out.fill(0.0),
                 Init::Ones => out.fill(1.0),
                 Init::Normal(std) => fill_normal(out, key(seed, &row.name), std.into()),
             });

@@ -11,10 +11,14 @@ pub mod hf;
 pub mod init;
 pub mod kv;
 pub mod llama;
+pub mod lora;
 pub mod params;
 pub mod plan;
+pub mod projection;
 pub mod sample;
 pub mod weights;
 
 pub use config::Config;
+pub use lora::{Lora, Target};
 pub use params::{BlockSlots, Slots, table};
+pub use projection::{Adapter, Projection};

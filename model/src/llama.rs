@@ -6,9 +6,11 @@ use crate::block::Block;
 use crate::cache::{Cache, Mode, Scratch};
 use crate::config::Config;
 use crate::params::{self, Slots};
+use crate::projection::Projection;
+use crate::weights::Weights;
 use engine::ops::loss::{self, Sum};
-use engine::ops::{embedding, linear, rmsnorm, rope};
-use engine::{Arena, Buf, Device, Element, Real, Segments, Slot, Table, View};
+use engine::ops::{embedding, rmsnorm, rope};
+use engine::{Arena, Buf, Device, Element, Error, Real, Segments, Slot, Table, View};
 
 /// A LLaMA without its weights: sizes, the parameter table, and the angles of RoPE.
 pub struct Llama<E: Element> {
@@ -103,7 +105,7 @@ impl<E: Element> Llama<E> {
         let (N, C) = (batch.targets_N.len(), self.config.dims.C);
         self.last_norm(dev, weights, N, cache, scratch);
         let (norm_NC, head_VC) =
-            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
+            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.weight.range()));
         let logits = &mut scratch.logits;
         loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, C);
     }
@@ -123,9 +125,8 @@ impl<E: Element> Llama<E> {
     ) {
         let (N, C) = (logits_NV.len() / self.config.dims.V, self.config.dims.C);
         self.last_norm(dev, weights, N, cache, scratch);
-        let (norm_NC, head_VC) =
-            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.range()));
-        linear::forward_wide(dev, logits_NV.view_mut(), norm_NC, head_VC, C);
+        let norm_NC = scratch.norm_NC.rows(N, C);
+        self.slots.head.forward_wide(dev, logits_NV.view_mut(), norm_NC, weights);
     }
 
     /// Adds to `sum` the loss of the batch that [`Llama::forward`] has run, and to `grads` the
@@ -149,10 +150,10 @@ impl<E: Element> Llama<E> {
             dev,
             sum,
             s.dnorm_NC.rows_mut(N, C),
-            grads.get_mut(self.slots.head),
+            grads.trained_mut(self.slots.head.weight),
             &mut scratch.logits,
             scratch.norm_NC.rows(N, C),
-            w(self.slots.head),
+            w(self.slots.head.weight),
             batch.targets_N,
             scale,
             C,
@@ -161,7 +162,7 @@ impl<E: Element> Llama<E> {
         rmsnorm::backward(
             dev,
             s.dx_NC.rows_mut(N, C),
-            grads.get_mut(self.slots.norm),
+            grads.trained_mut(self.slots.norm),
             s.dnorm_NC.rows(N, C),
             cache.x_NC[L].rows(N, C),
             w(self.slots.norm),
@@ -177,8 +178,10 @@ impl<E: Element> Llama<E> {
             }
             block.backward(grads, x_NC, cache_block, scratch);
         }
-        let dx_NC = scratch.grads.dx_NC.rows(N, C);
-        embedding::backward(dev, grads.get_mut(self.slots.embed), dx_NC, batch.tokens_N, C);
+        if let Some(dw_acc_VC) = grads.trained_mut(self.slots.embed) {
+            let dx_NC = scratch.grads.dx_NC.rows(N, C);
+            embedding::backward(dev, dw_acc_VC, dx_NC, batch.tokens_N, C);
+        }
     }
 
     fn last_norm(
@@ -194,6 +197,34 @@ impl<E: Element> Llama<E> {
         let x_NC = cache.x_NC.last().expect("L + 1 of them").rows(N, C);
         let w_C = weights.range(self.slots.norm.range());
         rmsnorm::forward(dev, norm_NC, r_N, x_NC, w_C, self.config.norm_eps);
+    }
+
+    /// Folds all adapters into the weights that they adapt: the model computes the same without them.
+    /// They stay, with B zero.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn merge(&self, dev: &Device, weights: &mut Weights<E>) -> Result<(), Error> {
+        dev.install(|| {
+            let mut projections = self.slots.blocks.iter().flat_map(|block| block.projections());
+            projections.try_for_each(|projection| projection.merge(weights))
+        })?;
+        weights.refresh()
+    }
+
+    /// Trained parameters whose gradient is zero as long as these weights stay: A where B is zero.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn idle(&self, weights: &Weights<E>) -> Result<Vec<Slot>, Error> {
+        let projections = self.slots.blocks.iter().flat_map(|block| block.projections());
+        let mut idle = Vec::new();
+        for adapter in projections.flat_map(|projection| &projection.adapters) {
+            if weights.get(adapter.b)?.iter().all(|&b| b == E::Acc::ZERO) {
+                idle.push(adapter.a);
+            }
+        }
+        Ok(idle)
     }
 
     /// Names the first place where this batch meets a NaN or an infinity: a parameter, or an op
@@ -218,14 +249,15 @@ impl<E: Element> Llama<E> {
             let kept = cache.mode.kept(layer);
             let c = &mut cache.blocks[kept];
             self.block(dev, weights, layer, batch.segments).fill(x_NC, c, scratch, None);
-            let d = &self.config.dims;
+            let (d, w) = (&self.config.dims, &self.slots.blocks[layer]);
+            let of = |p: &Projection, y_NO| (p.name, Buf::rows(y_NO, N, p.O));
             let ops = [
                 ("input", x_NC.rows(N, d.C)),
-                ("query, key and value", c.qkv.rows(N, d.qkv())),
+                of(&w.qkv, &c.qkv),
                 ("attention", c.o.rows(N, d.attn())),
-                ("attention output", c.mid_NC.rows(N, d.C)),
-                ("gate and up", c.gate_up.rows(N, 2 * d.F)),
-                ("down", cache.x_NC[layer + 1].rows(N, d.C)),
+                of(&w.wo, &c.mid_NC),
+                of(&w.gate_up, &c.gate_up),
+                of(&w.down, &cache.x_NC[layer + 1]),
             ];
             if let Some((op, _)) = ops.into_iter().find(|(_, values)| !all_finite(*values)) {
                 return Some(format!("block {layer}, {op}"));
@@ -237,7 +269,8 @@ impl<E: Element> Llama<E> {
     /// Names the first parameter, from the head backwards, whose gradient is NaN or infinite.
     pub fn first_non_finite_gradient(&self, grads: &Arena<E::Acc>) -> Option<&str> {
         let bad = |slot| !all_finite(grads.get(slot));
-        self.table.rows().iter().rev().find(|row| bad(row.slot)).map(|row| row.name.as_str())
+        let mut trained = self.table.rows().iter().rev().filter(|row| row.slot.is_trained());
+        trained.find(|row| bad(row.slot)).map(|row| row.name.as_str())
     }
 }
 

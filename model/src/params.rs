@@ -3,7 +3,9 @@
 //! product; so do gate and up.
 
 use crate::config::Config;
-use engine::{Dims, Init, Slot, Table};
+use crate::lora::{Lora, Target};
+use crate::projection::{Adapter, Projection};
+use engine::{Dims, Init, Parameter, Shard, Slot, Table};
 
 /// Standard deviation of every matrix at the start; what a block adds to the residual stream
 /// starts smaller by 1/sqrt(2L), so that the stream's variance does not grow with depth.
@@ -15,24 +17,31 @@ pub(crate) const EMBED: &str = "model.embed_tokens.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Where the parameters of one block lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BlockSlots {
     /// Gain before attention, `[C]`.
     pub norm1: Slot,
     /// Query, key and value, `[(H + 2G) * D, C]`.
-    pub qkv: Slot,
+    pub qkv: Projection,
     /// Output of attention, `[C, H * D]`.
-    pub wo: Slot,
+    pub wo: Projection,
     /// Gain before the feed-forward, `[C]`.
     pub norm2: Slot,
     /// Gate, then up, `[2F, C]`.
-    pub gate_up: Slot,
+    pub gate_up: Projection,
     /// Output of the feed-forward, `[C, F]`.
-    pub down: Slot,
+    pub down: Projection,
+}
+
+impl BlockSlots {
+    /// Every linear layer of the block, in the order of forward.
+    pub fn projections(&self) -> [&Projection; 4] {
+        [&self.qkv, &self.wo, &self.gate_up, &self.down]
+    }
 }
 
 /// Where the parameters of a model lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Slots {
     /// Embedding, `[V, C]`.
     pub embed: Slot,
@@ -40,22 +49,31 @@ pub struct Slots {
     pub blocks: Vec<BlockSlots>,
     /// Gain before the head, `[C]`.
     pub norm: Slot,
-    /// Head, `[V, C]`; the embedding itself if tied.
-    pub head: Slot,
+    /// Head, `[V, C]`; its weight is the embedding itself if tied.
+    pub head: Projection,
 }
 
 /// The parameters of `config` and where they lie. Sizes must be valid, see [`Config::validate`].
 pub fn table(config: &Config) -> (Table, Slots) {
+    Table::list(|table| list(config, table))
+}
+
+fn list(config: &Config, table: &mut Table) -> Slots {
     let Dims { L, C, V, .. } = config.dims;
-    let mut table = Table::default();
-    let embed = table.push(EMBED, &[V, C], Init::Normal(INIT_STD));
-    let blocks = (0..L).map(|layer| push_block(&mut table, &config.dims, layer)).collect();
-    let norm = table.push("model.norm.weight", &[C], Init::Ones);
-    let head = match config.tied {
+    let lora = config.lora.as_ref();
+    let mut list = List { table, lora, layer: 0, trained: lora.is_none_or(|lora| !lora.frozen) };
+    let matrix = Init::Normal(INIT_STD);
+    // Ranks share the vocabulary.
+    let embed = list.add(EMBED, &[V, C], matrix, Shard::Outputs);
+    let blocks = (0..L).map(|layer| list.block(&config.dims, layer)).collect();
+    let norm = list.add("model.norm.weight", &[C], Init::Ones, Shard::Whole);
+    let weight = match config.tied {
         true => embed,
-        false => table.push(HEAD, &[V, C], Init::Normal(INIT_STD)),
+        false => list.add(HEAD, &[V, C], matrix, Shard::Outputs),
     };
-    (table, Slots { embed, blocks, norm, head })
+    let (name, split, adapters) = ("head", Shard::Outputs, vec![]);
+    let head = Projection { name, weight, I: C, O: V, split, adapters };
+    Slots { embed, blocks, norm, head }
 }
 
 /// Elements of all parameters; a tied head counts once.
@@ -63,20 +81,103 @@ pub fn count(config: &Config) -> u64 {
     table(config).0.parameters() as u64
 }
 
-fn push_block(table: &mut Table, dims: &Dims, layer: usize) -> BlockSlots {
-    let Dims { L, C, H, G, D, F, .. } = *dims;
-    let matrix = Init::Normal(INIT_STD);
-    let residual = Init::Normal(INIT_STD / (2.0 * L as f32).sqrt());
-    let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+/// Whether a parameter belongs to an adapter, and not to the model itself.
+pub(crate) fn is_adapter(name: &str) -> bool {
+    name.contains(".lora_")
+}
 
-    let norm1 = table.push(name("input_layernorm"), &[C], Init::Ones);
-    let q = table.push(name("self_attn.q_proj"), &[H * D, C], matrix);
-    let k = table.push_adjacent(name("self_attn.k_proj"), &[G * D, C], matrix);
-    let v = table.push_adjacent(name("self_attn.v_proj"), &[G * D, C], matrix);
-    let wo = table.push(name("self_attn.o_proj"), &[C, H * D], residual);
-    let norm2 = table.push(name("post_attention_layernorm"), &[C], Init::Ones);
-    let gate = table.push(name("mlp.gate_proj"), &[F, C], matrix);
-    let up = table.push_adjacent(name("mlp.up_proj"), &[F, C], matrix);
-    let down = table.push(name("mlp.down_proj"), &[C, F], residual);
-    BlockSlots { norm1, qkv: q.join(k).join(v), wo, norm2, gate_up: gate.join(up), down }
+/// Adds parameters to a table, one after the other.
+struct List<'a> {
+    table: &'a mut Table,
+    lora: Option<&'a Lora>,
+    layer: usize,
+    /// Whether the model's own parameters are.
+    trained: bool,
+}
+
+impl List<'_> {
+    fn add(&mut self, name: &str, shape: &[usize], init: Init, shard: Shard) -> Slot {
+        let (name, trained) = (name.to_string(), self.trained);
+        self.table.add(Parameter { name, shape, init, shard, trained })
+    }
+
+    fn block(&mut self, dims: &Dims, layer: usize) -> BlockSlots {
+        let Dims { L, C, H, G, D, F, .. } = *dims;
+        self.layer = layer;
+        let matrix = Init::Normal(INIT_STD);
+        let residual = Init::Normal(INIT_STD / (2.0 * L as f32).sqrt());
+        let qkv = [(Target::Query, H * D), (Target::Key, G * D), (Target::Value, G * D)];
+        let gate_up = [(Target::Gate, F), (Target::Up, F)];
+        let (inputs, outputs) = (Shard::Inputs, Shard::Outputs);
+        BlockSlots {
+            norm1: self.gain("input_layernorm", C),
+            qkv: self.projection("qkv", &qkv, C, outputs, matrix),
+            wo: self.projection("output", &[(Target::Output, C)], H * D, inputs, residual),
+            norm2: self.gain("post_attention_layernorm", C),
+            gate_up: self.projection("gate and up", &gate_up, C, outputs, matrix),
+            down: self.projection("down", &[(Target::Down, C)], F, inputs, residual),
+        }
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("model.layers.{}.{part}.weight", self.layer)
+    }
+
+    fn gain(&mut self, part: &str, C: usize) -> Slot {
+        self.add(&self.name(part), &[C], Init::Ones, Shard::Whole)
+    }
+
+    /// A linear layer whose weight is one matrix or several, given with the outputs of each, and an
+    /// adapter for each that has one.
+    fn projection(
+        &mut self,
+        name: &'static str,
+        parts: &[(Target, usize)],
+        I: usize,
+        split: Shard,
+        init: Init,
+    ) -> Projection {
+        let mut weight: Option<Slot> = None;
+        let slots = parts.iter().map(|&(target, O)| {
+            let (name, shape) = (self.name(target.path()), &[O, I]);
+            let matrix = Parameter { name, shape, init, shard: split, trained: self.trained };
+            let slot = match weight {
+                None => self.table.add(matrix),
+                Some(_) => self.table.add_adjacent(matrix),
+            };
+            weight = Some(weight.map_or(slot, |before| before.join(slot)));
+            slot
+        });
+        let slots: Vec<Slot> = slots.collect();
+        let weight = weight.expect("a projection has a matrix");
+        let (mut adapters, mut first) = (vec![], 0);
+        for (&(target, O), base) in parts.iter().zip(slots) {
+            if let Some(lora) = self.lora.filter(|lora| lora.targets.contains(&target)) {
+                adapters.push(self.adapter(lora, target, base, first, [I, O], split));
+            }
+            first += O;
+        }
+        Projection { name, weight, I, O: first, split, adapters }
+    }
+
+    /// A is split with the inputs, B with the outputs.
+    fn adapter(
+        &mut self,
+        lora: &Lora,
+        target: Target,
+        base: Slot,
+        first: usize,
+        [I, O]: [usize; 2],
+        split: Shard,
+    ) -> Adapter {
+        let (r, scale) = (lora.rank, lora.scale());
+        let mut add = |matrix: &str, shape: &[usize], init, of: Shard| {
+            let name = self.name(&format!("{}.lora_{matrix}", target.path()));
+            let shard = if split == of { split } else { Shard::Whole };
+            self.table.add(Parameter { name, shape, init, shard, trained: true })
+        };
+        let a = add("A", &[r, I], Init::Normal(Lora::init_std(I)), Shard::Inputs);
+        let b = add("B", &[O, r], Init::Zeros, Shard::Outputs);
+        Adapter { base, a, b, r, first, O, scale }
+    }
 }

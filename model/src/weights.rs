@@ -1,21 +1,38 @@
-//! Master weights, and the narrower copy that forward and backward read where storage is bf16.
+//! Weights that forward and backward read, and, where storage is narrower than sums, the master
+//! weights of what is trained. Frozen parameters have none: they are as they are stored.
 
-use engine::{Arena, Device, Element, Error, Table, View, ViewMut};
+use engine::{Arena, Device, Element, Error, Slot, Table, View, ViewMut};
+use std::borrow::Cow;
 
 /// One model's weights.
 pub struct Weights<E: Element> {
+    /// Trained parameters in the precision of sums; all, where there is no copy.
     master: Arena<E::Acc>,
+    /// All parameters, where storage is narrower.
     copy: Option<Arena<E>>,
+    /// Elements of an arena over trained parameters.
+    trained: usize,
 }
 
 impl<E: Element> Weights<E> {
     /// Zeros.
     pub fn zeros(dev: &Device, table: &Table) -> Self {
-        let narrow = E::DTYPE != E::Acc::DTYPE;
-        Weights { master: Arena::zeros(dev, table), copy: narrow.then(|| Arena::zeros(dev, table)) }
+        let (narrow, trained) = (E::DTYPE != E::Acc::DTYPE, table.trained());
+        Weights {
+            master: Arena::zeros(dev, if narrow { &trained } else { table }),
+            copy: narrow.then(|| Arena::zeros(dev, table)),
+            trained: trained.len(),
+        }
     }
 
-    /// What optimizer and files know.
+    /// Bytes of master weights and of the copy, over such a table.
+    pub fn bytes(table: &Table) -> [u64; 2] {
+        let (narrow, trained) = (E::DTYPE != E::Acc::DTYPE, table.trained().len());
+        let (master, copy) = if narrow { (trained, table.len()) } else { (table.len(), 0) };
+        [(master * size_of::<E::Acc>()) as u64, (copy * size_of::<E>()) as u64]
+    }
+
+    /// In the precision of sums: what is trained; everything, where storage is as wide.
     pub fn master(&self) -> &Arena<E::Acc> {
         &self.master
     }
@@ -25,6 +42,36 @@ impl<E: Element> Weights<E> {
         &mut self.master
     }
 
+    /// A parameter, widened if it is frozen and stored narrow.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on a GPU, here or before.
+    pub fn get(&self, slot: Slot) -> Result<Cow<'_, [E::Acc]>, Error> {
+        match &self.copy {
+            Some(copy) if !slot.is_trained() => {
+                let stored = copy.get(slot).read()?;
+                Ok(Cow::Owned(stored.iter().map(|x| x.to_acc()).collect()))
+            }
+            _ => self.master.get(slot).read(),
+        }
+    }
+
+    /// Lets `write` set every element of a parameter; a frozen one is rounded to its storage. Call
+    /// [`Weights::refresh`] after.
+    pub fn fill_with<R>(&mut self, slot: Slot, write: impl FnOnce(&mut [E::Acc]) -> R) -> R {
+        match &mut self.copy {
+            Some(copy) if !slot.is_trained() => {
+                let mut wide = vec![E::Acc::default(); slot.len()];
+                let result = write(&mut wide);
+                copy.get_mut(slot).fill_with(|stored| {
+                    stored.iter_mut().zip(&wide).for_each(|(to, &x)| *to = E::from_acc(x));
+                });
+                result
+            }
+            _ => self.master.get_mut(slot).fill_with(write),
+        }
+    }
+
     /// Brings the copy up to date with the master weights.
     ///
     /// # Errors
@@ -32,7 +79,7 @@ impl<E: Element> Weights<E> {
     pub fn refresh(&mut self) -> Result<(), Error> {
         if let Some(copy) = &mut self.copy {
             let master = self.master.view().read()?;
-            copy.view_mut().fill_with(|copy| {
+            copy.first_mut(self.trained).fill_with(|copy| {
                 copy.iter_mut().zip(&*master).for_each(|(c, &m)| *c = E::from_acc(m));
             });
         }
@@ -47,8 +94,9 @@ impl<E: Element> Weights<E> {
         }
     }
 
-    /// Master weights and copy, for the optimizer, which writes both in one pass.
-    pub fn both_mut(&mut self) -> (ViewMut<'_, E::Acc>, Option<ViewMut<'_, E>>) {
-        (self.master.view_mut(), self.copy.as_mut().map(Arena::view_mut))
+    /// What is trained: master weights and copy, for the optimizer, which writes both in one pass.
+    pub fn trained_mut(&mut self) -> (ViewMut<'_, E::Acc>, Option<ViewMut<'_, E>>) {
+        let copy = self.copy.as_mut().map(|copy| copy.first_mut(self.trained));
+        (self.master.first_mut(self.trained), copy)
     }
 }

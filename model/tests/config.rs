@@ -117,6 +117,7 @@ fn a_config_of_transformers_4_is_read() {
         max_seq_len: 64,
         bos: Some(7),
         eos: Some(5),
+        lora: None,
     };
     assert_eq!(read(json!({})), Ok(want));
 }

@@ -1,8 +1,9 @@
 //! Hugging Face directories: round trips, foreign files, and every refusal.
 
-use engine::{Arena, Device, Dims, Dtype, Error, Table, bf16};
+use engine::{Device, Dims, Dtype, Error, Table, bf16};
 use half::f16;
 use model::hf;
+use model::weights::Weights;
 use model::{Config, init, table};
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
@@ -23,15 +24,16 @@ fn config(tied: bool) -> Config {
         max_seq_len: 64,
         bos: Some(1),
         eos: None,
+        lora: None,
     }
 }
 
-fn zeros(table: &Table) -> Arena<f32> {
-    Arena::zeros(&Device::cpu(1).unwrap(), table)
+fn zeros(table: &Table) -> Weights<f32> {
+    Weights::zeros(&Device::cpu(1).unwrap(), table)
 }
 
 /// Random weights over the table of `config`.
-fn weights(config: &Config) -> (Table, Arena<f32>) {
+fn weights(config: &Config) -> (Table, Weights<f32>) {
     let (table, _) = table(config);
     let mut weights = zeros(&table);
     init::fill(&Device::cpu(1).unwrap(), &mut weights, &table, 5);
@@ -39,7 +41,7 @@ fn weights(config: &Config) -> (Table, Arena<f32>) {
 }
 
 /// Loads the directory: its configuration and weights.
-fn load(dir: &Path) -> Result<(Config, Arena<f32>), Error> {
+fn load(dir: &Path) -> Result<(Config, Weights<f32>), Error> {
     let config = hf::load(dir)?;
     let (table, _) = table(&config);
     let mut weights = zeros(&table);
@@ -64,7 +66,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn export(config: &Config, dtype: Dtype, shard_bytes: u64) -> (TempDir, Table, Arena<f32>) {
+fn export(config: &Config, dtype: Dtype, shard_bytes: u64) -> (TempDir, Table, Weights<f32>) {
     let dir = tempfile::tempdir().unwrap();
     let (table, weights) = weights(config);
     hf::write(dir.path(), config, &table, &weights, dtype, shard_bytes).unwrap();
@@ -81,10 +83,10 @@ struct Tensor {
 
 type Tensors = HashMap<String, Tensor>;
 
-fn tensors(table: &Table, weights: &Arena<f32>) -> Tensors {
+fn tensors(table: &Table, weights: &Weights<f32>) -> Tensors {
     let rows = table.rows().iter();
     rows.map(|row| {
-        let values = weights.get(row.slot).host();
+        let values = weights.master().get(row.slot).host();
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let dtype = safetensors::Dtype::F32;
         (row.name.clone(), Tensor { dtype, shape: row.shape.clone(), bytes })
@@ -138,7 +140,8 @@ fn bf16_rounds_once_and_then_stays() {
         let (dir, table, weights) = export(&config(false), Dtype::Bf16, shard_bytes);
         let (config, back) = load(dir.path()).unwrap();
         for row in table.rows() {
-            let (got, x) = (back.get(row.slot).host(), weights.get(row.slot).host());
+            let (got, x) =
+                (back.master().get(row.slot).host(), weights.master().get(row.slot).host());
             let want: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
             assert_eq!(got, want, "{}", row.name);
         }
@@ -167,7 +170,7 @@ fn every_stored_type_is_read() {
         let mut stored = tensors(&table, &weights);
         let mut want: HashMap<String, Vec<f32>> = HashMap::new();
         for row in table.rows() {
-            let x = weights.get(row.slot).host().iter();
+            let x = weights.master().get(row.slot).host().iter();
             let (bytes, values): (Vec<Vec<u8>>, Vec<f32>) = match dtype {
                 BF16 => x
                     .map(|&x| {
@@ -186,7 +189,7 @@ fn every_stored_type_is_read() {
         fs::write(dir.path().join("model.safetensors"), serialize(&stored)).unwrap();
         let (_, back) = load(dir.path()).unwrap();
         for row in table.rows() {
-            assert_eq!(back.get(row.slot).host(), want[&row.name], "{dtype} {}", row.name);
+            assert_eq!(back.master().get(row.slot).host(), want[&row.name], "{dtype} {}", row.name);
         }
     }
 }
@@ -225,14 +228,14 @@ fn a_failed_export_leaves_the_earlier_one() {
         (f32::NAN, Dtype::F32, "NaN at element 3, not finite in float32"),
         (f32::MAX, Dtype::Bf16, "at element 3, not finite in bfloat16"),
     ] {
-        weights.get_mut(slot).host()[3] = x;
+        weights.master_mut().get_mut(slot).host()[3] = x;
         let error = hf::write(dir.path(), &config(false), &table, &weights, dtype, u64::MAX);
         let line = error.unwrap_err().to_string();
         assert!(line.contains(want) && line.contains(&table.rows()[1].name), "{line}");
         assert!(files(dir.path()) == before);
     }
     // A folder in the way of the last file staged.
-    weights.get_mut(slot).host()[3] = 0.0;
+    weights.master_mut().get_mut(slot).host()[3] = 0.0;
     fs::create_dir(dir.path().join("config.json.tmp")).unwrap();
     let error = hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, u64::MAX);
     let line = error.unwrap_err().to_string();

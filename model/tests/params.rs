@@ -1,7 +1,7 @@
 //! The table: Hugging Face's names and shapes, and slots that cover them.
 
-use engine::{Dims, Init, Slot};
-use model::{Config, table};
+use engine::{Dims, Init, Shard, Slot};
+use model::{Config, Lora, Target, table};
 
 fn config(tied: bool) -> Config {
     let dims = Dims { L: 2, C: 20, H: 4, G: 2, D: 6, F: 7, V: 11 };
@@ -53,25 +53,91 @@ fn slots_cover_the_rows_they_are_named_for() {
         let slot =
             |parts: &[&str]| joined(&names(parts).iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(block.norm1, slot(&["input_layernorm"]));
-        assert_eq!(block.qkv, slot(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]));
-        assert_eq!(block.wo, slot(&["self_attn.o_proj"]));
+        let qkv = slot(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]);
+        assert_eq!(block.qkv.weight, qkv);
+        assert_eq!(block.wo.weight, slot(&["self_attn.o_proj"]));
         assert_eq!(block.norm2, slot(&["post_attention_layernorm"]));
-        assert_eq!(block.gate_up, slot(&["mlp.gate_proj", "mlp.up_proj"]));
-        assert_eq!(block.down, slot(&["mlp.down_proj"]));
-        for slot in [block.norm1, block.qkv, block.wo, block.norm2, block.gate_up, block.down] {
+        assert_eq!(block.gate_up.weight, slot(&["mlp.gate_proj", "mlp.up_proj"]));
+        assert_eq!(block.down.weight, slot(&["mlp.down_proj"]));
+        let weights = block.projections().map(|projection| projection.weight);
+        for slot in weights.into_iter().chain([block.norm1, block.norm2]) {
             assert_eq!(slot.range().start % 16, 0, "slots start aligned");
         }
+        // Inputs and outputs of each: what its product takes in and what it gives.
+        let sizes = block.projections().map(|p| (p.name, p.I, p.O, p.split));
+        let (inputs, outputs) = (Shard::Inputs, Shard::Outputs);
+        let want = [
+            ("qkv", 20, 48, outputs),
+            ("output", 24, 20, inputs),
+            ("gate and up", 20, 14, outputs),
+            ("down", 7, 20, inputs),
+        ];
+        assert_eq!(sizes, want);
     }
     assert_eq!(slots.embed, row("model.embed_tokens.weight"));
     assert_eq!(slots.norm, row("model.norm.weight"));
-    assert_eq!(slots.head, row("lm_head.weight"));
+    assert_eq!(slots.head.weight, row("lm_head.weight"));
 }
 
 #[test]
 fn a_tied_head_is_the_embedding() {
     let (tied, slots) = table(&config(true));
     let (untied, _) = table(&config(false));
-    assert_eq!(slots.head, slots.embed);
+    assert_eq!(slots.head.weight, slots.embed);
     assert!(tied.rows().iter().all(|row| row.name != "lm_head.weight"));
     assert_eq!(tied.parameters() + 11 * 20, untied.parameters());
+}
+
+#[test]
+fn adapters_are_named_as_peft_names_them_and_split_with_their_matrix() {
+    let own = table(&config(false)).0;
+    let lora = Lora { targets: vec![Target::Query, Target::Up, Target::Down], ..Lora::new(3) };
+    let lora = Config { lora: Some(lora), ..config(false) };
+    let (table, slots) = table(&lora);
+    let row = |name: &str| table.rows().iter().find(|row| row.name == name).unwrap();
+    for (target, shape_a, shape_b, shards) in [
+        ("self_attn.q_proj", [3, 20], [24, 3], [Shard::Whole, Shard::Outputs]),
+        ("mlp.up_proj", [3, 20], [7, 3], [Shard::Whole, Shard::Outputs]),
+        ("mlp.down_proj", [3, 7], [20, 3], [Shard::Inputs, Shard::Whole]),
+    ] {
+        let at = |matrix| row(&format!("model.layers.1.{target}.lora_{matrix}.weight"));
+        let (a, b) = (at("A"), at("B"));
+        assert_eq!((&a.shape[..], &b.shape[..]), (&shape_a[..], &shape_b[..]), "{target}");
+        assert_eq!([a.shard, b.shard], shards, "{target}");
+        assert_eq!(b.init, Init::Zeros, "{target}");
+        assert!(a.slot.is_trained() && b.slot.is_trained(), "{target}");
+    }
+    let up = slots.blocks[1].gate_up.adapters[0];
+    assert_eq!((up.first, up.O, up.r), (7, 7, 3), "up's outputs follow gate's");
+    assert_eq!(slots.blocks[1].qkv.adapters.len(), 1);
+    assert_eq!(slots.blocks[1].wo.adapters.len(), 0);
+
+    // Everything else is frozen, in the order of the arenas behind all adapters.
+    let trained = table.trained();
+    assert_eq!(trained.rows().len(), 2 * 3 * 2);
+    assert!(trained.rows().iter().all(|row| row.name.contains(".lora_")));
+    let frozen: Vec<_> = table.rows().iter().filter(|row| !row.slot.is_trained()).collect();
+    assert!(frozen.iter().all(|row| row.slot.range().start >= trained.len()));
+    assert!(frozen.iter().map(|row| &row.name).eq(own.rows().iter().map(|row| &row.name)));
+
+    // A base that is trained too lies where it lies without adapters, as far as it comes first.
+    let both = Lora { frozen: false, ..lora.lora.unwrap() };
+    let (both, _) = model::table(&Config { lora: Some(both), ..config(false) });
+    assert_eq!(both.trained().len(), both.len());
+    assert_eq!(both.parameters(), table.parameters());
+}
+
+#[test]
+fn every_row_says_how_ranks_share_it() {
+    let (table, slots) = table(&config(false));
+    for row in table.rows() {
+        let want = match row.name.as_str() {
+            name if name.contains("norm") => Shard::Whole,
+            name if name.contains("o_proj") || name.contains("down") => Shard::Inputs,
+            _ => Shard::Outputs,
+        };
+        assert_eq!(row.shard, want, "{}", row.name);
+        assert!(row.slot.is_trained(), "{}", row.name);
+    }
+    assert_eq!(slots.head.split, Shard::Outputs);
 }

@@ -33,14 +33,15 @@ pub struct AdamW<E: Element> {
 }
 
 impl<E: Element> AdamW<E> {
-    /// Before the first step.
+    /// Before the first step, for the trained rows of `table`.
     pub fn new(dev: &Device, table: &Table, settings: Settings) -> Self {
         let decay = |decays| if decays { settings.weight_decay } else { 0.0 };
+        let trained = table.trained();
         AdamW {
             settings,
-            decays: table.rows().iter().map(|row| (row.slot, decay(row.decay))).collect(),
-            m: Arena::zeros(dev, table),
-            v: Arena::zeros(dev, table),
+            decays: trained.rows().iter().map(|row| (row.slot, decay(row.decay))).collect(),
+            m: Arena::zeros(dev, &trained),
+            v: Arena::zeros(dev, &trained),
             t: 0,
         }
     }
@@ -61,7 +62,7 @@ impl<E: Element> AdamW<E> {
         (&mut self.m, &mut self.v)
     }
 
-    /// One step on master weights and their copy, with gradients clipped to `max_norm` (infinite: as
+    /// One step on trained master weights and their copy, with gradients clipped to `max_norm` (infinite: as
     /// they are). Changes nothing if their `norm` is not finite.
     pub fn step(
         &mut self,

@@ -105,7 +105,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
     let model = Llama::<E>::new(dev, &config, T);
     let weights = directory::weights::<E>(dev, &args.model, model.table())?;
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
-    let mut scratch = Scratch::<E>::forward_only(dev, &config.dims, B * T);
+    let mut scratch = Scratch::<E>::forward_only(dev, &config, B * T);
 
     let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
     let mut loss = Sum::new(dev);

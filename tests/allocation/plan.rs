@@ -10,7 +10,7 @@ use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
 use model::llama::{Batch, Llama};
 use model::weights::Weights;
-use model::{Config, init};
+use model::{Config, Lora, Target, init};
 use optim::{AdamW, GlobalNorm};
 use train::plan::plan;
 use train::trainer::Recipe;
@@ -54,10 +54,11 @@ fn check<E: Element<Acc = f32>>(
     dims: Dims,
     (B, T): (usize, usize),
     mode: Mode,
+    lora: Option<Lora>,
 ) {
-    let what = format!("{} {} {dims:?} B{B} T{T} {mode:?}", dev.describe(), E::NAME);
+    let what = format!("{} {} {dims:?} B{B} T{T} {mode:?} {lora:?}", dev.describe(), E::NAME);
     let recipe = Recipe { cache: mode, context: T, ..Recipe::new(B, T) };
-    let config = Config { max_seq_len: T, ..super::common::config(dims, false) };
+    let config = Config { max_seq_len: T, lora, ..super::common::config(dims, false) };
     let plan = plan::<E>(dev, &config, &recipe, 0);
     let row = |name: &str| {
         let rows: Vec<u64> =
@@ -78,14 +79,14 @@ fn check<E: Element<Acc = f32>>(
     let table = model.table();
     let (mut weights, taken) = counter.of(|| Weights::<E>::zeros(dev, table));
     assert("weights", row("weights"), taken);
-    let (mut grads, taken) = counter.of(|| Arena::<f32>::zeros(dev, table));
+    let (mut grads, taken) = counter.of(|| Arena::<f32>::zeros(dev, &table.trained()));
     assert("gradients", row("gradients"), taken);
     let (mut adamw, taken) = counter.of(|| AdamW::<E>::new(dev, table, Default::default()));
     assert("moments", row("AdamW's moments"), taken);
     let (mut cache, taken) = counter.of(|| Cache::<E>::new(dev, &config.dims, N, mode));
     let last = (N * dims.C * size_of::<E>()) as u64;
     assert("kept for backward", row("activations, kept for backward") + last, taken);
-    let (mut scratch, taken) = counter.of(|| Scratch::<E>::new(dev, &config.dims, N));
+    let (mut scratch, taken) = counter.of(|| Scratch::<E>::new(dev, &config, N));
     let (_, taken_by_logits) = counter.of(|| Logits::<E>::new(dev, N, dims.V));
     let logits = row("logits");
     assert("logits", logits, taken_by_logits);
@@ -93,7 +94,7 @@ fn check<E: Element<Acc = f32>>(
     let (mut decoder, taken) = counter.of(|| Decoder::<E>::new(dev, &model, 1, T));
     assert("decoder", row("decoder"), taken);
 
-    init::fill(dev, weights.master_mut(), table, 1);
+    init::fill(dev, &mut weights, table, 1);
     weights.refresh().unwrap();
     let tokens: Vec<u32> = (0..N).map(|i| (i * 7 % dims.V) as u32).collect();
     let targets: Vec<i32> = (0..N).map(|i| (i * 5 % dims.V) as i32).collect();
@@ -106,7 +107,7 @@ fn check<E: Element<Acc = f32>>(
             let (w, cache, scratch) = (weights.view(), &mut cache, &mut scratch);
             model.backward(dev, sum, &mut grads, w, batch, cache, scratch, 1.0 / N as f64);
             norm.measure(dev, &grads);
-            adamw.step(dev, weights.both_mut(), &grads, norm, 1e-3, 1.0);
+            adamw.step(dev, weights.trained_mut(), &grads, norm, 1e-3, 1.0);
             model.forward(dev, weights.view(), batch, cache, scratch);
             model.loss(dev, sum, weights.view(), batch, cache, scratch);
             for length in prompts(T) {
@@ -138,6 +139,13 @@ const CASES: [(Dims, usize, usize); 3] = [
     (Dims { L: 1, C: 32, H: 2, G: 1, D: 16, F: 200, V: 70 }, 1, 528),
 ];
 
+/// Adapters beside all matrices of a model that learns too, and beside some of a frozen one; ranks of
+/// no line, and one that is wider than the model.
+fn adapters() -> [Lora; 2] {
+    let all = Lora { targets: Target::ALL.to_vec(), frozen: false, ..Lora::new(5) };
+    [all, Lora { targets: vec![Target::Key, Target::Down], ..Lora::new(136) }]
+}
+
 const MODES: [Mode; 2] = [Mode::Linear, Mode::Full];
 
 #[test]
@@ -148,9 +156,15 @@ fn the_cpu_takes_what_each_row_says() {
         for isa in engine::Isa::all_available() {
             for (threads, mode) in [(1, MODES[0]), (3, MODES[0]), (2, MODES[1])] {
                 let dev = Device::Cpu(engine::Cpu::with_isa(threads, isa).unwrap());
-                check::<f32>(&dev, &counter, dims, (B, T), mode);
+                check::<f32>(&dev, &counter, dims, (B, T), mode, None);
                 let dev = Device::Cpu(engine::Cpu::with_isa(threads, isa).unwrap());
-                check::<bf16>(&dev, &counter, dims, (B, T), mode);
+                check::<bf16>(&dev, &counter, dims, (B, T), mode, None);
+            }
+            for lora in adapters() {
+                let dev = Device::Cpu(engine::Cpu::with_isa(2, isa).unwrap());
+                check::<f32>(&dev, &counter, dims, (B, T), MODES[0], Some(lora.clone()));
+                let dev = Device::Cpu(engine::Cpu::with_isa(2, isa).unwrap());
+                check::<bf16>(&dev, &counter, dims, (B, T), MODES[1], Some(lora));
             }
         }
     }
@@ -170,14 +184,22 @@ fn a_gpu_takes_what_each_row_says() {
                 let taken = || [cuda.held_bytes().1 as usize, 0];
                 let counter = Counter { taken: &taken, unit: 256 };
                 let check = if narrow { check::<bf16> } else { check::<f32> };
-                check(&dev, &counter, dims, (2, 64), mode);
+                check(&dev, &counter, dims, (2, 64), mode, None);
             }
         }
+    }
+    for (lora, narrow) in adapters().into_iter().zip([false, true]) {
+        let cuda = Cuda::emulated(90).unwrap();
+        let dev = Device::Cuda(cuda.clone());
+        let taken = || [cuda.held_bytes().1 as usize, 0];
+        let counter = Counter { taken: &taken, unit: 256 };
+        let check = if narrow { check::<bf16> } else { check::<f32> };
+        check(&dev, &counter, dims, (2, 64), MODES[0], Some(lora));
     }
     // Here the parts of the head's products take most work space.
     let cuda = Cuda::emulated(90).unwrap();
     let taken = || [cuda.held_bytes().1 as usize, 0];
     let counter = Counter { taken: &taken, unit: 256 };
     let wide = Dims { V: 4160, ..dims };
-    check::<bf16>(&Device::Cuda(cuda.clone()), &counter, wide, (2, 64), Mode::Linear);
+    check::<bf16>(&Device::Cuda(cuda.clone()), &counter, wide, (2, 64), Mode::Linear, None);
 }

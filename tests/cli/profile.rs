@@ -11,13 +11,14 @@ use super::common::{Dir, TINY, metrics, tiny_but};
 const ROUNDING: f64 = 1e-9;
 
 /// Every op of a training step.
-const OPS: [&str; 16] = [
+const OPS: [&str; 17] = [
     "adamw",
     "attention backward",
     "attention forward",
     "embedding backward",
     "embedding forward",
-    "linear backward",
+    "linear backward dW",
+    "linear backward dx",
     "linear forward",
     "loss forward and backward",
     "norm",
@@ -101,7 +102,8 @@ fn every_op_is_there_as_often_as_it_runs() {
         ("attention forward", passes * L),
         ("attention backward", passes * L),
         ("linear forward", passes * L * 4.0),
-        ("linear backward", passes * L * 4.0),
+        ("linear backward dx", passes * L * 4.0),
+        ("linear backward dW", passes * L * 4.0),
         ("swiglu forward", passes * L * 2.0),
         ("rmsnorm forward", passes * (L * 2.0 + 1.0)),
         ("rmsnorm backward", passes * (L * 2.0 + 1.0)),
@@ -157,7 +159,7 @@ fn parts_of_a_block_have_names() {
         [("qkv", "I16 O32"), ("output", "I16 O16"), ("gate and up", "I16 O48"), ("down", "I24 O16")]
     {
         let found: Vec<&Value> = rows(&profile).iter().filter(|row| row["part"] == part).collect();
-        assert_eq!(found.len(), 2, "{part}: forward and backward");
+        assert_eq!(found.len(), 3, "{part}: forward, dx and dW");
         assert!(found.iter().all(|row| row["shape"] == format!("N64 {sizes}")), "{found:?}");
     }
 }
@@ -219,7 +221,7 @@ fn the_table_goes_to_stderr() {
     let line = tiny_but(&[("--log-level", "info")]);
     let done = dir.run("pretrain", &format!("{line} --profile --out out"));
     assert_eq!(done.code, 0, "{}", done.stderr);
-    for part in ["linear backward, down", "between ops", "attained", "ceilings", "trace.json"] {
+    for part in ["linear backward dW, down", "between ops", "attained", "ceilings", "trace.json"] {
         assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
     }
 }

@@ -4,9 +4,10 @@
 use std::fs;
 
 use handgrad::data::tokenizer::Tokenizer;
-use handgrad::engine::{Arena, Device, Dtype};
+use handgrad::engine::{Device, Dtype};
 use handgrad::model::hf::{SHARD_BYTES, read_config, write};
 use handgrad::model::params;
+use handgrad::model::weights::Weights;
 
 use super::common::{Dir, config};
 
@@ -26,9 +27,9 @@ fn write_model(dir: &Dir) {
     let config = read_config(&path).unwrap();
     let (table, _) = params::table(&config);
     let dev = Device::cpu(1).unwrap();
-    let mut weights = Arena::<f32>::zeros(&dev, &table);
+    let mut weights = Weights::<f32>::zeros(&dev, &table);
     for row in table.rows() {
-        weights.get_mut(row.slot).fill_with(|w| {
+        weights.fill_with(row.slot, |w| {
             let mut set = |at: &[(usize, usize)]| at.iter().for_each(|&(r, c)| w[r * C + c] = 1.0);
             let unit: Vec<_> = (0..C).map(|i| (i, i)).collect();
             let name = row.name.as_str();

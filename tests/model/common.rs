@@ -23,6 +23,7 @@ pub fn config(dims: Dims, tied: bool) -> Config {
         max_seq_len: 64,
         bos: None,
         eos: None,
+        lora: None,
     }
 }
 
@@ -59,7 +60,7 @@ impl<E: Element> Bench<E> {
     pub fn by(dev: Device, config: &Config, recipe: Recipe) -> Self {
         let mut trainer = Trainer::<E>::new(&dev, config, recipe);
         for (r, row) in trainer.model.table().rows().iter().enumerate() {
-            trainer.weights.master_mut().get_mut(row.slot).fill_with(|values| {
+            trainer.weights.fill_with(row.slot, |values| {
                 for (i, w) in values.iter_mut().enumerate() {
                     let u = unit(r as u64 * 1_000_003 + i as u64);
                     let w64 = if row.shape.len() == 1 { 1.0 + 0.3 * u } else { 0.6 * u };

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::common::{Bench, GQA, config};
-use engine::{Arena, Buf, Dtype};
+use engine::{Buf, Dtype};
 use model::cache::Mode;
 use model::hf;
+use model::weights::Weights;
 use train::trainer::Trainer;
 
 /// Exports a model and its logits below cargo's folder for test files. `check_export.py` in
@@ -18,14 +19,15 @@ fn an_export_reads_back_to_the_bit_and_gives_the_same_logits() {
     let config = config(engine::Dims { C: 12, ..GQA }, false);
     let mut bench = Bench::<f32>::new(&config, 3, 11, Mode::Linear, 2);
     let table = bench.trainer.model.table().clone();
-    hf::write(&dir, &config, &table, bench.trainer.weights.master(), Dtype::F32, u64::MAX).unwrap();
+    hf::write(&dir, &config, &table, &bench.trainer.weights, Dtype::F32, u64::MAX).unwrap();
 
-    let mut read = Arena::zeros(&bench.trainer.dev, &table);
+    let mut read = Weights::zeros(&bench.trainer.dev, &table);
     assert_eq!(hf::load(&dir).unwrap(), config);
     hf::read_weights(&dir, &table, &mut read).unwrap();
-    let bits =
-        |arena: &Arena<f32>| arena.view().host().iter().map(|w| w.to_bits()).collect::<Vec<_>>();
-    assert!(bits(&read) == bits(bench.trainer.weights.master()));
+    let bits = |weights: &Weights<f32>| {
+        weights.view().host().iter().map(|w| w.to_bits()).collect::<Vec<_>>()
+    };
+    assert!(bits(&read) == bits(&bench.trainer.weights));
     let again = dir.join("again");
     hf::write(&again, &config, &table, &read, Dtype::F32, u64::MAX).unwrap();
     for file in ["config.json", "model.safetensors", "generation_config.json"] {

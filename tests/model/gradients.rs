@@ -3,6 +3,7 @@
 use crate::common::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
 use engine::{Device, Dims, Element, Isa};
+use model::Config;
 use model::cache::Mode;
 
 /// Largest error of any parameter element, relative to the largest gradient of its tensor.
@@ -12,7 +13,7 @@ fn worst_error(dims: Dims, tied: bool, B: usize, T: usize, mode: Mode, break_it:
     bench.trainer.dev.clone().install(|| worst_error_of(bench, break_it))
 }
 
-fn worst_error_of(mut bench: Bench<f64>, break_it: bool) -> f64 {
+pub fn worst_error_of(mut bench: Bench<f64>, break_it: bool) -> f64 {
     bench.gradients();
     if break_it {
         let slot = bench.trainer.model.table().rows()[2].slot;
@@ -22,7 +23,7 @@ fn worst_error_of(mut bench: Bench<f64>, break_it: bool) -> f64 {
     }
     let grads = bench.trainer.grads.view().host().to_vec();
     let mut worst = 0.0f64;
-    for row in bench.trainer.model.table().clone().rows() {
+    for row in bench.trainer.model.table().trained().rows() {
         let analytic = &grads[row.slot.range()];
         let scale = analytic.iter().fold(0.0f64, |a, g| a.max(g.abs()));
         assert!(scale > 0.0, "{} has no gradient", row.name);
@@ -96,15 +97,17 @@ fn storage_types_agree() {
     let mut exact = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
     let loss = exact.gradients().mean();
     let check = |dev: &Device| {
-        agrees::<f32>(&exact, loss, dev, 1e-5, 2e-5);
-        agrees::<engine::bf16>(&exact, loss, dev, 3e-2, 0.2);
+        let config = config(GQA, false);
+        agrees_on::<f32>(&config, &exact, loss, dev, 1e-5, 2e-5);
+        agrees_on::<engine::bf16>(&config, &exact, loss, dev, 3e-2, 0.2);
     };
     Isa::all_available().for_each(|isa| check(&cpu(isa, 2)));
     gpus().for_each(|gpu| check(&gpu));
 }
 
 /// Loss and gradients in storage type `E` on `dev`, against those of `exact`.
-fn agrees<E: Element<Acc = f32>>(
+pub fn agrees_on<E: Element<Acc = f32>>(
+    config: &Config,
     exact: &Bench<f64>,
     loss: f64,
     dev: &Device,
@@ -112,9 +115,9 @@ fn agrees<E: Element<Acc = f32>>(
     of: f64,
 ) {
     let place = format!("{}, {}", dev.describe(), E::NAME);
-    let mut narrow = Bench::<E>::on(dev.clone(), &config(GQA, false), 2, 9, Mode::Linear);
+    let mut narrow = Bench::<E>::on(dev.clone(), config, 2, 9, Mode::Linear);
     assert!((narrow.gradients().mean() - loss).abs() <= of_loss * loss, "{place}");
-    for row in exact.trainer.model.table().rows() {
+    for row in exact.trainer.model.table().trained().rows() {
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
         let got = narrow.trainer.grads.get(row.slot).read().unwrap();
         let expected = exact.trainer.grads.get(row.slot).host();

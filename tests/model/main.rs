@@ -6,6 +6,7 @@ mod export;
 #[path = "../shared/gpus.rs"]
 mod gpus;
 mod gradients;
+mod lora;
 mod parity;
 mod properties;
 mod segments;

@@ -1,7 +1,8 @@
 use crate::check::{Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, matrix};
 use crate::check::{gpus, notice, notice_on_gpus, on_the_way, put, rows_of, same_bits, sum_bound};
 use crate::check::{take, wide};
-use engine::ops::linear::{FEW, backward, forward, forward_residual, forward_wide, reference};
+use engine::ops::linear::{FEW, backward_input, backward_weight, reference};
+use engine::ops::linear::{forward, forward_residual, forward_wide};
 use engine::{Buf, Device, Element, Real, bf16};
 
 /// (N, I, O). Sums above and far above one block of 1024 items (2048 where an item is a pair),
@@ -46,12 +47,12 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
     let [x_at, w_at, r_at, dy_at] = [&x, &w, &r, &dy].map(|values| put(dev, values));
     let [mut y, mut y_r, mut dx] = [&dy, &dy, &x].map(|values| put(dev, values));
     let mut dw = put(dev, &start);
-    forward(dev, y.view_mut(), x_at.view(), w_at.view(), I);
-    forward_residual(dev, y_r.view_mut(), r_at.view(), x_at.view(), w_at.view(), I);
-    let (dx_to, dw_to) = (dx.view_mut(), dw.view_mut());
-    backward(dev, dx_to, dw_to, dy_at.view(), x_at.view(), w_at.view(), I);
+    forward(dev, y.view_mut(), x_at.view(), w_at.view(), I, "");
+    forward_residual(dev, y_r.view_mut(), r_at.view(), x_at.view(), w_at.view(), I, "");
+    backward_input(dev, dx.view_mut(), dy_at.view(), w_at.view(), I, "");
+    backward_weight(dev, dw.view_mut(), dy_at.view(), x_at.view(), I, "");
     let mut logits = put(dev, &vec![zero; N * O]);
-    forward_wide(dev, logits.view_mut(), x_at.view(), w_at.view(), I);
+    forward_wide(dev, logits.view_mut(), x_at.view(), w_at.view(), I, "");
     let ([y, y_r, dx], dw, logits) = ([y, y_r, dx].map(take), take(dw), take(logits));
 
     let product = |a: &[E], i: usize, b: &[E], j: usize| a[i].to_acc() * b[j].to_acc();
@@ -77,7 +78,8 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, I, O): (usize, usize, usize))
     };
     let exact_y = reference::forward(x.view(), w.view());
     let exact_logits = exact_y.clone();
-    let (exact_dx, exact_dw) = reference::backward(dy.view(), x.view(), w.view());
+    let exact_dx = reference::backward_input(dy.view(), w.view());
+    let exact_dw = reference::backward_weight(dy.view(), x.view());
     let y = Output::new("linear y", &y, &y_plain, exact_y.iter().copied());
     let y_r = Output::new("linear y+residual", &y_r, &y_r_plain, exact_y + matrix(&r, O));
     let logits = Output::new("linear y, wide", &logits, &sums, exact_logits);
@@ -92,7 +94,8 @@ fn reference_backward_against_central_differences() {
     let (N, I, O) = (3, 4, 5);
     let g = &mut Gen::new(0);
     let [x, w, dy] = [N * I, O * I, N * O].map(|len| g.normals::<f64>(len, 1.0));
-    let (dx, dw) = reference::backward(rows_of(&dy, O), rows_of(&x, I), rows_of(&w, I));
+    let dx = reference::backward_input(rows_of(&dy, O), rows_of(&w, I));
+    let dw = reference::backward_weight(rows_of(&dy, O), rows_of(&x, I));
     let f = |x: &[f64], w: &[f64]| dot(&reference::forward(rows_of(x, I), rows_of(w, I)), &dy);
     central_differences("dx", &x, dx, |x| f(x, &w));
     central_differences("dw", &w, dw, |w| f(&x, w));
@@ -140,9 +143,9 @@ fn rows<E: Element>(dev: &Device, x: &[E], r: &[E], w: &[E], I: usize) -> Vec<Ve
     let [x, r, w] = [x, r, w].map(|values| put(dev, values));
     let [mut y, mut y_r] = [(); 2].map(|()| Buf::<E>::zeros(dev, N * O));
     let mut logits = Buf::<E::Acc>::zeros(dev, N * O);
-    forward(dev, y.view_mut(), x.view(), w.view(), I);
-    forward_residual(dev, y_r.view_mut(), r.view(), x.view(), w.view(), I);
-    forward_wide(dev, logits.view_mut(), x.view(), w.view(), I);
+    forward(dev, y.view_mut(), x.view(), w.view(), I, "");
+    forward_residual(dev, y_r.view_mut(), r.view(), x.view(), w.view(), I, "");
+    forward_wide(dev, logits.view_mut(), x.view(), w.view(), I, "");
     let (y, y_r, logits) = (wide(&take(y)), wide(&take(y_r)), wide(&take(logits)));
     (0..N).map(|n| [&y, &y_r, &logits].map(|y| &y[n * O..][..O]).concat()).collect()
 }
@@ -193,7 +196,7 @@ fn nan_stays_in_its_row() {
             let (mut x, w) = (vec![1f32; N * I], vec![1f32; O * I]);
             x[7 * I + at] = f32::NAN;
             let mut y = vec![0f32; N * O];
-            forward(&dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I);
+            forward(&dev, (&mut y[..]).into(), (&x[..]).into(), (&w[..]).into(), I, "");
             for (n, y) in y.chunks(O).enumerate() {
                 assert!(y.iter().all(|y| y.is_nan() == (n == 7)), "NaN at {at}, row {n}");
             }

@@ -10,6 +10,7 @@ mod gemm;
 #[path = "../shared/gpus.rs"]
 mod gpus;
 mod linear;
+mod lora;
 mod loss;
 mod norm;
 mod rmsnorm;

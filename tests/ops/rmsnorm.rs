@@ -50,7 +50,7 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, C): (usize, usize)) -> Vec<Ou
     apply(dev, again.view_mut(), x_at.view(), w_at.view(), r.view());
     let (mut dx, mut dw) = (put(dev, &dx_start), put(dev, &dw_start));
     let (dx_to, dw_to) = (dx.view_mut(), dw.view_mut());
-    backward(dev, dx_to, dw_to, dy_at.view(), x_at.view(), w_at.view(), r.view());
+    backward(dev, dx_to, Some(dw_to), dy_at.view(), x_at.view(), w_at.view(), r.view());
     let (y, r, dx, dw) = (take(y), take(r), take(dx), take(dw));
     assert!(wide(&y) == wide(&take(again)), "apply differs from forward");
 

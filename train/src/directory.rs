@@ -44,7 +44,7 @@ pub fn read_weights<E: Element<Acc = f32>>(
     table: &Table,
     weights: &mut Weights<E>,
 ) -> Result<(), Error> {
-    hf::read_weights(dir, table, weights.master_mut()).map_err(Error::Weights)?;
+    hf::read_weights(dir, table, weights).map_err(Error::Weights)?;
     Ok(weights.refresh()?)
 }
 
@@ -59,7 +59,7 @@ pub fn write<E: Element<Acc = f32>>(
     tokenizer: Option<&Tokenizer>,
 ) -> Result<(), Error> {
     let (config, table) = (model.config(), model.table());
-    hf::write(out, config, table, weights.master(), E::DTYPE, hf::SHARD_BYTES)?;
+    hf::write(out, config, table, weights, E::DTYPE, hf::SHARD_BYTES)?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save(out)?;
     }

@@ -4,6 +4,7 @@ use engine::{Device, Element, Plan};
 use model::cache;
 use model::config::Config;
 use model::decode::Decoder;
+use model::weights::Weights;
 
 use crate::error::Error;
 use crate::memory::resident_bytes;
@@ -19,20 +20,20 @@ const WORKSPACE: &str = "work space of ops";
 /// Bytes of everything that a training run holds on its device, by category. `tokens` are bytes of
 /// the corpus, which like the program count where the device is the CPU.
 pub fn plan<E: Element>(dev: &Device, model: &Config, recipe: &Recipe, tokens: u64) -> Plan {
-    let (table, _) = model::params::table(model);
-    let (e, acc) = (size_of::<E>() as u64, size_of::<E::Acc>() as u64);
-    let elements = table.len() as u64;
+    let (table, slots) = model::params::table(model);
+    let [master, copy] = Weights::<E>::bytes(&table);
+    let gradients = (table.trained().len() * size_of::<E::Acc>()) as u64;
     let (N, T) = (recipe.tokens_per_batch(), recipe.seq_len);
     let mut plan = Plan::default();
-    plan.add("weights", elements * acc);
-    if e != acc {
-        plan.add(format!("weights, {} copy", E::NAME), elements * e);
+    plan.add("weights", master);
+    if copy > 0 {
+        plan.add(format!("weights, {} copy", E::NAME), copy);
     }
-    plan.add("gradients", elements * acc);
-    plan.add("AdamW's moments", 2 * elements * acc);
+    plan.add("gradients", gradients);
+    plan.add("AdamW's moments", 2 * gradients);
     cache::plan::<E>(&mut plan, dev, model, N, recipe.cache);
     plan.add("decoder for samples", Decoder::<E>::bytes(model, 1, recipe.context));
-    let workspace = model::plan::workspace::<E>(dev, &model.dims, &table, N, T);
+    let workspace = model::plan::workspace::<E>(dev, &model.dims, (&table, &slots), N, T);
     plan.add(WORKSPACE, workspace);
     if let Device::Cpu(_) = dev {
         plan.add("tokens", tokens);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use engine::profile::Call;
-use engine::{Device, Dims, Element, ceiling};
+use engine::{Device, Element, ceiling};
 use model::Config;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -85,8 +85,8 @@ pub enum Bound {
 pub struct Row {
     /// The op and its direction.
     pub op: &'static str,
-    /// Which product of the model it is, for linear layers.
-    pub part: Option<String>,
+    /// Which part of the model it is, for linear layers.
+    pub part: Option<&'static str>,
     /// Its sizes.
     pub shape: String,
     /// Calls in the step.
@@ -158,7 +158,7 @@ impl Profile {
         let mut by_duration: Vec<&Timed> = steps.iter().collect();
         by_duration.sort_by_key(|step| step.duration());
         let step = by_duration[steps.len() / 2];
-        let ops = rows(&step.calls, &model.dims, ceilings);
+        let ops = rows(&step.calls, ceilings);
         let in_ops: Duration = step.calls.iter().map(|call| call.end - call.begin).sum();
         let seconds = step.duration().as_secs_f64();
         let tokens = config.tokens_per_step();
@@ -200,13 +200,14 @@ impl Profile {
     }
 }
 
-/// One row for each op and shape, longest first.
-fn rows(calls: &[Call], dims: &Dims, ceilings: Ceilings) -> Vec<Row> {
+/// One row for each op, part and shape, longest first.
+fn rows(calls: &[Call], ceilings: Ceilings) -> Vec<Row> {
     let mut rows: Vec<(Row, Duration)> = Vec::new();
     for call in calls {
-        let known = rows.iter().position(|(row, _)| row.op == call.op && row.shape == call.shape);
-        let at = known.unwrap_or_else(|| {
-            rows.push((Row::new(call, dims), Duration::ZERO));
+        let new = Row::new(call);
+        let same = |row: &Row| (row.op, row.part, &row.shape) == (new.op, new.part, &new.shape);
+        let at = rows.iter().position(|(row, _)| same(row)).unwrap_or_else(|| {
+            rows.push((new, Duration::ZERO));
             rows.len() - 1
         });
         let (row, time) = &mut rows[at];
@@ -220,10 +221,10 @@ fn rows(calls: &[Call], dims: &Dims, ceilings: Ceilings) -> Vec<Row> {
 }
 
 impl Row {
-    fn new(call: &Call, dims: &Dims) -> Row {
+    fn new(call: &Call) -> Row {
         Row {
             op: call.op,
-            part: part(call, dims),
+            part: (!call.part.is_empty()).then_some(call.part),
             shape: call.shape.clone(),
             calls: 0,
             ms: 0.0,
@@ -240,19 +241,6 @@ impl Row {
         let bound = if compute > memory { Bound::Compute } else { Bound::Memory };
         Row { ms: ms(time), bound, attained: compute.max(memory) / time.as_secs_f64(), ..self }
     }
-}
-
-/// Which of a block's products has the inputs and outputs of `call`; several may.
-fn part(call: &Call, d: &Dims) -> Option<String> {
-    let products = [
-        ("qkv", d.C, d.qkv()),
-        ("output", d.attn(), d.C),
-        ("gate and up", d.C, 2 * d.F),
-        ("down", d.F, d.C),
-    ];
-    let fits = |&(_, I, O): &(_, usize, usize)| call.shape.ends_with(&format!(" I{I} O{O}"));
-    let names: Vec<&str> = products.into_iter().filter(fits).map(|(name, ..)| name).collect();
-    (!names.is_empty()).then(|| names.join(", "))
 }
 
 fn ms(time: Duration) -> f64 {
@@ -287,7 +275,7 @@ impl fmt::Display for Profile {
             "attained"
         )?;
         for row in &self.ops {
-            let part = row.part.as_ref().map_or(String::new(), |part| format!(", {part}"));
+            let part = row.part.map_or(String::new(), |part| format!(", {part}"));
             let bound = if row.bound == Bound::Compute { "compute" } else { "memory" };
             let (name, all) = (format!("{}{part}", row.op), (row.flop, row.bytes));
             write!(f, "{name:<29} {:<28} {:>5}", row.shape, row.calls)?;

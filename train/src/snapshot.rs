@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use engine::{Arena, Element, Table};
+use engine::arena::Row;
+use engine::{Element, Slot, Table};
 use model::weights::Weights;
 use optim::AdamW;
 use safetensors::Dtype;
@@ -27,26 +28,26 @@ pub fn save<E: Element<Acc = f32>>(
     optimizer: &AdamW<E>,
 ) -> Result<PathBuf, Error> {
     for row in table.rows() {
-        let values = weights.master().get(row.slot).read()?;
+        let values = weights.get(row.slot)?;
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             let what = format!("{} is {} at element {i}", row.name, values[i]);
             return Err(Error::Diverged { step: state.step, what });
         }
     }
-    let (m, v) = optimizer.moments();
-    let mut moments = tensors(table, m, "m.")?;
-    moments.extend(tensors(table, v, "v.")?);
-    let weights = tensors(table, weights.master(), "")?;
+    let ((m, v), trained) = (optimizer.moments(), &table.trained());
+    let mut moments = tensors(trained, |slot| m.get(slot).read(), "m.")?;
+    moments.extend(tensors(trained, |slot| v.get(slot).read(), "v.")?);
+    let weights = tensors(table, |slot| weights.get(slot), "")?;
     checkpoint::save(root, state, &[(WEIGHTS, weights), (MOMENTS, moments)])
 }
 
 fn tensors<'a>(
     table: &Table,
-    arena: &'a Arena<f32>,
+    values: impl Fn(Slot) -> Result<Cow<'a, [f32]>, engine::Error>,
     prefix: &str,
 ) -> Result<Vec<Tensor<'a>>, Error> {
-    let tensor = |row: &engine::arena::Row| {
-        let bytes = match arena.get(row.slot).read()? {
+    let tensor = |row: &Row| {
+        let bytes = match values(row.slot)? {
             Cow::Borrowed(values) => Cow::Borrowed(bytemuck::cast_slice(values)),
             Cow::Owned(values) => Cow::Owned(bytemuck::pod_collect_to_vec(&values)),
         };
@@ -66,26 +67,25 @@ pub fn restore<E: Element<Acc = f32>>(
     weights: &mut Weights<E>,
     optimizer: &mut AdamW<E>,
 ) -> Result<(), Error> {
-    read(found, WEIGHTS, "", table, weights.master_mut())?;
+    for row in table.rows() {
+        weights.fill_with(row.slot, |values| read(found, WEIGHTS, "", row, values))?;
+    }
     weights.refresh()?;
     let (m, v) = optimizer.restore(found.state().step);
-    read(found, MOMENTS, "m.", table, m)?;
-    read(found, MOMENTS, "v.", table, v)
+    for row in table.trained().rows() {
+        m.get_mut(row.slot).fill_with(|values| read(found, MOMENTS, "m.", row, values))?;
+        v.get_mut(row.slot).fill_with(|values| read(found, MOMENTS, "v.", row, values))?;
+    }
+    Ok(())
 }
 
 fn read(
     found: &mut Found,
     file: &str,
     prefix: &str,
-    table: &Table,
-    arena: &mut Arena<f32>,
+    row: &Row,
+    values: &mut [f32],
 ) -> Result<(), Error> {
-    for row in table.rows() {
-        let name = format!("{prefix}{}", row.name);
-        arena.get_mut(row.slot).fill_with(|values| {
-            let bytes = bytemuck::cast_slice_mut(values);
-            found.read(file, &name, Dtype::F32, &row.shape, bytes)
-        })?;
-    }
-    Ok(())
+    let name = format!("{prefix}{}", row.name);
+    found.read(file, &name, Dtype::F32, &row.shape, bytemuck::cast_slice_mut(values))
 }

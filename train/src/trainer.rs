@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use data::loader::{EvalWindows, Loader};
 use data::tokenizer::Tokenizer;
 use engine::ops::loss::{Loss, Sum};
-use engine::{Arena, Device, Element, Real, Segments, Table};
+use engine::{Arena, Device, Element, Real, Segments, Slot, Table};
 use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
 use model::llama::{Batch, Llama};
@@ -145,11 +145,11 @@ impl<E: Element> Trainer<E> {
             dev: dev.clone(),
             weights: Weights::zeros(dev, model.table()),
             adamw: AdamW::new(dev, model.table(), recipe.adamw),
-            grads: Arena::zeros(dev, model.table()),
+            grads: Arena::zeros(dev, &model.table().trained()),
             loss: Sum::new(dev),
             norm: GlobalNorm::new(dev),
             cache: Cache::new(dev, &config.dims, N, recipe.cache),
-            scratch: Scratch::new(dev, &config.dims, N),
+            scratch: Scratch::new(dev, config, N),
             decoder: Decoder::new(dev, &model, 1, recipe.context),
             model,
             recipe,
@@ -229,15 +229,17 @@ impl<E: Element> Trainer<E> {
     /// first step leaves a parameter without a gradient. [`Error::Engine`] with what went wrong on
     /// a GPU.
     pub fn end_step(&mut self, lr: f64) -> Result<Taken, Error> {
+        let first = self.steps() == 0;
+        let idle = if first { self.model.idle(&self.weights)? } else { Vec::new() };
         self.norm.measure(&self.dev, &self.grads);
-        let (weights, max_norm) = (self.weights.both_mut(), self.recipe.max_norm);
+        let (weights, max_norm) = (self.weights.trained_mut(), self.recipe.max_norm);
         self.adamw.step(&self.dev, weights, &self.grads, &self.norm, lr, max_norm);
         let (loss, norm) = (self.loss.read()?.mean(), self.norm.read()?);
         if !loss.is_finite() || !norm.is_finite() {
             return Err(self.diverged(loss, norm));
         }
-        if self.steps() == 1 {
-            check_first_gradients(self.model.table(), &self.grads)?;
+        if first {
+            check_first_gradients(self.model.table(), &idle, &self.grads)?;
         }
         Ok(Taken { loss, norm })
     }
@@ -287,11 +289,12 @@ impl<E: Element<Acc = f32>> Trainer<E> {
     /// # Errors
     /// [`Error::Engine`] with what went wrong on a GPU.
     pub fn init(&mut self, seed: u64) -> Result<(), Error> {
-        init::fill(&self.dev, self.weights.master_mut(), self.model.table(), seed);
+        init::fill(&self.dev, &mut self.weights, self.model.table(), seed);
         Ok(self.weights.refresh()?)
     }
 
-    /// The weights of another model of the same sizes, in a Hugging Face directory.
+    /// The weights of another model of the same sizes, in a Hugging Face directory. It has no adapters:
+    /// those are as [`Trainer::init`] leaves them.
     ///
     /// # Errors
     /// [`Error::Weights`] naming file and tensor.
@@ -349,16 +352,22 @@ impl<E: Element<Acc = f32>> Trainer<E> {
     }
 }
 
-/// Step 1 must reach every parameter: refuses gradients of which one is all zero or not finite.
-fn check_first_gradients<R: Real>(table: &Table, grads: &Arena<R>) -> Result<(), Error> {
-    for row in table.rows() {
+/// Step 1 must reach every trained parameter: refuses gradients of which one is not finite, or all
+/// zero, unless it is `idle`; those must be zero.
+fn check_first_gradients<R: Real>(
+    table: &Table,
+    idle: &[Slot],
+    grads: &Arena<R>,
+) -> Result<(), Error> {
+    for row in table.rows().iter().filter(|row| row.slot.is_trained()) {
         let gradient = grads.get(row.slot).read()?;
-        let what = if gradient.iter().any(|g| !g.is_finite()) {
-            "is not finite"
-        } else if gradient.iter().all(|&g| g == R::ZERO) {
-            "is zero: nothing would train it"
-        } else {
-            continue;
+        let finite = gradient.iter().all(|g| g.is_finite());
+        let zero = gradient.iter().all(|&g| g == R::ZERO);
+        let what = match (finite, zero, idle.contains(&row.slot)) {
+            (false, ..) => "is not finite",
+            (_, true, false) => "is zero: nothing would train it",
+            (_, false, true) => "is not zero, although what it is multiplied with is",
+            (_, true, true) | (_, false, false) => continue,
         };
         let what = format!("the gradient of {} {what}", row.name);
         return Err(Error::Diverged { step: 1, what });

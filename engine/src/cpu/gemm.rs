@@ -46,6 +46,15 @@ impl<'a, E: Element> Mat<'a, E> {
         Mat { data, rows, cols, row: stride, col: 1 }
     }
 
+    /// Columns `first..first + cols` of `data`, which are rows of `stride`.
+    ///
+    /// # Panics
+    /// If rows have fewer columns, or `data` is not a whole number of them.
+    pub fn columns(data: &'a [E], first: usize, cols: usize, stride: usize) -> Self {
+        assert!(first + cols <= stride, "gemm: columns");
+        Mat { data: &data[first..], ..Mat::strided(data, cols, stride) }
+    }
+
     /// The transpose, without a copy.
     pub fn t(self) -> Self {
         Mat { rows: self.cols, cols: self.rows, row: self.col, col: self.row, ..self }
@@ -158,27 +167,59 @@ pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
     b: Mat<B>,
     onto: Onto<E>,
 ) {
-    let (M, K, N) = (a.rows, a.cols, b.cols);
-    assert!(
-        b.rows == K && c_MN.len() == M * N,
-        "gemm: {M}x{K} * {}x{N} into {}",
-        b.rows,
-        c_MN.len()
-    );
     if let Onto::Addend(addend) = onto {
         assert_eq!(addend.len(), c_MN.len(), "gemm: addend");
     }
+    multiply(cpu, c_MN, [0, b.cols], a, b, onto);
+}
+
+/// Columns of C from `first` on, as many as b has, += a * b. C has rows of `stride`.
+///
+/// # Panics
+/// If shapes disagree: a caller bug.
+pub fn gemm_columns<E: Element>(
+    cpu: &Cpu,
+    c: &mut [E],
+    [first, stride]: [usize; 2],
+    a: Mat<E>,
+    b: Mat<E>,
+) {
+    multiply(cpu, c, [first, stride], a, b, Onto::Itself);
+}
+
+/// Tiles of all rows of columns `first..first + cols` of `c`, which has rows of `stride`.
+fn tiles<E>(c: &mut [E], rows: usize, [first, stride]: [usize; 2], cols: usize) -> Tiles<'_, E> {
+    // Whole rows as one band of tiles, then only these columns of them.
+    let (_, band) = Tiles::new(c, stride, rows, stride).split_columns(first, [1, cols]);
+    band.split_columns(cols, [cols, 1]).0
+}
+
+fn multiply<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
+    cpu: &Cpu,
+    c: &mut [E],
+    at: [usize; 2],
+    a: Mat<A>,
+    b: Mat<B>,
+    onto: Onto<E>,
+) {
+    let ((M, K, N), [first, stride]) = ((a.rows, a.cols, b.cols), at);
+    assert!(
+        b.rows == K && c.len() == M * stride && first + N <= stride,
+        "gemm: {M}x{K} * {}x{N} into {} of rows of {stride}",
+        b.rows,
+        c.len()
+    );
     let values = cpu.item_values::<A>().min(cpu.item_values::<B>());
     let [packed, sums] = lens::<E>(M, K.div_ceil(values), N);
     cpu.reserve_task::<E::Acc>(task_len());
     cpu.with_shared(packed + sums, |shared: &mut [E::Acc]| {
         let (packed, sums) = shared.split_at_mut(packed);
         if sums.is_empty() {
-            return blocks(cpu, c_MN, a, b, onto, values, packed);
+            return blocks(cpu, c, at, a, b, onto, values, packed);
         }
-        blocks(cpu, sums, a, b, Onto::Zero, values, packed);
+        blocks(cpu, sums, [0, N], a, b, Onto::Zero, values, packed);
         let sums = &*sums;
-        cpu.for_each_tile(Tiles::new(c_MN, N, task_rows(M), N), |c| {
+        cpu.for_each_tile(tiles(c, task_rows(M), at, N), |c| {
             E::Acc::dispatch(cpu.isa(), Round { c, sums, onto });
         });
     });
@@ -188,7 +229,8 @@ pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
 /// in. Where k has several blocks, C holds the sums between them.
 fn blocks<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
     cpu: &Cpu,
-    c_MN: &mut [E],
+    c: &mut [E],
+    [first, stride]: [usize; 2],
     a: Mat<A>,
     b: Mat<B>,
     onto: Onto<E>,
@@ -203,20 +245,17 @@ fn blocks<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
         let cols = NC.min(N - col);
         for k in (0..K).step_by(kc) {
             let ks = kc.min(K - k);
-            let stride = panel_stride::<E::Acc>(ks, NR);
-            let panels = &mut packed[..cols.div_ceil(NR) * stride];
+            let apart = panel_stride::<E::Acc>(ks, NR);
+            let panels = &mut packed[..cols.div_ceil(NR) * apart];
             // Without what lies between panels.
-            let (panels, _) = Tiles::new(panels, stride, rows, chunk * NR)
-                .split_columns(ks * NR, [chunk * NR, 1]);
+            let (panels, _) =
+                Tiles::new(panels, apart, rows, chunk * NR).split_columns(ks * NR, [chunk * NR, 1]);
             cpu.for_each_tile(panels, |panels| {
                 dispatch_items(cpu.isa(), values, Pack { panels, b, col, k });
             });
-            let panels = &packed[..cols.div_ceil(NR) * stride];
+            let panels = &packed[..cols.div_ceil(NR) * apart];
             let onto = if k == 0 { onto } else { Onto::Itself };
-            // Whole rows as one band of tiles, then only this block of columns of them.
-            let (_, band) =
-                Tiles::new(&mut *c_MN, N, task_rows(M), N).split_columns(col, [1, cols]);
-            let (band, _) = band.split_columns(cols, [cols, 1]);
+            let band = tiles(&mut *c, task_rows(M), [first + col, stride], cols);
             cpu.for_each_tile(band, |c| {
                 cpu.with_task(task_len(), |scratch| {
                     let task = Task { c, a, panels, onto, N, col, k, ks, scratch };

@@ -7,7 +7,7 @@ use crate::arena::Slot;
 use crate::element::Element;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss::Logits;
-use crate::ops::{adamw, embedding, linear, loss, norm, rmsnorm, rope, swiglu};
+use crate::ops::{adamw, embedding, linear, lora, loss, norm, rmsnorm, rope, swiglu};
 use crate::segments::Segments;
 
 /// Arguments and meaning are those of the functions of the same name in `ops/*/cpu.rs`.
@@ -33,14 +33,30 @@ pub struct Ops<E: Element> {
     pub(crate) embedding_backward: fn(&Cpu, &mut [E::Acc], &[E], &[u32], usize),
     pub(crate) linear_forward: fn(&Cpu, &mut [E], Option<&[E]>, &[E], &[E], usize),
     pub(crate) linear_forward_wide: fn(&Cpu, &mut [E::Acc], Option<&[E::Acc]>, &[E], &[E], usize),
-    pub(crate) linear_backward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], &[E], usize),
+    pub(crate) linear_backward_input: fn(&Cpu, &mut [E], &[E], &[E], usize),
+    pub(crate) linear_backward_weight: fn(&Cpu, &mut [E::Acc], &[E], &[E], usize),
+    pub(crate) lora_forward: fn(&Cpu, &mut [E], &mut [E], &[E], &[E], &[E], lora::Place, usize),
+    pub(crate) lora_backward_input:
+        fn(&Cpu, &mut [E], &mut [E], &[E], &[E], &[E], lora::Place, usize),
+    pub(crate) lora_backward_b:
+        fn(&Cpu, &mut [E::Acc], &mut [E], &[E], &[E], &[E], lora::Place, usize),
     pub(crate) loss_forward: fn(&Cpu, &mut Logits<E>, &[E], &[E], &[i32], usize) -> f64,
-    pub(crate) loss_forward_backward:
-        fn(&Cpu, &mut [E], &mut [E::Acc], &mut Logits<E>, &[E], &[E], &[i32], f64, usize) -> f64,
+    pub(crate) loss_forward_backward: fn(
+        &Cpu,
+        &mut [E],
+        Option<&mut [E::Acc]>,
+        &mut Logits<E>,
+        &[E],
+        &[E],
+        &[i32],
+        f64,
+        usize,
+    ) -> f64,
     pub(crate) sum_of_squares: fn(&Cpu, &[E::Acc]) -> f64,
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
-    pub(crate) rmsnorm_backward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], &[E], &[E::Acc]),
+    pub(crate) rmsnorm_backward:
+        fn(&Cpu, &mut [E], Option<&mut [E::Acc]>, &[E], &[E], &[E], &[E::Acc]),
     pub(crate) rope_rotate: fn(&Cpu, &mut [E], &[E::Acc], &Segments, usize, usize, usize, E::Acc),
     pub(crate) swiglu_forward: fn(&Cpu, &mut [E], &[E], usize),
     pub(crate) swiglu_backward: fn(&Cpu, &mut [E], &[E], usize),
@@ -57,7 +73,11 @@ impl<E: Element> Ops<E> {
             embedding_backward: embedding::cpu::backward,
             linear_forward: linear::cpu::forward,
             linear_forward_wide: linear::cpu::forward,
-            linear_backward: linear::cpu::backward,
+            linear_backward_input: linear::cpu::backward_input,
+            linear_backward_weight: linear::cpu::backward_weight,
+            lora_forward: lora::cpu::forward,
+            lora_backward_input: lora::cpu::backward_input,
+            lora_backward_b: lora::cpu::backward_b,
             loss_forward: loss::cpu::forward,
             loss_forward_backward: loss::cpu::forward_backward,
             sum_of_squares: norm::cpu::sum_of_squares,

@@ -66,6 +66,12 @@ enum Way {
     Tiles(Cut),
 }
 
+/// Elements from row to row as a launch is chosen for: columns of wider rows may begin anywhere, and
+/// then no row is aligned, whatever its length.
+fn steps(ld: usize, at: u64) -> u32 {
+    if at.is_multiple_of(16) { int(ld) } else { 1 }
+}
+
 impl Product {
     /// y = x W^T: N rows of I, O rows of I.
     pub fn forward(N: usize, I: usize, O: usize) -> Self {
@@ -159,7 +165,7 @@ impl Product {
         let launch = match self.way(target) {
             Way::FewRows => skinny::rounded(target, M, N),
             Way::Tiles(cut) if cut.parts == 1 => {
-                gemm::rounded(cut, self.layout, M, N, int(self.lda), int(self.ldb))
+                gemm::rounded(cut, self.layout, M, N, steps(self.lda, a), steps(self.ldb, b))
             }
             Way::Tiles(cut) => {
                 self.queue_wide(cuda, cut, room, a, b, self.N, false);
@@ -198,7 +204,8 @@ impl Product {
 
     /// Queues the product in f32: C itself, or the parts of `cut`.
     fn queue_wide(&self, cuda: &Cuda, cut: Cut, to: u64, a: u64, b: u64, ldc: usize, add: bool) {
-        let [M, N, lda, ldb] = [self.M, self.N, self.lda, self.ldb].map(int);
+        let [M, N] = [self.M, self.N].map(int);
+        let (lda, ldb) = (steps(self.lda, a), steps(self.ldb, b));
         let launch = gemm::wide(cut, self.layout, M, N, lda, ldb);
         let operands = [to, a, b].map(Arg::Ptr);
         let tail = [Arg::U32(cut.depth), Arg::U32(add.into())];

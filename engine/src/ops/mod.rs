@@ -8,6 +8,7 @@ pub mod adamw;
 pub mod attention;
 pub mod embedding;
 pub mod linear;
+pub mod lora;
 pub mod loss;
 pub mod norm;
 pub mod rmsnorm;

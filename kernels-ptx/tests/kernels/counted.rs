@@ -5,7 +5,8 @@ use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
 use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
-    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, skinny, swiglu,
+    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, scale, skinny,
+    swiglu,
 };
 use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, D256, D256_SMALL, Tiles};
 use kernels_ptx::tiles::gemm::{BK, STAGES};
@@ -84,6 +85,7 @@ pub fn all(d: &mut Device, s: &Sizes) -> Vec<Row> {
     for storage in [F32, Bf16] {
         runs.rmsnorm(storage);
         runs.swiglu(storage);
+        runs.scale(storage);
         runs.rope(storage);
         runs.embedding(storage);
         runs.loss(storage);
@@ -172,6 +174,13 @@ impl Runs<'_> {
         let args = [&[gu, a].map(ptr)[..], &sizes].concat();
         let launch = swiglu::backward(storage, N as u32, F as u32);
         self.run(launch, shape, Least::Bytes(5 * N * F * e), &args);
+    }
+
+    fn scale(&mut self, storage: Storage) {
+        let len = self.s.rows * self.s.width;
+        let args = [ptr(self.numbers(storage, len)), int(len), float(0.5)];
+        let least = Least::Bytes(2 * len * storage.bytes());
+        self.run(scale::scale(storage, len as u32), format!("{len}"), least, &args);
     }
 
     /// Queries and keys of twelve heads each. The table counts once a row: T is N here.

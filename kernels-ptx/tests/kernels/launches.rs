@@ -4,7 +4,8 @@ use crate::check::{Bf16, F32};
 use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
-    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, skinny, swiglu,
+    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, scale, skinny,
+    swiglu,
 };
 
 /// A100, GeForce RTX 3090 and 4090, H100, B200, GeForce RTX 5090.
@@ -24,6 +25,7 @@ fn passes(storage: Storage, N: u32, C: u32) -> Vec<Launch> {
         rmsnorm::backward_gain(C),
         swiglu::forward(storage, N, C),
         swiglu::backward(storage, N, C),
+        scale::scale(storage, N.saturating_mul(C)),
         embedding::forward(storage, N, C),
         embedding::backward(storage, N, C),
         loss::forward(storage, N, C),

@@ -13,6 +13,7 @@ mod loss;
 mod norm;
 mod rmsnorm;
 mod rope;
+mod scale;
 mod skinny;
 mod swiglu;
 mod target;

@@ -128,6 +128,7 @@ impl<'a> Fields<'a> {
             max_seq_len: self.size("max_position_embeddings")?.unwrap_or(2048),
             bos: self.token("bos_token_id", 1, dims.V)?,
             eos: self.token("eos_token_id", 2, dims.V)?,
+            lora: None,
         };
         config.validate(self.path)?;
         Ok(config)

@@ -9,9 +9,10 @@ mod config;
 pub use config::{config_json, read_config};
 
 use crate::config::Config;
-use crate::params::{EMBED, HEAD};
+use crate::params::{EMBED, HEAD, is_adapter};
+use crate::weights::Weights;
 use engine::arena::Row;
-use engine::{Arena, Dtype, Error, Table, bf16};
+use engine::{Dtype, Element, Error, Init, Table, bf16};
 use half::f16;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -77,8 +78,8 @@ pub fn load(dir: &Path) -> Result<Config, Error> {
     read_config(&dir.join(CONFIG))
 }
 
-/// Reads the weights in the directory `dir` into `weights`, an arena over `table`, which must
-/// come from the directory's configuration. Stored as F32, BF16, F16 or F64, they become f32. If
+/// Reads the weights in the directory `dir` into `weights`, which are over `table`, which must
+/// come from the directory's configuration; adapters stay as they are. Stored as F32, BF16, F16 or F64, they become f32. If
 /// there is a `model.safetensors` its index is not looked at, as in transformers.
 ///
 /// All headers are checked before the first weight is read. Frequencies of rotary positions that
@@ -88,12 +89,17 @@ pub fn load(dir: &Path) -> Result<Config, Error> {
 /// # Errors
 /// One line that names the file and tensor, if a file is missing, truncated or corrupt, if a
 /// tensor is missing, unknown, given twice or of another shape or type, or a weight is not finite.
-pub fn read_weights(dir: &Path, table: &Table, weights: &mut Arena<f32>) -> Result<(), Error> {
+pub fn read_weights<E: Element<Acc = f32>>(
+    dir: &Path,
+    table: &Table,
+    weights: &mut Weights<E>,
+) -> Result<(), Error> {
+    let table = &own_rows(table);
     let (listing, paths) = weight_files(dir)?;
     let mut shards = paths.into_iter().map(Shard::open).collect::<Result<Vec<_>, _>>()?;
     let places = match_tensors(&listing, &shards, table)?;
     for (row, shard) in table.rows().iter().zip(&places.rows) {
-        weights.get_mut(row.slot).fill_with(|out| {
+        weights.fill_with(row.slot, |out| {
             shards[*shard].values(&row.name, |first, values| {
                 out[first..first + values.len()].copy_from_slice(values);
                 Ok(())
@@ -174,9 +180,13 @@ fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Plac
     Ok(Places { rows: places, tied_head })
 }
 
-fn compare_tied_head(shard: &mut Shard, table: &Table, weights: &Arena<f32>) -> Result<(), Error> {
+fn compare_tied_head<E: Element<Acc = f32>>(
+    shard: &mut Shard,
+    table: &Table,
+    weights: &Weights<E>,
+) -> Result<(), Error> {
     let row = table.rows().iter().find(|row| row.name == EMBED);
-    let embed = weights.get(row.expect("every model has an embedding").slot).read()?;
+    let embed = weights.get(row.expect("every model has an embedding").slot)?;
     let path = shard.path.clone();
     shard.values(HEAD, |first, values| {
         if values == &embed[first..first + values.len()] {
@@ -314,15 +324,17 @@ fn decode(values: &mut Vec<f32>, bytes: &[u8], dtype: safetensors::Dtype) {
 /// therefore leaves an earlier export intact. Other files in `dir` stay as they are.
 ///
 /// # Errors
-/// If a weight is not finite in `dtype`, or a file cannot be written.
-pub fn write(
+/// If a weight is not finite in `dtype`, an adapter is not merged, or a file cannot be written.
+pub fn write<E: Element<Acc = f32>>(
     dir: &Path,
     config: &Config,
     table: &Table,
-    weights: &Arena<f32>,
+    weights: &Weights<E>,
     dtype: Dtype,
     shard_bytes: u64,
 ) -> Result<(), Error> {
+    check_merged(dir, table, weights)?;
+    let table = &own_rows(table);
     check_finite(dir, table, weights, dtype)?;
     fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, "give a directory that can be made"))?;
     let shards = split(table, dtype, shard_bytes);
@@ -377,14 +389,36 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain numbers and strings") + "\n"
 }
 
-fn check_finite(
+/// The rows that Hugging Face's model has: all but those of adapters.
+fn own_rows(table: &Table) -> Table {
+    table.only(|row| !is_adapter(&row.name))
+}
+
+/// An export has no adapters: one that changes anything must have been merged.
+fn check_merged<E: Element<Acc = f32>>(
     dir: &Path,
     table: &Table,
-    weights: &Arena<f32>,
+    weights: &Weights<E>,
+) -> Result<(), Error> {
+    for row in table.rows().iter().filter(|row| row.init == Init::Zeros) {
+        if weights.get(row.slot)?.iter().any(|&b| b != 0.0) {
+            let (dir, name) = (dir.display(), &row.name);
+            return Err(Error::Config(format!(
+                "{dir}: not written: the adapter {name} is not merged; merge the model first"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_finite<E: Element<Acc = f32>>(
+    dir: &Path,
+    table: &Table,
+    weights: &Weights<E>,
     dtype: Dtype,
 ) -> Result<(), Error> {
     for row in table.rows() {
-        let values = weights.get(row.slot).read()?;
+        let values = weights.get(row.slot)?;
         if let Some(i) = values.iter().position(|&x| !is_finite(x, dtype)) {
             let (dir, name, x, to) = (dir.display(), &row.name, values[i], torch_name(dtype));
             return Err(Error::NonFinite(format!(
@@ -413,10 +447,10 @@ fn split(table: &Table, dtype: Dtype, shard_bytes: u64) -> Vec<Vec<&Row>> {
 }
 
 /// One safetensors file: the header's length, the header, the tensors in the order of their names.
-fn write_shard(
+fn write_shard<E: Element<Acc = f32>>(
     out: &mut impl Write,
     rows: &[&Row],
-    weights: &Arena<f32>,
+    weights: &Weights<E>,
     dtype: Dtype,
 ) -> io::Result<()> {
     let mut rows = rows.to_vec();
@@ -436,7 +470,7 @@ fn write_shard(
     out.write_all(&header)?;
     let mut bytes = vec![0; CHUNK];
     for row in rows {
-        let tensor = weights.get(row.slot).read().map_err(io::Error::other)?;
+        let tensor = weights.get(row.slot).map_err(io::Error::other)?;
         for values in tensor.chunks(CHUNK / bytes_of(dtype)) {
             let bytes = &mut bytes[..values.len() * bytes_of(dtype)];
             encode(bytes, values, dtype);

@@ -128,16 +128,18 @@ fn dots<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>, const R: usize>(
     )
 }
 
-pub fn backward<E: Element>(
+pub fn backward_input<E: Element>(cpu: &Cpu, dx_NI: &mut [E], dy_NO: &[E], w_OI: &[E], I: usize) {
+    let dy_NO = Mat::new(dy_NO, w_OI.len() / I);
+    gemm(cpu, dx_NI, dy_NO, Mat::new(w_OI, I), Onto::Zero);
+}
+
+pub fn backward_weight<E: Element>(
     cpu: &Cpu,
-    dx_NI: &mut [E],
     dw_acc_OI: &mut [E::Acc],
     dy_NO: &[E],
     x_NI: &[E],
-    w_OI: &[E],
     I: usize,
 ) {
-    let dy_NO = Mat::new(dy_NO, w_OI.len() / I);
-    gemm(cpu, dx_NI, dy_NO, Mat::new(w_OI, I), Onto::Zero);
+    let dy_NO = Mat::new(dy_NO, dw_acc_OI.len() / I);
     gemm(cpu, dw_acc_OI, dy_NO.t(), Mat::new(x_NI, I), Onto::Itself);
 }

@@ -33,26 +33,32 @@ pub fn forward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [
     [Product::forward(N, I, O).room(target, storage::<E>())]
 }
 
-pub fn backward<E: Element>(
+pub fn backward_input<E: Element>(
     cuda: &Cuda,
     dx_NI: ViewMut<E>,
-    dw_acc_OI: ViewMut<E::Acc>,
     dy_NO: View<E>,
-    x_NI: View<E>,
     w_OI: View<E>,
     [N, I, O]: [usize; 3],
 ) {
-    let [room] = cuda.workspace(backward_workspace::<E>(cuda.target(), [N, I, O]));
-    let (storage, dy, x, w) = (storage::<E>(), dy_NO.gpu(), x_NI.gpu(), w_OI.gpu());
-    let product = Product::backward_input(N, I, O);
-    product.narrow(cuda, storage, dx_NI.gpu(), dy, w, Onto::Zero, room);
-    let product = Product::backward_weight(N, I, O);
-    product.wide(cuda, storage, dw_acc_OI.gpu(), dy, x, Onto::Itself, room);
+    let [room] = cuda.workspace(backward_workspace::<E>(cuda.target(), [N, I, O])[0]);
+    let (dx, dy, w) = (dx_NI.gpu(), dy_NO.gpu(), w_OI.gpu());
+    Product::backward_input(N, I, O).narrow(cuda, storage::<E>(), dx, dy, w, Onto::Zero, room);
 }
 
-/// Bytes of work space of [`backward`]: parts of its products, one after the other.
-pub fn backward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
-    let products = [Product::backward_input(N, I, O), Product::backward_weight(N, I, O)];
-    let [dx, dw] = products.map(|product| product.room(target, storage::<E>()));
-    [dx.max(dw)]
+pub fn backward_weight<E: Element>(
+    cuda: &Cuda,
+    dw_acc_OI: ViewMut<E::Acc>,
+    dy_NO: View<E>,
+    x_NI: View<E>,
+    [N, I, O]: [usize; 3],
+) {
+    let [room] = cuda.workspace(backward_workspace::<E>(cuda.target(), [N, I, O])[1]);
+    let (dw, dy, x) = (dw_acc_OI.gpu(), dy_NO.gpu(), x_NI.gpu());
+    Product::backward_weight(N, I, O).wide(cuda, storage::<E>(), dw, dy, x, Onto::Itself, room);
+}
+
+/// Bytes of work space of [`backward_input`] and of [`backward_weight`]: parts of the product.
+pub fn backward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [[usize; 1]; 2] {
+    [Product::backward_input(N, I, O), Product::backward_weight(N, I, O)]
+        .map(|product| [product.room(target, storage::<E>())])
 }

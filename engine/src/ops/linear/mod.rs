@@ -1,5 +1,7 @@
 //! Linear layer without bias: y = x W^T. N rows, I inputs, O outputs; W is O rows of I.
+//! Backward is two calls that share no work, so that something may happen between them.
 //! Cached: nothing; the caller keeps or rebuilds x.
+//! A model has many such layers: `part` is what profiles call this one, empty where nobody asks.
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;
@@ -16,10 +18,18 @@ pub const FEW: usize = 16;
 ///
 /// # Panics
 /// If lengths disagree with I: a caller bug.
-pub fn forward<E: Element>(dev: &Device, y_NO: ViewMut<E>, x_NI: View<E>, w_OI: View<E>, I: usize) {
+pub fn forward<E: Element>(
+    dev: &Device,
+    y_NO: ViewMut<E>,
+    x_NI: View<E>,
+    w_OI: View<E>,
+    I: usize,
+    part: &'static str,
+) {
     let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
     let bytes = y_NO.bytes() + x_NI.bytes() + w_OI.bytes();
-    let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
+    let _op =
+        dev.op_of(part, "linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => {
             (E::cpu().linear_forward)(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I)
@@ -39,10 +49,12 @@ pub fn forward_residual<E: Element>(
     x_NI: View<E>,
     w_OI: View<E>,
     I: usize,
+    part: &'static str,
 ) {
     let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
     let bytes = y_NO.bytes() + r_NO.bytes() + x_NI.bytes() + w_OI.bytes();
-    let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
+    let _op =
+        dev.op_of(part, "linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => (E::cpu().linear_forward)(
             cpu,
@@ -66,10 +78,12 @@ pub fn forward_wide<E: Element>(
     x_NI: View<E>,
     w_OI: View<E>,
     I: usize,
+    part: &'static str,
 ) {
     let (N, O) = check(y_NO.len(), x_NI.len(), w_OI.len(), I);
     let bytes = y_NO.bytes() + x_NI.bytes() + w_OI.bytes();
-    let _op = dev.op("linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
+    let _op =
+        dev.op_of(part, "linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
         Device::Cpu(cpu) => {
             (E::cpu().linear_forward_wide)(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I)
@@ -78,35 +92,51 @@ pub fn forward_wide<E: Element>(
     }
 }
 
-/// dx_NI = dy_NO W; adds dy^T x to dw_acc_OI.
+/// dx_NI = dy_NO W.
 ///
 /// # Panics
 /// If lengths disagree with I: a caller bug.
-pub fn backward<E: Element>(
+pub fn backward_input<E: Element>(
     dev: &Device,
     dx_NI: ViewMut<E>,
+    dy_NO: View<E>,
+    w_OI: View<E>,
+    I: usize,
+    part: &'static str,
+) {
+    let (N, O) = check(dy_NO.len(), dx_NI.len(), w_OI.len(), I);
+    let bytes = dx_NI.bytes() + dy_NO.bytes() + w_OI.bytes();
+    let _op =
+        dev.op_of(part, "linear backward dx", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
+    match dev {
+        Device::Cpu(cpu) => {
+            (E::cpu().linear_backward_input)(cpu, dx_NI.host(), dy_NO.host(), w_OI.host(), I)
+        }
+        Device::Cuda(cuda) => cuda::backward_input(cuda, dx_NI, dy_NO, w_OI, [N, I, O]),
+    }
+}
+
+/// Adds dy_NO^T x_NI to dw_acc_OI.
+///
+/// # Panics
+/// If lengths disagree with I: a caller bug.
+pub fn backward_weight<E: Element>(
+    dev: &Device,
     dw_acc_OI: ViewMut<E::Acc>,
     dy_NO: View<E>,
     x_NI: View<E>,
-    w_OI: View<E>,
     I: usize,
+    part: &'static str,
 ) {
-    let (N, O) = check(dy_NO.len(), x_NI.len(), w_OI.len(), I);
-    assert_eq!((dx_NI.len(), dw_acc_OI.len()), (x_NI.len(), w_OI.len()), "linear: gradients");
-    let inputs = dy_NO.bytes() + x_NI.bytes() + w_OI.bytes();
-    let bytes = inputs + dx_NI.bytes() + 2 * dw_acc_OI.bytes();
-    let _op = dev.op("linear backward", format_args!("N{N} I{I} O{O}"), 4 * N * I * O, bytes);
+    let (N, O) = check(dy_NO.len(), x_NI.len(), dw_acc_OI.len(), I);
+    let bytes = 2 * dw_acc_OI.bytes() + dy_NO.bytes() + x_NI.bytes();
+    let _op =
+        dev.op_of(part, "linear backward dW", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().linear_backward)(
-            cpu,
-            dx_NI.host(),
-            dw_acc_OI.host(),
-            dy_NO.host(),
-            x_NI.host(),
-            w_OI.host(),
-            I,
-        ),
-        Device::Cuda(cuda) => cuda::backward(cuda, dx_NI, dw_acc_OI, dy_NO, x_NI, w_OI, [N, I, O]),
+        Device::Cpu(cpu) => {
+            (E::cpu().linear_backward_weight)(cpu, dw_acc_OI.host(), dy_NO.host(), x_NI.host(), I)
+        }
+        Device::Cuda(cuda) => cuda::backward_weight(cuda, dw_acc_OI, dy_NO, x_NI, [N, I, O]),
     }
 }
 

@@ -9,18 +9,18 @@ pub fn forward(x_NI: ArrayView2<f64>, w_OI: ArrayView2<f64>) -> Array2<f64> {
     })
 }
 
-/// (dx, dw) = (dy W, dy^T x).
-pub fn backward(
-    dy_NO: ArrayView2<f64>,
-    x_NI: ArrayView2<f64>,
-    w_OI: ArrayView2<f64>,
-) -> (Array2<f64>, Array2<f64>) {
-    let (N, O) = dy_NO.dim();
-    let dx_NI = Array2::from_shape_fn(x_NI.dim(), |(n, i)| {
+/// dx = dy W.
+pub fn backward_input(dy_NO: ArrayView2<f64>, w_OI: ArrayView2<f64>) -> Array2<f64> {
+    let (O, I) = w_OI.dim();
+    Array2::from_shape_fn((dy_NO.nrows(), I), |(n, i)| {
         (0..O).map(|o| dy_NO[[n, o]] * w_OI[[o, i]]).sum()
-    });
-    let dw_OI = Array2::from_shape_fn(w_OI.dim(), |(o, i)| {
+    })
+}
+
+/// dw = dy^T x.
+pub fn backward_weight(dy_NO: ArrayView2<f64>, x_NI: ArrayView2<f64>) -> Array2<f64> {
+    let (N, O) = dy_NO.dim();
+    Array2::from_shape_fn((O, x_NI.ncols()), |(o, i)| {
         (0..N).map(|n| dy_NO[[n, o]] * x_NI[[n, i]]).sum()
-    });
-    (dx_NI, dw_OI)
+    })
 }

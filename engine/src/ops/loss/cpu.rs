@@ -30,7 +30,7 @@ pub fn forward<E: Element>(
 pub fn forward_backward<E: Element>(
     cpu: &Cpu,
     dx_NC: &mut [E],
-    dw_acc_VC: &mut [E::Acc],
+    mut dw_acc_VC: Option<&mut [E::Acc]>,
     logits: &mut Logits<E>,
     x_NC: &[E],
     w_VC: &[E],
@@ -51,7 +51,9 @@ pub fn forward_backward<E: Element>(
         let dlogits: &[E] = bytemuck::cast_slice(logits);
         let dlogits = Mat::strided(dlogits, V, V * size_of::<E::Acc>() / size_of::<E>());
         gemm(cpu, dx, dlogits, w_VC, Onto::Zero);
-        gemm(cpu, dw_acc_VC, dlogits.t(), x, Onto::Itself);
+        if let Some(dw_acc_VC) = &mut dw_acc_VC {
+            gemm(cpu, dw_acc_VC, dlogits.t(), x, Onto::Itself);
+        }
     }
     nats
 }

@@ -8,7 +8,7 @@ use kernels_ptx::launch::loss;
 /// Where gradients go, and the factor on them.
 pub struct Gradients<'a, E: Element> {
     pub dx_NC: ViewMut<'a, E>,
-    pub dw_acc_VC: ViewMut<'a, E::Acc>,
+    pub dw_acc_VC: Option<ViewMut<'a, E::Acc>>,
     pub scale: f64,
 }
 
@@ -26,7 +26,8 @@ pub fn run<E: Element>(
     let (N, V) = (targets_N.len(), w_VC.len() / C);
     let rows = logits.rows().min(N);
     let (storage, logits, w) = (storage::<E>(), logits.gpu(), w_VC.gpu());
-    let gradients = gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.gpu(), g.scale as f32));
+    let gradients =
+        gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.map(ViewMut::gpu), g.scale as f32));
     let [targets_at, nats, room] = cuda.workspace(workspace::<E>(cuda.target(), rows, N, C, V));
     cuda.upload(targets_at, targets_N);
     for first in (0..N).step_by(rows) {
@@ -43,7 +44,9 @@ pub fn run<E: Element>(
         if let Some((dx, dw, _)) = gradients {
             let dx = dx + (first * C * size_of::<E>()) as u64;
             backward_input.narrow(cuda, storage, dx, logits, w, Onto::Zero, room);
-            backward_weight.wide(cuda, storage, dw, logits, x, Onto::Itself, room);
+            if let Some(dw) = dw {
+                backward_weight.wide(cuda, storage, dw, logits, x, Onto::Itself, room);
+            }
         }
     }
 }
@@ -121,7 +124,7 @@ mod tests {
         let (mut dw, mut sum) = (Buf::<f32>::zeros(&dev, V * C), Sum::new(&dev));
         let (dx, dw) = (dx.view_mut(), dw.view_mut());
         let (x, w, targets) = (x.view(), w.view(), vec![1; N]);
-        forward_backward(&dev, &mut sum, dx, dw, &mut logits, x, w, &targets, 1.0, C);
+        forward_backward(&dev, &mut sum, dx, Some(dw), &mut logits, x, w, &targets, 1.0, C);
         dev.sync().unwrap();
         assert_eq!(cuda.held_bytes().0, planned + room, "work space is as planned");
         seen.lock().unwrap().clone()

@@ -101,7 +101,8 @@ pub fn forward<E: Element>(
     }
 }
 
-/// Adds the loss to `sum`; writes dx_NC and adds to dw_acc_VC the gradient of `scale` times it.
+/// Adds the loss to `sum`; writes dx_NC and adds to dw_acc_VC, which a frozen head has not, the
+/// gradient of `scale` times it.
 ///
 /// # Panics
 /// As [`forward`].
@@ -109,7 +110,7 @@ pub fn forward_backward<E: Element>(
     dev: &Device,
     sum: &mut Sum,
     dx_NC: ViewMut<E>,
-    dw_acc_VC: ViewMut<E::Acc>,
+    dw_acc_VC: Option<ViewMut<E::Acc>>,
     logits: &mut Logits<E>,
     x_NC: View<E>,
     w_VC: View<E>,
@@ -118,18 +119,20 @@ pub fn forward_backward<E: Element>(
     C: usize,
 ) {
     let (N, V) = check(logits, x_NC.len(), w_VC.len(), targets_N, C);
-    assert_eq!((dx_NC.len(), dw_acc_VC.len()), (x_NC.len(), w_VC.len()), "loss: gradients");
+    let of_head = dw_acc_VC.as_ref().map_or(w_VC.len(), ViewMut::len);
+    assert_eq!((dx_NC.len(), of_head), (x_NC.len(), w_VC.len()), "loss: gradients");
     let inputs = x_NC.bytes() + w_VC.bytes() + size_of_val(targets_N) as u64;
-    let bytes = inputs + dx_NC.bytes() + 2 * dw_acc_VC.bytes();
+    let bytes = inputs + dx_NC.bytes() + 2 * dw_acc_VC.as_ref().map_or(0, ViewMut::bytes);
+    let products = if dw_acc_VC.is_some() { 3 } else { 2 };
     let shape = format_args!("N{N} C{C} V{V}");
-    let _op = dev.op("loss forward and backward", shape, 6 * N * C * V, bytes);
+    let _op = dev.op("loss forward and backward", shape, 2 * products * N * C * V, bytes);
     sum.count(targets_N);
     match dev {
         Device::Cpu(cpu) => {
             sum.nats.view_mut().host()[0] += (E::cpu().loss_forward_backward)(
                 cpu,
                 dx_NC.host(),
-                dw_acc_VC.host(),
+                dw_acc_VC.map(ViewMut::host),
                 logits,
                 x_NC.host(),
                 w_VC.host(),

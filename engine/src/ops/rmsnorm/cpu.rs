@@ -37,7 +37,7 @@ pub fn apply<E: Element>(cpu: &Cpu, y_NC: &mut [E], x_NC: &[E], w_C: &[E], r_N: 
 pub fn backward<E: Element>(
     cpu: &Cpu,
     dx_acc_NC: &mut [E],
-    dw_acc_C: &mut [E::Acc],
+    dw_acc_C: Option<&mut [E::Acc]>,
     dy_NC: &[E],
     x_NC: &[E],
     w_C: &[E],
@@ -54,6 +54,7 @@ pub fn backward<E: Element>(
                 E::Acc::dispatch(cpu.isa(), Backward { dx, dw, dy, x, w: w_C, r });
             })
         });
+        let Some(dw_acc_C) = dw_acc_C else { return };
         for dw in partial.chunks_exact(C) {
             for i in 0..C {
                 dw_acc_C[i] += dw[i];

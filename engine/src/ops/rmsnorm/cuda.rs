@@ -32,7 +32,7 @@ pub fn apply<E: Element>(
 pub fn backward<E: Element>(
     cuda: &Cuda,
     dx_acc_NC: ViewMut<E>,
-    dw_acc_C: ViewMut<E::Acc>,
+    dw_acc_C: Option<ViewMut<E::Acc>>,
     dy_NC: View<E>,
     x_NC: View<E>,
     w_C: View<E>,
@@ -44,6 +44,7 @@ pub fn backward<E: Element>(
     let P = launch.blocks[0];
     let rows = [dx_acc_NC.gpu(), part_PC, dy_NC.gpu(), x_NC.gpu(), w_C.gpu(), r_N.gpu()];
     cuda.launch(launch, &[&rows.map(Arg::Ptr)[..], &[N, C].map(Arg::U32)].concat());
+    let Some(dw_acc_C) = dw_acc_C else { return };
     let gains = [dw_acc_C.gpu(), part_PC].map(Arg::Ptr);
     cuda.launch(rmsnorm::backward_gain(C), &[&gains[..], &[P, C].map(Arg::U32)].concat());
 }

@@ -57,7 +57,7 @@ pub fn apply<E: Element>(
     }
 }
 
-/// Adds to dx_acc_NC and dw_acc_C. With s = sum w*dy*x over the row:
+/// Adds to dx_acc_NC and to dw_acc_C, which a frozen gain has not. With s = sum w*dy*x over the row:
 ///   dx += r * (w*dy - x*s*r*r/C)      dw += dy * x * r
 ///
 /// # Panics
@@ -65,23 +65,24 @@ pub fn apply<E: Element>(
 pub fn backward<E: Element>(
     dev: &Device,
     dx_acc_NC: ViewMut<E>,
-    dw_acc_C: ViewMut<E::Acc>,
+    dw_acc_C: Option<ViewMut<E::Acc>>,
     dy_NC: View<E>,
     x_NC: View<E>,
     w_C: View<E>,
     r_N: View<E::Acc>,
 ) {
     check(&[dx_acc_NC.len(), dy_NC.len(), x_NC.len()], r_N.len(), w_C.len());
-    assert_eq!(dw_acc_C.len(), w_C.len(), "rmsnorm: gradient of the gain");
+    let gain = dw_acc_C.as_ref().map(ViewMut::len);
+    assert!(gain.is_none_or(|C| C == w_C.len()), "rmsnorm: gradient of the gain");
     let inputs = dy_NC.bytes() + x_NC.bytes() + w_C.bytes() + r_N.bytes();
-    let bytes = inputs + 2 * (dx_acc_NC.bytes() + dw_acc_C.bytes());
+    let bytes = inputs + 2 * (dx_acc_NC.bytes() + dw_acc_C.as_ref().map_or(0, ViewMut::bytes));
     let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
     let _op = dev.op("rmsnorm backward", shape, 10 * x_NC.len(), bytes);
     match dev {
         Device::Cpu(cpu) => (E::cpu().rmsnorm_backward)(
             cpu,
             dx_acc_NC.host(),
-            dw_acc_C.host(),
+            dw_acc_C.map(ViewMut::host),
             dy_NC.host(),
             x_NC.host(),
             w_C.host(),
