@@ -14,6 +14,7 @@ pub mod llama;
 pub mod params;
 pub mod plan;
 pub mod sample;
+pub mod score;
 pub mod weights;
 
 pub use config::Config;

@@ -8,4 +8,5 @@ mod gpus;
 mod gradients;
 mod parity;
 mod properties;
+mod score;
 mod segments;

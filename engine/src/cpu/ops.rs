@@ -6,7 +6,6 @@ use super::Cpu;
 use crate::arena::Slot;
 use crate::element::Element;
 use crate::ops::attention::{self, Heads};
-use crate::ops::loss::Logits;
 use crate::ops::{adamw, embedding, linear, loss, norm, rmsnorm, rope, swiglu};
 use crate::segments::Segments;
 
@@ -34,9 +33,17 @@ pub struct Ops<E: Element> {
     pub(crate) linear_forward: fn(&Cpu, &mut [E], Option<&[E]>, &[E], &[E], usize),
     pub(crate) linear_forward_wide: fn(&Cpu, &mut [E::Acc], Option<&[E::Acc]>, &[E], &[E], usize),
     pub(crate) linear_backward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], &[E], usize),
-    pub(crate) loss_forward: fn(&Cpu, &mut Logits<E>, &[E], &[E], &[i32], usize) -> f64,
-    pub(crate) loss_forward_backward:
-        fn(&Cpu, &mut [E], &mut [E::Acc], &mut Logits<E>, &[E], &[E], &[i32], f64, usize) -> f64,
+    pub(crate) loss: fn(
+        &Cpu,
+        &mut [E::Acc],
+        Option<&mut [i32]>,
+        Option<loss::Gradients<E>>,
+        &mut [E::Acc],
+        &[E],
+        &[E],
+        &[i32],
+        usize,
+    ),
     pub(crate) sum_of_squares: fn(&Cpu, &[E::Acc]) -> f64,
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
@@ -58,8 +65,7 @@ impl<E: Element> Ops<E> {
             linear_forward: linear::cpu::forward,
             linear_forward_wide: linear::cpu::forward,
             linear_backward: linear::cpu::backward,
-            loss_forward: loss::cpu::forward,
-            loss_forward_backward: loss::cpu::forward_backward,
+            loss: loss::cpu::run,
             sum_of_squares: norm::cpu::sum_of_squares,
             rmsnorm_forward: rmsnorm::cpu::forward,
             rmsnorm_apply: rmsnorm::cpu::apply,
