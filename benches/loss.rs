@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, MODELS, V, Work};
-use engine::ops::loss::{Logits, Sum, forward, forward_backward};
+use engine::ops::loss::{Logits, forward, forward_backward};
 use engine::{Buf, Element, bf16};
 
 const N: usize = 256;
@@ -22,21 +22,38 @@ fn run<E: Element>(bench: &mut Bench, C: usize) {
     let targets: &[i32] = &(0..N as i32).map(|n| n * 7919 % V as i32).collect::<Vec<_>>();
     let factors = || [N * C, V * C].map(|len| inputs.numbers::<E>(len));
     let logits = || Logits::<E>::new(dev, N, V);
+    let nats = || Buf::<E::Acc>::zeros(dev, N);
     bench.run(&format!("loss/forward/{at}/{name}/{shape}"), Work::Flop(E::DTYPE, flop), || {
-        let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
-        move || forward(dev, &mut sum, &mut logits, x.view(), w.view(), targets, C)
+        let ([x, w], mut logits, mut nats) = (factors(), logits(), nats());
+        move || {
+            let (nats, x, w) = (nats.view_mut(), x.view(), w.view());
+            forward(dev, nats, None, &mut logits, x, w, targets, C)
+        }
     });
     bench.run(
         &format!("loss/forward_backward/{at}/{name}/{shape}"),
         Work::Flop(E::DTYPE, 3 * flop),
         || {
-            let ([x, w], mut logits, mut sum) = (factors(), logits(), Sum::new(dev));
+            let ([x, w], mut logits, mut nats) = (factors(), logits(), nats());
             let (mut dx, mut dw) = (Buf::<E>::zeros(dev, N * C), Buf::<E::Acc>::zeros(dev, V * C));
             move || {
-                let (dx, dw) = (dx.view_mut(), dw.view_mut());
+                let (nats, dx, dw) = (nats.view_mut(), dx.view_mut(), dw.view_mut());
                 let (logits, x, w) = (&mut logits, x.view(), w.view());
                 let scale = 1.0 / N as f64;
-                forward_backward(dev, &mut sum, dx, Some(dw), logits, x, w, targets, scale, C);
+                forward_backward(
+                    dev,
+                    nats,
+                    None,
+                    dx,
+                    Some(dw),
+                    logits,
+                    x,
+                    w,
+                    targets,
+                    None,
+                    scale,
+                    C,
+                );
             }
         },
     );

@@ -50,6 +50,8 @@ for target in ${TARGETS:-sm_80 sm_90a}; do
   # a barrier or shuffle that whole warps must reach together included. LLVM knows better, MIR does not.
   export RUSTFLAGS="-Ctarget-cpu=$target -Cllvm-args=-unroll-threshold=4000 -Zmir-enable-passes=-JumpThreading --cfg $target"
   export CARGO_TARGET_DIR="${PTX_CACHE:-$work/target}"
+  # What the caller's cargo does elsewhere: an incremental build inlines less, and is another file.
+  export CARGO_INCREMENTAL=0
   (cd "$work/crate" && "$cargo" rustc --quiet --release --target nvptx64-nvidia-cuda -Zbuild-std=core -- \
     --emit=asm="$work/$target.s" -A warnings)
   # rustc knows no launch bounds. A kernel states its own as a comment (ptx::launch_bounds), which

@@ -90,12 +90,12 @@ impl<E: Element<Acc = f32>> Training<E> {
 
     /// One step on a batch of [`Skewed`]. Returns its loss in nats per token.
     pub fn step(&mut self, (tokens_N, targets_N): &(Vec<u32>, Vec<i32>)) -> f64 {
-        let (trainer, scale) = (&mut self.0, 1.0 / tokens_N.len() as f64);
+        let trainer = &mut self.0;
         let (N, T) = (trainer.cache.tokens(), trainer.recipe().seq_len);
         let segments = &Segments::equal(N / T, T);
-        trainer.begin_step();
+        trainer.begin_step(tokens_N.len() as f64).expect("every target counts");
         for (tokens_N, targets_N) in tokens_N.chunks(N).zip(targets_N.chunks(N)) {
-            trainer.add_batch(Batch { tokens_N, targets_N, segments }, scale);
+            trainer.add_batch(Batch::new(tokens_N, targets_N, segments));
         }
         trainer.end_step(1e-3).expect("a step from fresh weights is finite").loss
     }

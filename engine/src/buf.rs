@@ -1,9 +1,11 @@
-//! Typed allocations and borrowed ranges of them. A view says nothing of shape: names do.
+//! Typed allocations and borrowed ranges of them: numbers in a storage type, or ids. A view says nothing
+//! of shape: names do.
 
 use crate::cuda::{Allocation, Cuda, Rows};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Error;
+use bytemuck::Pod;
 use memmap2::MmapMut;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -35,7 +37,7 @@ impl Default for Memory {
 
 impl Memory {
     /// Room for `len` elements.
-    pub(crate) fn zeroed<E: Element>(len: usize) -> Self {
+    pub(crate) fn zeroed<E: Pod>(len: usize) -> Self {
         let bytes = len * size_of::<E>();
         if bytes < LARGE {
             return Memory::Small(bytemuck::zeroed_vec(bytes.div_ceil(size_of::<Line>())));
@@ -66,12 +68,12 @@ impl Memory {
     }
 
     /// Its first `len` elements.
-    pub(crate) fn elements<E: Element>(&self, len: usize) -> &[E] {
+    pub(crate) fn elements<E: Pod>(&self, len: usize) -> &[E] {
         bytemuck::cast_slice(&self.bytes()[..len * size_of::<E>()])
     }
 
     /// Its first `len` elements, to write.
-    pub(crate) fn elements_mut<E: Element>(&mut self, len: usize) -> &mut [E] {
+    pub(crate) fn elements_mut<E: Pod>(&mut self, len: usize) -> &mut [E] {
         bytemuck::cast_slice_mut(&mut self.bytes_mut()[..len * size_of::<E>()])
     }
 }
@@ -89,7 +91,7 @@ enum Place {
     Gpu(Allocation),
 }
 
-impl<E: Element> Buf<E> {
+impl<E: Pod> Buf<E> {
     /// `len` zeros on `dev`.
     pub fn zeros(dev: &Device, len: usize) -> Self {
         let place = match dev {
@@ -225,7 +227,7 @@ enum At<'a, E> {
     Gpu(GpuRange<'a>),
 }
 
-impl<'a, E: Element> View<'a, E> {
+impl<'a, E: Pod> View<'a, E> {
     /// Elements.
     pub fn len(&self) -> usize {
         match self.at {
@@ -275,7 +277,7 @@ impl<'a, E: Element> View<'a, E> {
         match self.at {
             At::Host(data) => Ok(Cow::Borrowed(data)),
             At::Gpu(at) => {
-                let mut values = vec![E::default(); at.len];
+                let mut values = vec![E::zeroed(); at.len];
                 at.cuda.download(&mut values, at.ptr)?;
                 Ok(Cow::Owned(values))
             }
@@ -289,7 +291,9 @@ impl<'a, E: Element> View<'a, E> {
             At::Gpu(at) => at.ptr,
         }
     }
+}
 
+impl<'a, E: Element> View<'a, E> {
     /// The same elements as `F`, which must be the same type.
     ///
     /// # Panics
@@ -320,7 +324,7 @@ enum AtMut<'a, E> {
     Gpu(GpuRange<'a>),
 }
 
-impl<'a, E: Element> ViewMut<'a, E> {
+impl<'a, E: Pod> ViewMut<'a, E> {
     /// Elements.
     pub fn len(&self) -> usize {
         match &self.at {
@@ -384,7 +388,7 @@ impl<'a, E: Element> ViewMut<'a, E> {
         match self.at {
             AtMut::Host(data) => write(data),
             AtMut::Gpu(at) => {
-                let mut values = vec![E::default(); at.len];
+                let mut values = vec![E::zeroed(); at.len];
                 let result = write(&mut values);
                 at.cuda.upload(at.ptr, &values);
                 result
@@ -403,7 +407,7 @@ impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
 ///
 /// # Panics
 /// If the two do not have the same length: a caller bug.
-pub fn copy<E: Element>(dev: &Device, dst: ViewMut<E>, src: View<E>) {
+pub fn copy<E: Pod>(dev: &Device, dst: ViewMut<E>, src: View<E>) {
     assert_eq!(dst.len(), src.len(), "buf: copy");
     match dev {
         Device::Cpu(_) => dst.host().copy_from_slice(src.host()),

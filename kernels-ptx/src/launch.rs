@@ -247,15 +247,22 @@ pub mod loss {
         Launch::new(kernel, [N, 1, 1], row_threads(accesses, 512), EXCHANGE)
     }
 
-    /// nats_N (f64), logits_NS, targets_N (i32), V, S.
+    /// nats_N (f32), largest_N (i32, or null: ids of the largest logits), logits_NS, targets_N (i32),
+    /// V, S.
     pub fn forward(storage: Storage, N: u32, V: u32) -> Launch {
         launch(storage.pick("loss_forward_f32", "loss_forward_bf16"), storage, N, V)
     }
 
-    /// nats_N (f64), logits_NS (replaced by their gradient times `scale`), targets_N (i32), scale, V, S.
+    /// nats_N, largest_N, logits_NS (replaced by their gradient times `scale` and the row's weight),
+    /// targets_N, weights_N (f32, or null: 1 each), scale, V, S.
     pub fn forward_backward(storage: Storage, N: u32, V: u32) -> Launch {
         let kernel = storage.pick("loss_forward_backward_f32", "loss_forward_backward_bf16");
         launch(kernel, storage, N, V)
+    }
+
+    /// sum (one f64, added to), nats_N, weights_N (or null), N. Rows of weight 0 add nothing.
+    pub fn sum() -> Launch {
+        Launch::new("loss_sum", [1, 1, 1], 1024, EXCHANGE)
     }
 }
 
@@ -269,8 +276,7 @@ pub mod norm {
         Launch::new("norm_squares", [blocks, 1, 1], 256, EXCHANGE)
     }
 
-    /// sum (one f64), x (f64), len, add (1: sum += the sum of x, 0: sum = it): after [`squares`], and
-    /// after [`super::loss`], whose chunks add up on the device.
+    /// sum (one f64, written), x (f64), len: after [`squares`].
     pub fn sum() -> Launch {
         Launch::new("sum_f64", [1, 1, 1], 1024, EXCHANGE)
     }

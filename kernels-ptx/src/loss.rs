@@ -1,12 +1,14 @@
 //! Softmax cross-entropy over rows of logits, a block a row: nats = log-sum-exp - logit of the target,
-//! and with GRADIENT the scaled gradient over the logits. The row stays in registers between the two
-//! looks at it (32768 elements; what is beyond is read again). Rows of V lie S elements apart, whole
-//! multiples of 16 bytes, so that any V is read 16 bytes at a time. What lies between them may be
-//! anything and does not count.
+//! the id of the largest logit, and with GRADIENT the scaled gradient over the logits. The row then
+//! stays in registers between the looks at it (32768 elements; what is beyond is read again). Without,
+//! only the id is looked for again, in a cache, and two blocks share a multiprocessor. Rows of V lie S
+//! elements apart, whole multiples of 16 bytes, so that any V is read 16 bytes at a time. What lies
+//! between them may be anything and does not count.
 //! Source of the running maximum and sum: Milakov and Gimelshein 2018, arXiv:1805.02867.
 
 use crate::math::{Bf16, LN_2, LOG2_E};
-use crate::ptx::{self, Element, block, block_reduce, thread, threads, warp_max, warp_sum, zeroed};
+use crate::ptx::{self, Element, block, block_reduce, thread, threads, zeroed};
+use crate::ptx::{warp_least, warp_max, warp_sum, warp_sum64};
 
 /// Accesses that a thread keeps of brain floats, and of floats.
 const KEPT_BF16: usize = 8;
@@ -39,11 +41,19 @@ impl Running {
     }
 }
 
+/// What rows have beside their logits. Largest and weights may be null.
+#[derive(Clone, Copy)]
+struct Rows {
+    nats_N: *mut f32,
+    largest_N: *mut i32,
+    targets_N: *const i32,
+    weights_N: *const f32,
+}
+
 #[inline(always)]
 unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
-    nats_N: *mut f64,
+    rows: Rows,
     logits_NS: *mut E,
-    targets_N: *const i32,
     scale: f32,
     V: u32,
     S: u32,
@@ -53,16 +63,22 @@ unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
         let at = |i: u32| i as usize * E::LANES;
         let n = block() as usize;
         let logits = logits_NS.add(n * S as usize);
-        let target = *targets_N.add(n);
-        if target < 0 {
-            if thread() == 0 {
-                *nats_N.add(n) = 0.0;
-            }
+        let clear = || {
             let mut i = thread();
             while GRADIENT && i < steps {
                 ptx::store16(logits.add(at(i)), zeroed());
                 i += stride;
             }
+        };
+        let target = *rows.targets_N.add(n);
+        if target < 0 {
+            if thread() == 0 {
+                *rows.nats_N.add(n) = 0.0;
+                if !rows.largest_N.is_null() {
+                    *rows.largest_N.add(n) = target;
+                }
+            }
+            clear();
             return;
         }
 
@@ -108,11 +124,43 @@ unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
         };
         let sum = block_reduce(share, room, 0.0, warp_sum);
         if thread() == 0 {
-            *nats_N.add(n) = (LN_2 * ptx::log2(sum) + (max - at_target)) as f64;
+            *rows.nats_N.add(n) = LN_2 * ptx::log2(sum) + (max - at_target);
+        }
+        if !rows.largest_N.is_null() {
+            // The first of a thread's own, in ascending order; then the least of all.
+            let mut own = u32::MAX;
+            let mut look = |i: u32, words: [u32; 4]| {
+                let x = E::unpack(words);
+                for j in 0..E::LANES {
+                    let v = i * E::LANES as u32 + j as u32;
+                    own = if x[j] == max && v < own { v } else { own };
+                }
+            };
+            let mut i = thread();
+            for k in 0..KEPT {
+                if GRADIENT && i < steps {
+                    look(i, kept[k]);
+                    i += stride;
+                }
+            }
+            while i < steps {
+                look(i, read(i));
+                i += stride;
+            }
+            let least = block_reduce(own, ptx::shared_ptr(), u32::MAX, warp_least);
+            if thread() == 0 {
+                *rows.largest_N.add(n) = least as i32;
+            }
         }
         if !GRADIENT {
             return;
         }
+        let weight = if rows.weights_N.is_null() { 1.0 } else { *rows.weights_N.add(n) };
+        if weight == 0.0 {
+            clear();
+            return;
+        }
+        let scale = scale * weight;
         let factor = scale / sum;
         let write = |i: u32, words: [u32; 4]| {
             let mut x = E::unpack(words);
@@ -142,30 +190,62 @@ macro_rules! kernels {
     ($E:ty, $KEPT:expr, $forward:ident, $both:ident) => {
         #[unsafe(no_mangle)]
         unsafe extern "ptx-kernel" fn $forward(
-            nats_N: *mut f64,
+            nats_N: *mut f32,
+            largest_N: *mut i32,
             logits_NS: *const $E,
             targets_N: *const i32,
             V: u32,
             S: u32,
         ) {
             ptx::launch_bounds::<512, 1>();
-            unsafe {
-                row::<$E, { $KEPT }, false>(nats_N, logits_NS.cast_mut(), targets_N, 0.0, V, S)
-            }
+            let rows = Rows { nats_N, largest_N, targets_N, weights_N: core::ptr::null() };
+            unsafe { row::<$E, { $KEPT }, false>(rows, logits_NS.cast_mut(), 0.0, V, S) }
         }
         #[unsafe(no_mangle)]
         unsafe extern "ptx-kernel" fn $both(
-            nats_N: *mut f64,
+            nats_N: *mut f32,
+            largest_N: *mut i32,
             dlogits_NS: *mut $E,
             targets_N: *const i32,
+            weights_N: *const f32,
             scale: f32,
             V: u32,
             S: u32,
         ) {
             ptx::launch_bounds::<512, 1>();
-            unsafe { row::<$E, { $KEPT }, true>(nats_N, dlogits_NS, targets_N, scale, V, S) }
+            let rows = Rows { nats_N, largest_N, targets_N, weights_N };
+            unsafe { row::<$E, { $KEPT }, true>(rows, dlogits_NS, scale, V, S) }
         }
     };
 }
 kernels!(f32, KEPT_F32, loss_forward_f32, loss_forward_backward_f32);
 kernels!(Bf16, KEPT_BF16, loss_forward_bf16, loss_forward_backward_bf16);
+
+/// sum[0] += the nats of all rows, each times its weight, if there are weights; in f64. One block.
+#[unsafe(no_mangle)]
+unsafe extern "ptx-kernel" fn loss_sum(
+    sum: *mut f64,
+    nats_N: *const f32,
+    weights_N: *const f32,
+    N: u32,
+) {
+    unsafe {
+        let mut own = 0.0;
+        let mut n = thread();
+        while n < N {
+            let nats = *nats_N.add(n as usize) as f64;
+            if weights_N.is_null() {
+                own += nats;
+            } else {
+                let weight = *weights_N.add(n as usize) as f64;
+                // No weight, whatever the nats.
+                own += if weight == 0.0 { 0.0 } else { weight * nats };
+            }
+            n += threads();
+        }
+        let total = block_reduce(own, ptx::shared_ptr(), 0.0, warp_sum64);
+        if thread() == 0 {
+            *sum += total;
+        }
+    }
+}

@@ -50,9 +50,9 @@ unsafe extern "ptx-kernel" fn norm_squares(part_P: *mut f64, x: *const f32, len:
     }
 }
 
-/// sum[0] = the sum of x, on top of what is there if `add` is not 0. One block.
+/// sum[0] = the sum of x. One block.
 #[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn sum_f64(sum: *mut f64, x: *const f64, len: u32, add: u32) {
+unsafe extern "ptx-kernel" fn sum_f64(sum: *mut f64, x: *const f64, len: u32) {
     unsafe {
         let mut own = 0.0;
         let mut i = thread();
@@ -62,7 +62,7 @@ unsafe extern "ptx-kernel" fn sum_f64(sum: *mut f64, x: *const f64, len: u32, ad
         }
         let total = block_reduce(own, ptx::shared_ptr(), 0.0, warp_sum64);
         if thread() == 0 {
-            *sum = if add == 0 { total } else { *sum + total };
+            *sum = total;
         }
     }
 }

@@ -288,6 +288,15 @@ pub fn warp_max(mut x: f32) -> f32 {
     }
     x
 }
+/// Least of the warp.
+#[inline(always)]
+pub fn warp_least(mut x: u32) -> u32 {
+    for k in 0..5 {
+        let other = bits_from_xor(x, 16 >> k);
+        x = if other < x { other } else { x };
+    }
+    x
+}
 /// Sum over the warp in f64.
 #[inline(always)]
 pub fn warp_sum64(mut x: f64) -> f64 {

@@ -112,6 +112,10 @@ pub struct Scratch<E: Element> {
     pub(crate) low: Low<E>,
     /// A chunk of logits, then their gradient.
     pub(crate) logits: Logits<E>,
+    /// Nats of each row's target.
+    pub(crate) nats_N: Buf<E::Acc>,
+    /// Id of each row's largest logit, where it is asked for.
+    pub(crate) largest_N: Buf<i32>,
     /// Gradients, empty where only forward runs.
     pub(crate) grads: ScratchGrads<E>,
 }
@@ -150,6 +154,8 @@ impl<E: Element> Scratch<E> {
             act_NF: Buf::zeros(dev, N * d.F),
             low: Low::new(dev, config, N, G),
             logits: Logits::new(dev, losses, d.V),
+            nats_N: Buf::zeros(dev, losses),
+            largest_N: Buf::zeros(dev, losses),
             grads: ScratchGrads {
                 dx_NC: Buf::zeros(dev, G * d.C),
                 dnorm_NC: Buf::zeros(dev, G * d.C),
@@ -169,6 +175,7 @@ impl<E: Element> Scratch<E> {
                 buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
             }
             self.logits.poison();
+            self.nats_N.view_mut().fill_with(|values| values.fill(nan));
             let g = &mut self.grads;
             for buf in [&mut g.dnorm_NC, &mut g.dact_NF, &mut g.dqkv, &mut g.d_o] {
                 buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
@@ -187,7 +194,9 @@ pub fn plan<E: Element>(plan: &mut Plan, dev: &Device, config: &Config, N: usize
     let blocks = mode.blocks(d.L) as u64;
     let activations = N64 * (d.L as u64 * x + blocks * block);
     plan.add("activations, kept for backward", activations);
-    let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + acc;
+    // The last norm's inverse rms, nats, and the largest logit's id.
+    let of_head = 2 * acc + size_of::<i32>() as u64;
+    let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + of_head;
     let low = Low::<E>::bytes(config, N, N);
     plan.add("activations, shared by layers", N64 * (rows + x) + low);
     plan.add("logits, one chunk", Logits::<E>::bytes(dev, N, d.V));

@@ -16,6 +16,7 @@ pub mod params;
 pub mod plan;
 pub mod projection;
 pub mod sample;
+pub mod score;
 pub mod weights;
 
 pub use config::Config;

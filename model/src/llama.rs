@@ -27,8 +27,22 @@ pub struct Batch<'a> {
     pub tokens_N: &'a [u32],
     /// What should come next; [`loss::IGNORE`] does not count.
     pub targets_N: &'a [i32],
+    /// How much each target counts; without weights, each once. A weight of 0 is no target.
+    pub weights_N: Option<&'a [f32]>,
     /// Which rows are a sequence, and where in it they stand.
     pub segments: &'a Segments,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch without weights.
+    pub fn new(tokens_N: &'a [u32], targets_N: &'a [i32], segments: &'a Segments) -> Self {
+        Batch { tokens_N, targets_N, weights_N: None, segments }
+    }
+
+    /// What its targets weigh, see [`loss::weight`].
+    pub fn weight(&self) -> f64 {
+        loss::weight(self.targets_N, self.weights_N)
+    }
 }
 
 impl<E: Element> Llama<E> {
@@ -102,12 +116,33 @@ impl<E: Element> Llama<E> {
         cache: &Cache<E>,
         scratch: &mut Scratch<E>,
     ) {
-        let (N, C) = (batch.targets_N.len(), self.config.dims.C);
+        self.nats(dev, false, weights, batch.targets_N, cache, scratch);
+        let nats_N = scratch.nats_N.rows(batch.targets_N.len(), 1);
+        sum.add(dev, nats_N, batch.targets_N, batch.weights_N);
+    }
+
+    /// Writes each row's nats, and with `largest` the id of its largest logit, to `scratch`.
+    pub(crate) fn nats(
+        &self,
+        dev: &Device,
+        largest: bool,
+        weights: View<E>,
+        targets_N: &[i32],
+        cache: &Cache<E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        let (N, C) = (targets_N.len(), self.config.dims.C);
         self.last_norm(dev, weights, N, cache, scratch);
-        let (norm_NC, head_VC) =
-            (scratch.norm_NC.rows(N, C), weights.range(self.slots.head.weight.range()));
-        let logits = &mut scratch.logits;
-        loss::forward(dev, sum, logits, norm_NC, head_VC, batch.targets_N, C);
+        loss::forward(
+            dev,
+            scratch.nats_N.rows_mut(N, 1),
+            largest.then(|| scratch.largest_N.rows_mut(N, 1)),
+            &mut scratch.logits,
+            scratch.norm_NC.rows(N, C),
+            weights.range(self.slots.head.weight.range()),
+            targets_N,
+            C,
+        );
     }
 
     /// Writes the logits of every token of the batch that [`Llama::forward`] has run: N rows of V.
@@ -148,16 +183,19 @@ impl<E: Element> Llama<E> {
         let s = &mut scratch.grads;
         loss::forward_backward(
             dev,
-            sum,
+            scratch.nats_N.rows_mut(N, 1),
+            None,
             s.dnorm_NC.rows_mut(N, C),
             grads.trained_mut(self.slots.head.weight),
             &mut scratch.logits,
             scratch.norm_NC.rows(N, C),
             w(self.slots.head.weight),
             batch.targets_N,
+            batch.weights_N,
             scale,
             C,
         );
+        sum.add(dev, scratch.nats_N.rows(N, 1), batch.targets_N, batch.weights_N);
         s.dx_NC.fill_zero(dev);
         rmsnorm::backward(
             dev,

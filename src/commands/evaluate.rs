@@ -101,13 +101,13 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
     let T = T.min(ids.len() - 1);
     let stride = stride.min(T);
 
-    let B = args.batch_size;
+    let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
+    let B = args.batch_size.min(windows);
     let model = Llama::<E>::new(dev, &config, T);
     let weights = directory::weights::<E>(dev, &args.model, model.table())?;
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
     let mut scratch = Scratch::<E>::forward_only(dev, &config, B * T);
 
-    let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
     let mut loss = Sum::new(dev);
     let (mut tokens_N, mut targets_N) = (vec![0u32; B * T], vec![IGNORE; B * T]);
     let segments = &Segments::equal(B, T);
@@ -124,7 +124,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
                 targets,
             );
         }
-        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, segments };
+        let batch = Batch::new(&tokens_N, &targets_N, segments);
         dev.install(|| {
             model.forward(dev, weights.view(), batch, &mut cache, &mut scratch);
             model.loss(dev, &mut loss, weights.view(), batch, &cache, &mut scratch);
@@ -135,7 +135,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
     let bits = (counts.text_bytes > 0)
         .then(|| loss.nats / std::f64::consts::LN_2 / counts.text_bytes as f64);
     let result = serde_json::json!({
-        "tokens": loss.targets,
+        "tokens": loss.weight as u64,
         "nll_per_token": loss.mean(),
         "perplexity": loss.mean().exp(),
         "bits_per_byte": bits,

@@ -99,7 +99,9 @@ fn check<E: Element<Acc = f32>>(
     let tokens: Vec<u32> = (0..N).map(|i| (i * 7 % dims.V) as u32).collect();
     let targets: Vec<i32> = (0..N).map(|i| (i * 5 % dims.V) as i32).collect();
     let segments = &Segments::equal(B, T);
-    let batch = Batch { tokens_N: &tokens, targets_N: &targets, segments };
+    let weights_N = vec![0.5; N];
+    // With weights, so that their work space shows.
+    let batch = Batch { weights_N: Some(&weights_N), ..Batch::new(&tokens, &targets, segments) };
     let ((), taken) = counter.of(|| {
         for _ in 0..2 {
             let (sum, norm) = &mut numbers;
@@ -110,6 +112,7 @@ fn check<E: Element<Acc = f32>>(
             adamw.step(dev, weights.trained_mut(), &grads, norm, 1e-3, 1.0);
             model.forward(dev, weights.view(), batch, cache, scratch);
             model.loss(dev, sum, weights.view(), batch, cache, scratch);
+            model.score(dev, weights.view(), batch, cache, scratch).unwrap();
             for length in prompts(T) {
                 decoder.clear(0);
                 decoder.feed(dev, &model, weights.view(), &[(0, &tokens[..length])]).unwrap();

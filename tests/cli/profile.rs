@@ -11,7 +11,7 @@ use super::common::{Dir, TINY, metrics, tiny_but};
 const ROUNDING: f64 = 1e-9;
 
 /// Every op of a training step.
-const OPS: [&str; 17] = [
+const OPS: [&str; 18] = [
     "adamw",
     "attention backward",
     "attention forward",
@@ -27,6 +27,7 @@ const OPS: [&str; 17] = [
     "rmsnorm forward",
     "rope backward",
     "rope forward",
+    "sum of nats",
     "swiglu backward",
     "swiglu forward",
 ];
@@ -97,6 +98,7 @@ fn every_op_is_there_as_often_as_it_runs() {
         ("adamw", 1.0),
         ("norm", 1.0),
         ("loss forward and backward", passes),
+        ("sum of nats", passes),
         ("embedding forward", passes),
         ("embedding backward", passes),
         ("attention forward", passes * L),

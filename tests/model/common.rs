@@ -78,23 +78,22 @@ impl<E: Element> Bench<E> {
     }
 
     pub fn forward(&mut self) {
-        let batch = batch(&self.tokens, &self.targets, &self.segments);
+        let batch = Batch::new(&self.tokens, &self.targets, &self.segments);
         let Trainer { dev, model, weights, cache, scratch, .. } = &mut self.trainer;
         model.forward(dev, weights.view(), batch, cache, scratch);
     }
 
     /// Loss of the current weights, forward only.
     pub fn loss(&mut self) -> Loss {
-        let batch = batch(&self.tokens, &self.targets, &self.segments);
+        let batch = Batch::new(&self.tokens, &self.targets, &self.segments);
         self.trainer.loss_of(batch).unwrap()
     }
 
     /// Loss and the gradient of its mean, without an update.
     pub fn gradients(&mut self) -> Loss {
-        let count = self.targets.iter().filter(|&&t| t >= 0).count();
-        let batch = batch(&self.tokens, &self.targets, &self.segments);
-        self.trainer.begin_step();
-        self.trainer.add_batch(batch, 1.0 / count as f64);
+        let batch = Batch::new(&self.tokens, &self.targets, &self.segments);
+        self.trainer.begin_step(batch.weight()).unwrap();
+        self.trainer.add_batch(batch);
         self.trainer.loss.read().unwrap()
     }
 
@@ -103,11 +102,6 @@ impl<E: Element> Bench<E> {
         self.gradients();
         self.trainer.end_step(lr).unwrap();
     }
-}
-
-/// What a step takes in, without a borrow of the rest of a bench.
-pub fn batch<'a>(tokens_N: &'a [u32], targets_N: &'a [i32], segments: &'a Segments) -> Batch<'a> {
-    Batch { tokens_N, targets_N, segments }
 }
 
 pub fn hash(x: u64) -> u64 {

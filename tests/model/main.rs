@@ -9,4 +9,5 @@ mod gradients;
 mod lora;
 mod parity;
 mod properties;
+mod score;
 mod segments;

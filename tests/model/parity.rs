@@ -156,10 +156,9 @@ impl Run {
     fn gradients(&mut self, tokens_N: &[u32], targets_N: &[i32]) -> f64 {
         let Recipe { batch_size, seq_len, .. } = *self.trainer.recipe();
         let segments = &Segments::equal(batch_size, seq_len);
-        let batch = Batch { tokens_N, targets_N, segments };
-        let count = targets_N.iter().filter(|&&t| t >= 0).count() as f64;
-        self.trainer.begin_step();
-        self.trainer.add_batch(batch, 1.0 / count);
+        let batch = Batch::new(tokens_N, targets_N, segments);
+        self.trainer.begin_step(batch.weight()).unwrap();
+        self.trainer.add_batch(batch);
         self.trainer.loss.read().unwrap().mean()
     }
 

@@ -1,8 +1,10 @@
 //! What must hold to the last bit: threads, caching modes; and to rounding: accumulation, decoding.
 //! On every instruction set of the machine; f64 has one path.
 
-use crate::common::{Bench, GQA, MHA, batch, config, cpu};
-use engine::{Dims, Element, Isa, bf16};
+use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::gpus::gpus;
+use engine::ops::loss::{IGNORE, Loss};
+use engine::{Device, Dims, Element, Isa, Segments, bf16};
 use model::cache::Mode;
 use model::decode::Decoder;
 use model::llama::Batch;
@@ -55,30 +57,125 @@ fn another_target_changes_the_bits() {
     }
 }
 
+/// Four sequences at once, and in passes of one, two and one, of which the first has one target that
+/// counts: the step's mean is over its targets, and not over its passes'.
+fn accumulated<E: Element>(dev: &Device, weights: Option<&[f32]>, of_loss: f64, of: f64) {
+    const T: usize = 9;
+    let mut large = Bench::<E>::on(dev.clone(), &config(GQA, false), 4, T, Mode::Linear);
+    large.targets[1..T].fill(IGNORE);
+    let segments = Segments::equal(4, T);
+    let whole =
+        Batch { weights_N: weights, ..Batch::new(&large.tokens, &large.targets, &segments) };
+    large.trainer.begin_step(whole.weight()).unwrap();
+    large.trainer.add_batch(whole);
+    let total = large.trainer.loss.read().unwrap();
+
+    let mut small = Bench::<E>::on(dev.clone(), &config(GQA, false), 2, T, Mode::Linear);
+    small.trainer.begin_step(total.weight).unwrap();
+    for part in [0..T, T..3 * T, 3 * T..4 * T] {
+        let segments = &Segments::equal(part.len() / T, T);
+        let batch = Batch::new(&large.tokens[part.clone()], &large.targets[part.clone()], segments);
+        let weights_N = weights.map(|weights| &weights[part]);
+        small.trainer.add_batch(Batch { weights_N, ..batch });
+    }
+    let loss = small.trainer.loss.read().unwrap();
+    let place = format!("{}, {}", dev.describe(), E::NAME);
+    assert!((loss.weight - total.weight).abs() <= 1e-12 * total.weight, "{place}");
+    assert!((loss.nats - total.nats).abs() <= of_loss * total.nats, "{place}");
+    let worst = tensors(&small.trainer).zip(tensors(&large.trainer)).map(|(a, b)| apart(&a, &b));
+    let worst = worst.fold(0.0, f64::max);
+    println!("{place}: gradients {worst:.1e}");
+    assert!(worst <= of, "{place}: {worst:e}");
+}
+
+/// The gradient of each parameter.
+fn tensors<E: Element>(trainer: &Trainer<E>) -> impl Iterator<Item = Vec<f64>> {
+    let rows = trainer.model.table().rows().iter();
+    rows.map(|row| {
+        let gradient = trainer.grads.get(row.slot).read().unwrap();
+        gradient.iter().map(|&g| engine::Real::to_f64(g)).collect()
+    })
+}
+
+/// Norm of the difference, as a share of the second's norm.
+fn apart(a: &[f64], b: &[f64]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
 #[test]
 fn accumulation_agrees_with_one_large_batch() {
-    let mut large = Bench::<f64>::new(&config(GQA, false), 4, 9, Mode::Linear, 2);
-    let total = large.gradients();
-    let mut small = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
-    small.trainer.begin_step();
-    for half in 0..2 {
-        let part = half * 18..(half + 1) * 18;
-        let (tokens_N, targets_N) = (&large.tokens[part.clone()], &large.targets[part]);
-        let batch = Batch { tokens_N, targets_N, segments: &small.segments };
-        small.trainer.add_batch(batch, 1.0 / total.targets as f64);
+    let weights: Vec<f32> = (0..36).map(|n| [1.0, 0.25, 3.0, 0.0][n % 4]).collect();
+    for weights in [None, Some(&weights[..])] {
+        accumulated::<f64>(&cpu(Isa::Portable, 2), weights, 1e-12, 1e-12);
+        for isa in Isa::all_available() {
+            accumulated::<f32>(&cpu(isa, 2), weights, 1e-6, 1e-5);
+        }
+        gpus().for_each(|dev| accumulated::<f32>(&dev, weights, 1e-6, 1e-5));
     }
-    let nats = small.trainer.loss.read().unwrap().nats;
-    assert!((nats - total.nats).abs() <= 1e-12 * total.nats);
-    let pairs = small.trainer.grads.view().host().iter().zip(large.trainer.grads.view().host());
-    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert!(worst <= 1e-12, "{worst:e}");
+}
+
+/// The gradient of the whole model: a weight of 0 is no target, and a weight of 2 is the sequence
+/// twice.
+#[test]
+fn weights_count_targets() {
+    let (dev, T) = (cpu(Isa::Portable, 2), 9);
+    let config = config(GQA, false);
+    let step = |rows: &[usize], weights: Option<&[f32]>, ignored: Option<usize>| {
+        let mut bench = Bench::<f64>::on(dev.clone(), &config, 3, T, Mode::Linear);
+        let of = |n: usize| n * T..(n + 1) * T;
+        if let Some(n) = ignored {
+            bench.targets[of(n)].fill(IGNORE);
+        }
+        let tokens: Vec<u32> = rows.iter().flat_map(|&n| bench.tokens[of(n)].to_vec()).collect();
+        let targets: Vec<i32> = rows.iter().flat_map(|&n| bench.targets[of(n)].to_vec()).collect();
+        let weights_N: Option<Vec<f32>> =
+            weights.map(|weights| weights.iter().flat_map(|&w| [w; 9]).collect());
+        let segments = Segments::equal(rows.len(), T);
+        let batch =
+            Batch { weights_N: weights_N.as_deref(), ..Batch::new(&tokens, &targets, &segments) };
+        bench.trainer.begin_step(batch.weight()).unwrap();
+        bench.trainer.add_batch(batch);
+        let loss = bench.trainer.loss.read().unwrap();
+        (loss, tensors(&bench.trainer).collect::<Vec<_>>())
+    };
+    let near = |a: (Loss, Vec<Vec<f64>>), b: (Loss, Vec<Vec<f64>>)| {
+        assert_eq!(a.0.weight, b.0.weight);
+        assert!((a.0.nats - b.0.nats).abs() <= 1e-12 * b.0.nats);
+        a.1.iter().zip(&b.1).for_each(|(a, b)| assert!(apart(a, b) <= 1e-12));
+    };
+    near(step(&[0, 1], Some(&[1.0, 0.0]), None), step(&[0, 1], None, Some(1)));
+    near(step(&[0, 1], Some(&[1.0, 2.0]), None), step(&[0, 1, 1], None, None));
+}
+
+#[test]
+fn a_step_without_targets_is_refused() {
+    let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 1);
+    bench.targets.fill(IGNORE);
+    let batch = Batch::new(&bench.tokens, &bench.targets, &bench.segments);
+    let refused = bench.trainer.begin_step(batch.weight()).unwrap_err().to_string();
+    assert!(refused.contains("step 1: its targets weigh 0 in all"), "{refused}");
+    let weights = [0.0; 8];
+    let targets = [1; 8];
+    let batch =
+        Batch { weights_N: Some(&weights), ..Batch::new(&bench.tokens, &targets, &bench.segments) };
+    assert!(bench.trainer.begin_step(batch.weight()).is_err());
+}
+
+#[test]
+#[should_panic(expected = "trainer: targets weigh 7, not 8")]
+fn a_step_that_lacks_targets_panics() {
+    let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 1);
+    bench.trainer.begin_step(8.0).unwrap();
+    bench.trainer.add_batch(Batch::new(&bench.tokens, &bench.targets, &bench.segments));
+    let _ = bench.trainer.end_step(1e-3);
 }
 
 #[test]
 fn the_future_does_not_reach_the_past() {
     for isa in Isa::all_available() {
         let mut bench = Bench::<f32>::on(cpu(isa, 2), &config(GQA, false), 1, 50, Mode::Linear);
-        bench.targets[30..].fill(engine::ops::loss::IGNORE);
+        bench.targets[30..].fill(IGNORE);
         let before = bench.loss();
         bench.tokens[30..].iter_mut().for_each(|t| *t = (*t + 1) % GQA.V as u32);
         assert_eq!(bench.loss(), before, "{isa:?}");
@@ -183,7 +280,7 @@ fn one_batch_is_learnt_by_heart() {
 fn the_first_bad_number_is_named() {
     let mut bench = Bench::<f32>::new(&config(GQA, false), 1, 8, Mode::Linear, 2);
     let find = |bench: &mut Bench<f32>| {
-        let batch = batch(&bench.tokens, &bench.targets, &bench.segments);
+        let batch = Batch::new(&bench.tokens, &bench.targets, &bench.segments);
         let Trainer { dev, model, weights, cache, scratch, .. } = &mut bench.trainer;
         model.first_non_finite(dev, weights.view(), batch, cache, scratch)
     };

@@ -29,13 +29,12 @@ fn together_and_alone<E: Element>(dev: &Device, lengths: &[usize]) -> [(Loss, Be
     let mut together = packed::<E>(dev, lengths);
     let loss = together.gradients();
     let mut alone = packed::<E>(dev, lengths);
-    alone.trainer.begin_step();
+    alone.trainer.begin_step(loss.weight).unwrap();
     for s in Segments::of_lengths(lengths.iter().copied()).list() {
         let segments = &Segments::equal(1, s.len);
         let tokens_N = &together.tokens[s.offset..s.end()];
         let targets_N = &together.targets[s.offset..s.end()];
-        let batch = Batch { tokens_N, targets_N, segments };
-        alone.trainer.add_batch(batch, 1.0 / loss.targets as f64);
+        alone.trainer.add_batch(Batch::new(tokens_N, targets_N, segments));
     }
     [(loss, together), (alone.trainer.loss.read().unwrap(), alone)]
 }
@@ -44,7 +43,7 @@ fn together_and_alone<E: Element>(dev: &Device, lengths: &[usize]) -> [(Loss, Be
 fn agrees<E: Element>(dev: &Device, lengths: &[usize], of_loss: f64, of: f64) {
     let [(loss, together), (loss_alone, alone)] = together_and_alone::<E>(dev, lengths);
     let place = format!("{}, {}", dev.describe(), E::NAME);
-    assert_eq!(loss.targets, loss_alone.targets);
+    assert_eq!(loss.weight, loss_alone.weight);
     let error = (loss.nats - loss_alone.nats).abs() / loss_alone.nats;
     assert!(error <= of_loss, "{place}: loss {error:e}");
     let mut worst = 0.0f64;

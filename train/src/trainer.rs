@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 
 use data::loader::{EvalWindows, Loader};
 use data::tokenizer::Tokenizer;
-use engine::ops::loss::{Loss, Sum};
+use engine::ops::loss::{self, Loss, Sum};
 use engine::{Arena, Device, Element, Real, Segments, Slot, Table};
 use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
@@ -128,10 +128,12 @@ pub struct Trainer<E: Element> {
     /// What samples are written with.
     pub decoder: Decoder<E>,
     recipe: Recipe,
+    /// What the targets of the step weigh.
+    weight: f64,
+    /// Ids and targets that [`Trainer::step`] draws.
+    drawn: (Vec<u32>, Vec<i32>),
     /// Ids of the last batch.
     tokens_N: Vec<u32>,
-    /// Targets of the last batch.
-    targets_N: Vec<i32>,
     /// Segments of the last batch.
     segments: Segments,
 }
@@ -153,8 +155,9 @@ impl<E: Element> Trainer<E> {
             decoder: Decoder::new(dev, &model, 1, recipe.context),
             model,
             recipe,
+            weight: 0.0,
+            drawn: (vec![0; recipe.accum * N], vec![0; recipe.accum * N]),
             tokens_N: vec![0; N],
-            targets_N: vec![0; N],
             segments: Segments::equal(recipe.batch_size, recipe.seq_len),
         }
     }
@@ -177,45 +180,51 @@ impl<E: Element> Trainer<E> {
     pub fn step(&mut self, loader: &Loader, lr: f64) -> Result<Taken, Error> {
         let Recipe { batch_size: B, seq_len: T, accum, .. } = self.recipe;
         let first = self.steps() * self.recipe.sequences_per_step();
-        let scale = 1.0 / (accum * self.recipe.tokens_per_batch()) as f64;
-        self.begin_step();
-        self.tokens_N.resize(B * T, 0);
-        self.targets_N.resize(B * T, 0);
-        self.segments.clear();
-        (0..B).for_each(|_| self.segments.push(T, 0));
-        for k in 0..accum {
-            let first = first + (k * B) as u64;
-            loader.fill_batch(first, B, &mut self.tokens_N, &mut self.targets_N);
-            self.add_last_batch(scale);
+        let (tokens, targets) = &mut self.drawn;
+        loader.fill_batch(first, accum * B, tokens, targets);
+        let weight = loss::weight(targets, None);
+        self.begin_step(weight)?;
+        // Lent, so that batches can borrow from it.
+        let (tokens, targets) = std::mem::take(&mut self.drawn);
+        let segments = &Segments::equal(B, T);
+        for (tokens_N, targets_N) in tokens.chunks(B * T).zip(targets.chunks(B * T)) {
+            self.add_batch(Batch::new(tokens_N, targets_N, segments));
         }
+        self.drawn = (tokens, targets);
         self.end_step(lr)
     }
 
-    /// Begins a step that is to be given its batches one by one: no loss, no gradient.
-    pub fn begin_step(&mut self) {
+    /// Begins a step that is to be given its batches one by one: no loss, no gradient. `weight` is
+    /// what the targets of all of them weigh, [`Batch::weight`]: without weights, how many of them
+    /// count. The step's loss is the mean over these targets, and its gradient that of the mean.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is nothing to learn from: the weight is not above 0.
+    pub fn begin_step(&mut self, weight: f64) -> Result<(), Error> {
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(Error::Config(format!(
+                "step {}: its targets weigh {weight} in all, so there is no loss to train on; give \
+                 batches of which a target counts",
+                self.steps() + 1
+            )));
+        }
+        self.weight = weight;
         self.loss.clear(&self.dev);
         self.grads.fill_zero(&self.dev);
+        Ok(())
     }
 
-    /// Forward and backward over a batch: adds its loss, and the gradient of `scale` times the sum
-    /// of its nats. A step's mean has one over the targets of all its batches as scale.
+    /// Forward and backward over a batch: adds its share of the step's loss and gradient.
     ///
     /// # Panics
     /// If the batch has more tokens than the recipe says, or longer sequences: a caller bug.
-    pub fn add_batch(&mut self, batch: Batch, scale: f64) {
+    pub fn add_batch(&mut self, batch: Batch) {
         // Kept, so that a step that diverges can be looked into.
         batch.tokens_N.clone_into(&mut self.tokens_N);
-        batch.targets_N.clone_into(&mut self.targets_N);
         batch.segments.clone_into(&mut self.segments);
-        self.add_last_batch(scale);
-    }
-
-    fn add_last_batch(&mut self, scale: f64) {
-        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
-        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
         let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        let (loss, grads) = (&mut self.loss, &mut self.grads);
+        let (loss, grads, scale) = (&mut self.loss, &mut self.grads, 1.0 / self.weight);
         dev.install(|| {
             model.forward(dev, w, batch, cache, scratch);
             model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
@@ -228,7 +237,13 @@ impl<E: Element> Trainer<E> {
     /// [`Error::Diverged`] if loss or norm are not finite, then no weight has changed; or if the
     /// first step leaves a parameter without a gradient. [`Error::Engine`] with what went wrong on
     /// a GPU.
+    ///
+    /// # Panics
+    /// If its batches do not weigh what [`Trainer::begin_step`] was told: a caller bug.
     pub fn end_step(&mut self, lr: f64) -> Result<Taken, Error> {
+        // Equal, but for the order in which weights were added.
+        let (told, given) = (self.weight, self.loss.weight());
+        assert!((given - told).abs() <= 1e-6 * told, "trainer: targets weigh {given}, not {told}");
         let first = self.steps() == 0;
         let idle = if first { self.model.idle(&self.weights)? } else { Vec::new() };
         self.norm.measure(&self.dev, &self.grads);
@@ -246,8 +261,8 @@ impl<E: Element> Trainer<E> {
 
     /// Names the first place where the last batch meets a number that is not finite.
     fn diverged(&mut self, loss: f64, norm: f64) -> Error {
-        let (tokens_N, targets_N) = (&self.tokens_N[..], &self.targets_N[..]);
-        let batch = Batch { tokens_N, targets_N, segments: &self.segments };
+        // Targets have no part in it.
+        let batch = Batch::new(&self.tokens_N, &[], &self.segments);
         let (w, cache, scratch) = (self.weights.view(), &mut self.cache, &mut self.scratch);
         let in_forward = self.model.first_non_finite(&self.dev, w, batch, cache, scratch);
         let in_backward = || self.model.first_non_finite_gradient(&self.grads);

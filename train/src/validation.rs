@@ -35,7 +35,7 @@ pub fn loss<E: Element>(
                 targets.fill(IGNORE);
             }
         }
-        let batch = Batch { tokens_N: &tokens_N, targets_N: &targets_N, segments };
+        let batch = Batch::new(&tokens_N, &targets_N, segments);
         dev.install(|| {
             model.forward(dev, weights, batch, cache, scratch);
             model.loss(dev, &mut loss, weights, batch, cache, scratch);

@@ -6,7 +6,6 @@ use super::Cpu;
 use crate::arena::Slot;
 use crate::element::Element;
 use crate::ops::attention::{self, Heads};
-use crate::ops::loss::Logits;
 use crate::ops::{adamw, embedding, linear, lora, loss, norm, rmsnorm, rope, swiglu};
 use crate::segments::Segments;
 
@@ -40,18 +39,17 @@ pub struct Ops<E: Element> {
         fn(&Cpu, &mut [E], &mut [E], &[E], &[E], &[E], lora::Place, usize),
     pub(crate) lora_backward_b:
         fn(&Cpu, &mut [E::Acc], &mut [E], &[E], &[E], &[E], lora::Place, usize),
-    pub(crate) loss_forward: fn(&Cpu, &mut Logits<E>, &[E], &[E], &[i32], usize) -> f64,
-    pub(crate) loss_forward_backward: fn(
+    pub(crate) loss: fn(
         &Cpu,
-        &mut [E],
-        Option<&mut [E::Acc]>,
-        &mut Logits<E>,
+        &mut [E::Acc],
+        Option<&mut [i32]>,
+        Option<loss::Gradients<E>>,
+        &mut [E::Acc],
         &[E],
         &[E],
         &[i32],
-        f64,
         usize,
-    ) -> f64,
+    ),
     pub(crate) sum_of_squares: fn(&Cpu, &[E::Acc]) -> f64,
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
@@ -78,8 +76,7 @@ impl<E: Element> Ops<E> {
             lora_forward: lora::cpu::forward,
             lora_backward_input: lora::cpu::backward_input,
             lora_backward_b: lora::cpu::backward_b,
-            loss_forward: loss::cpu::forward,
-            loss_forward_backward: loss::cpu::forward_backward,
+            loss: loss::cpu::run,
             sum_of_squares: norm::cpu::sum_of_squares,
             rmsnorm_forward: rmsnorm::cpu::forward,
             rmsnorm_apply: rmsnorm::cpu::apply,

@@ -170,6 +170,12 @@ impl Device {
         bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
     }
 
+    pub fn get_i32(&self, ptr: DevicePtr, len: usize) -> Vec<i32> {
+        let mut bytes = vec![0; len * 4];
+        self.gpu.read(ptr, &mut bytes).unwrap();
+        bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
     /// Runs a kernel. Out-of-bounds, misaligned or uninitialised access, races and divergence are
     /// errors of the emulator.
     pub fn run(&mut self, launch: Launch, args: &[Arg]) {

@@ -219,17 +219,21 @@ impl Runs<'_> {
         let V = self.s.vocabulary;
         let N = (self.s.rows * self.s.width / V).max(2);
         let S = loss::stride(storage, V as u32) as usize;
-        let (logits, nats) = (self.numbers(storage, N * S), self.d.room_f64(N));
+        let logits = self.numbers(storage, N * S);
+        let [nats, ids] = [(); 2].map(|()| self.d.room(F32, N));
         let targets = self.d.put_u32(&vec![5; N]);
         let shape = format!("N{N} V{V}");
-        let pointers = [nats, logits, targets].map(ptr);
-        let args = [&pointers[..], &[int(V), int(S)]].concat();
+        // Forward reads a row again for its id, from a cache.
+        let args = [&[nats, 0, logits, targets].map(ptr)[..], &[int(V), int(S)]].concat();
         let (least, launch) =
-            (N * V * storage.bytes() + N * 12, loss::forward(storage, N as u32, V as u32));
+            (N * V * storage.bytes() + N * 8, loss::forward(storage, N as u32, V as u32));
         self.run(launch, shape.clone(), Least::Bytes(least), &args);
+        let weights = self.numbers(F32, N);
+        let pointers = [nats, ids, logits, targets, weights].map(ptr);
         let args = [&pointers[..], &[float(0.5), int(V), int(S)]].concat();
         let launch = loss::forward_backward(storage, N as u32, V as u32);
-        self.run(launch, shape, Least::Bytes(least + N * V * storage.bytes()), &args);
+        let least = least + N * V * storage.bytes() + N * 8;
+        self.run(launch, shape, Least::Bytes(least), &args);
     }
 
     fn adamw(&mut self, copy: Storage) {
@@ -274,8 +278,12 @@ impl Runs<'_> {
         self.run(launch, format!("{len}"), least, &args);
         let terms: Vec<u8> = (0..4096).flat_map(|i| f64::from(i).to_le_bytes()).collect();
         let (terms, sum) = (self.d.bytes(&terms), self.d.room_f64(1));
-        let args = [ptr(sum), ptr(terms), int(4096), int(0)];
+        let args = [ptr(sum), ptr(terms), int(4096)];
         self.run(norm::sum(), "4096".into(), Least::Bytes(4096 * 8 + 8), &args);
+        let [nats, weights] = [(); 2].map(|()| self.numbers(F32, 4096));
+        let args = [sum, nats, weights].map(ptr);
+        let args = [&args[..], &[int(4096)]].concat();
+        self.run(loss::sum(), "4096".into(), Least::Bytes(4096 * 8 + 16), &args);
         let (parts, len) = (3, len / 4);
         let from = self.numbers(F32, parts * len);
         let args = [ptr(x), ptr(from), Arg::U64(len as u64), int(parts)];

@@ -30,6 +30,7 @@ fn passes(storage: Storage, N: u32, C: u32) -> Vec<Launch> {
         embedding::backward(storage, N, C),
         loss::forward(storage, N, C),
         loss::forward_backward(storage, N, C),
+        loss::sum(),
         norm::squares(u64::from(N) * u64::from(C)),
         norm::sum(),
         adamw::step(storage, u64::from(N) * u64::from(C)),

@@ -1,6 +1,6 @@
 use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr};
-use kernels_ptx::launch::{Storage, loss, norm};
-use ptx_emu::{Arg, Class, bounds};
+use kernels_ptx::launch::{Storage, loss};
+use ptx_emu::{Arg, Class, DevicePtr, bounds};
 
 /// (N, V): the last two are wider than what registers keep.
 const SHAPES: [(usize, usize); 9] =
@@ -28,21 +28,45 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
     check(storage, g, &logits, (N, V), &format!("{storage:?} N{N} V{V}"));
 }
 
+/// Arguments of the forward kernel: nats, ids, logits and targets.
+fn forward_args(pointers: [DevicePtr; 4], storage: Storage, V: usize) -> Vec<Arg<'static>> {
+    [&pointers.map(ptr)[..], &[int(V), int(stride(storage, V))]].concat()
+}
+
+/// Those of the other, with weights and a scale.
+fn both_args(
+    [nats, ids, logits, targets, weights]: [DevicePtr; 5],
+    scale: f64,
+    storage: Storage,
+    V: usize,
+) -> Vec<Arg<'static>> {
+    let pointers = [nats, ids, logits, targets, weights].map(ptr);
+    [&pointers[..], &[float(scale), int(V), int(stride(storage, V))]].concat()
+}
+
+/// The least id among the largest logits of a row.
+fn largest(row: &[f64]) -> usize {
+    let max = row.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+    row.iter().position(|&x| x == max).unwrap()
+}
+
 fn check(storage: Storage, g: &mut Gen, logits: &[f64], (N, V): (usize, usize), context: &str) {
     let scale = 0.25;
     let mut targets: Vec<i32> = (0..N).map(|_| g.below(V) as i32).collect();
     if N > 2 {
         targets[1] = -100;
     }
-    let (mut nats, mut exact) = (vec![], vec![]);
-    for (row, &target) in logits.chunks(V).zip(&targets) {
+    let weights: Vec<f64> = (0..N).map(|n| [2.0, 1.0, -0.5, 0.0][n % 4]).collect();
+    let (mut nats, mut exact, mut ids) = (vec![], vec![], vec![]);
+    for (n, (row, &target)) in logits.chunks(V).zip(&targets).enumerate() {
         let max = row.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
         let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
         let counts = target >= 0;
         nats.push(if counts { sum.ln() + max - row[target as usize] } else { 0.0 });
+        ids.push(if counts { largest(row) as i32 } else { target });
         exact.extend(row.iter().enumerate().map(|(i, x)| {
             let hit = f64::from(u8::from(i as i32 == target));
-            if counts { scale * ((x - max).exp() / sum - hit) } else { 0.0 }
+            if counts { scale * weights[n] * ((x - max).exp() / sum - hit) } else { 0.0 }
         }));
     }
     // A sum errs by its powers, and once more each time that a thread's maximum moves, at most once
@@ -55,21 +79,21 @@ fn check(storage: Storage, g: &mut Gen, logits: &[f64], (N, V): (usize, usize), 
     for (mut d, gap) in devices().zip([f64::NAN, f64::INFINITY].into_iter().cycle()) {
         let ptargets = d.put_u32(&targets.iter().map(|&t| t as u32).collect::<Vec<_>>());
         let plogits = d.put(storage, &padded(storage, logits, V, gap));
-        let pnats = d.room_f64(N);
-        d.run(
-            loss::forward(storage, N as u32, V as u32),
-            &[ptr(pnats), ptr(plogits), ptr(ptargets), int(V), int(S)],
-        );
-        let forward = d.get_f64(pnats, N);
+        let [pnats, pids] = [(); 2].map(|()| d.room(F32, N));
+        let pweights = d.put(F32, &weights);
+        let pointers = [pnats, pids, plogits, ptargets];
+        d.run(loss::forward(storage, N as u32, V as u32), &forward_args(pointers, storage, V));
+        let forward = d.get(F32, pnats, N);
+        assert!(d.get_i32(pids, N) == ids, "{context}: the largest");
         d.run(
             loss::forward_backward(storage, N as u32, V as u32),
-            &[ptr(pnats), ptr(plogits), ptr(ptargets), float(scale), int(V), int(S)],
+            &both_args([pnats, 0, plogits, ptargets, pweights], scale, storage, V),
         );
-        assert!(forward == d.get_f64(pnats, N), "{context}: two losses");
+        assert!(forward == d.get(F32, pnats, N), "{context}: two losses");
         Output::new("nats", F32, forward, nats.clone()).allowing(of_sum + of_log).check(context);
         let got = unpadded(storage, &d.get(storage, plogits, N * S), V);
         let dlogits = Output::new("dlogits", storage, got, exact.clone());
-        dlogits.allowing((bounds::EX2 + of_sum) * scale).check(context);
+        dlogits.allowing((bounds::EX2 + of_sum) * scale * 2.0).check(context);
     }
 }
 
@@ -103,23 +127,61 @@ fn the_largest_logit_anywhere() {
     }
 }
 
-/// A loss in chunks of rows adds up on the device, in f64.
+/// Of equal logits the first counts, in whichever access, warp or pass of a thread they lie; and
+/// both kernels find it.
 #[test]
-fn chunks_add_up_on_the_device() {
-    let (N, V, chunk) = (7, 50, 3);
-    let logits = Gen::new(1).normals(Bf16, N * V, 3.0);
-    let exact: f64 =
-        logits.chunks(V).map(|row| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[4]).sum();
-    for mut d in devices() {
-        let (targets, nats, sum) = (d.put_u32(&[4; 7]), d.room_f64(chunk), d.room_f64(1));
-        for (i, rows) in logits.chunks(chunk * V).enumerate() {
-            let n = rows.len() / V;
-            let logits = d.put(Bf16, &padded(Bf16, rows, V, f64::NAN));
-            let args = [ptr(nats), ptr(logits), ptr(targets), int(V), int(stride(Bf16, V))];
-            d.run(loss::forward(Bf16, n as u32, V as u32), &args);
-            d.run(norm::sum(), &[ptr(sum), ptr(nats), int(n), int(usize::from(i > 0))]);
+fn of_equal_logits_the_first_is_the_largest() {
+    for (V, equal) in [
+        (7, vec![6, 3]),
+        (264, vec![263, 8, 255]),
+        (264, vec![0, 7, 256]),
+        (521, vec![520, 512, 511]),
+        (16_801, vec![16_800, 8192, 4100]),
+        (33_000, vec![32_999, 32_768]),
+        (33_000, vec![32_767, 32_768]),
+    ] {
+        for (mut d, storage) in [F32, Bf16].into_iter().flat_map(|s| devices().map(move |d| (d, s)))
+        {
+            let mut row = Gen::new(V as u64).normals(storage, V, 1.0);
+            equal.iter().for_each(|&at| row[at] = 9.0);
+            let plogits = d.put(storage, &padded(storage, &row, V, f64::INFINITY));
+            let (nats, targets) = (d.room(F32, 1), d.put_u32(&[0]));
+            let ids = [(); 2].map(|()| d.room(F32, 1));
+            let args = forward_args([nats, ids[0], plogits, targets], storage, V);
+            d.run(loss::forward(storage, 1, V as u32), &args);
+            let args = both_args([nats, ids[1], plogits, targets, 0], 1.0, storage, V);
+            d.run(loss::forward_backward(storage, 1, V as u32), &args);
+            let first = *equal.iter().min().unwrap() as i32;
+            assert_eq!(ids.map(|at| d.get_i32(at, 1)[0]), [first; 2], "{storage:?} of {V}");
         }
-        Output::new("sum", F32, d.get_f64(sum, 1), vec![exact]).check("in chunks");
+    }
+}
+
+/// In f64, on top of what is there, with weights and without; a bad row of weight 0 adds nothing.
+#[test]
+fn sums_grow_on_the_device() {
+    for mut d in devices() {
+        for N in [1, 31, 1024, 2500] {
+            let g = &mut Gen::new(N as u64);
+            let (mut nats, weights) = (g.normals(F32, N, 3.0), g.normals(F32, N, 1.0));
+            let near = |sum: f64, exact: f64, what: &str| {
+                let size: f64 = nats.iter().map(|x| x.abs()).sum::<f64>() * 5.0 + 7.0;
+                assert!((sum - exact).abs() <= 1e-15 * size, "{what} N{N}: {sum} and {exact}");
+            };
+            let sum = d.bytes(&7f64.to_le_bytes());
+            let (pnats, pweights) = (d.put(F32, &nats), d.put(F32, &weights));
+            let mut exact = 7.0 + nats.iter().sum::<f64>();
+            d.run(loss::sum(), &[ptr(sum), ptr(pnats), ptr(0), int(N)]);
+            near(d.get_f64(sum, 1)[0], exact, "plain");
+            exact += nats.iter().zip(&weights).map(|(nats, weight)| nats * weight).sum::<f64>();
+            d.run(loss::sum(), &[ptr(sum), ptr(pnats), ptr(pweights), int(N)]);
+            near(d.get_f64(sum, 1)[0], exact, "weighted");
+            nats[N / 2] = f64::NAN;
+            let (pnats, pweights) = (d.put(F32, &nats), d.put(F32, &vec![0.0; N]));
+            let before = d.get_f64(sum, 1);
+            d.run(loss::sum(), &[ptr(sum), ptr(pnats), ptr(pweights), int(N)]);
+            assert_eq!(d.get_f64(sum, 1), before);
+        }
     }
 }
 
@@ -130,12 +192,10 @@ fn nan_stays_in_its_row() {
         let mut logits = Gen::new(0).normals(Bf16, N * V, 1.0);
         logits[V + at] = f64::NAN;
         let plogits = d.put(Bf16, &padded(Bf16, &logits, V, 0.0));
-        let (nats, targets) = (d.room_f64(N), d.put_u32(&[5; 3]));
-        d.run(
-            loss::forward(Bf16, N as u32, V as u32),
-            &[ptr(nats), ptr(plogits), ptr(targets), int(V), int(stride(Bf16, V))],
-        );
-        let finite: Vec<bool> = d.get_f64(nats, N).iter().map(|x| x.is_finite()).collect();
+        let (nats, targets) = (d.room(F32, N), d.put_u32(&[5; 3]));
+        let args = forward_args([nats, 0, plogits, targets], Bf16, V);
+        d.run(loss::forward(Bf16, N as u32, V as u32), &args);
+        let finite: Vec<bool> = d.get(F32, nats, N).iter().map(|x| x.is_finite()).collect();
         assert_eq!(finite, [true, false, true]);
     }
 }
@@ -150,32 +210,34 @@ fn a_logit_of_minus_infinity_has_no_weight() {
         logits[3] = 1.0;
         logits[700] = 1.0;
         let plogits = d.put(storage, &padded(storage, &logits, V, f64::NAN));
-        let (nats, targets) = (d.room_f64(1), d.put_u32(&[700]));
-        d.run(
-            loss::forward(storage, 1, V as u32),
-            &[ptr(nats), ptr(plogits), ptr(targets), int(V), int(stride(storage, V))],
-        );
-        Output::new("nats", F32, d.get_f64(nats, 1), vec![2f64.ln()]).check("-inf");
+        let (nats, ids, targets) = (d.room(F32, 1), d.room(F32, 1), d.put_u32(&[700]));
+        let args = forward_args([nats, ids, plogits, targets], storage, V);
+        d.run(loss::forward(storage, 1, V as u32), &args);
+        Output::new("nats", F32, d.get(F32, nats, 1), vec![2f64.ln()]).check("-inf");
+        assert_eq!(d.get_i32(ids, 1), [3]);
     }
 }
 
-/// Bytes and requests of both kernels at V, a row each, with the stride that belongs to it.
-fn cost(d: &mut Device, V: usize) -> [(u64, u64); 2] {
-    let (N, S) = (4, stride(Bf16, V));
+/// Bytes and requests of both kernels at V, a row each, with the stride that belongs to it, and with
+/// ids of the largest logits if they are wanted.
+fn cost(d: &mut Device, V: usize, largest: bool) -> [(u64, u64); 2] {
+    let N = 4;
     let logits = d.put(Bf16, &padded(Bf16, &Gen::new(0).normals(Bf16, N * V, 1.0), V, 0.0));
-    let (nats, targets) = (d.room_f64(N), d.put_u32(&[5; 4]));
-    let pointers = [nats, logits, targets].map(ptr);
-    let sizes = [int(V), int(S)];
+    let (nats, targets) = (d.room(F32, N), d.put_u32(&[5; 4]));
+    let ids = if largest { d.room(F32, N) } else { 0 };
     let mut run = |launch, args: &[Arg]| {
         d.run(launch, args);
         let requests = [Class::GlobalLoad, Class::GlobalStore, Class::Generic];
         (d.counts.sector_bytes(), requests.map(|class| d.counts.class(class)).iter().sum())
     };
     [
-        run(loss::forward(Bf16, N as u32, V as u32), &[&pointers[..], &sizes].concat()),
+        run(
+            loss::forward(Bf16, N as u32, V as u32),
+            &forward_args([nats, ids, logits, targets], Bf16, V),
+        ),
         run(
             loss::forward_backward(Bf16, N as u32, V as u32),
-            &[&pointers[..], &[float(1.0)], &sizes].concat(),
+            &both_args([nats, ids, logits, targets, 0], 1.0, Bf16, V),
         ),
     ]
 }
@@ -184,8 +246,12 @@ fn cost(d: &mut Device, V: usize) -> [(u64, u64); 2] {
 fn bytes() {
     for mut d in devices() {
         let (N, V) = (4, 32000);
-        cost(&mut d, V);
-        d.moved_at_most(2 * N * V * 2);
+        for largest in [false, true] {
+            let [(forward, _), _] = cost(&mut d, V, largest);
+            let reads = if largest { 2 } else { 1 };
+            assert!(forward as f64 <= 1.05 * (reads * N * V * 2) as f64, "{forward}");
+            d.moved_at_most(2 * N * V * 2);
+        }
     }
 }
 
@@ -193,7 +259,7 @@ fn bytes() {
 #[test]
 fn odd_vocabularies_cost_no_more() {
     for mut d in devices() {
-        let [even, odd] = [50256, 50257].map(|V| cost(&mut d, V));
+        let [even, odd] = [50256, 50257].map(|V| cost(&mut d, V, false));
         for ((bytes, requests), (odd_bytes, odd_requests)) in even.into_iter().zip(odd) {
             println!("bytes {bytes} and {odd_bytes}, requests {requests} and {odd_requests}");
             let share = |a: u64, b: u64| (a as f64 / b as f64 - 1.0).abs();

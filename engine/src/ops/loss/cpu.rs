@@ -1,118 +1,143 @@
-use super::{IGNORE, Logits};
+use super::{Gradients, IGNORE};
+use crate::ViewMut;
 use crate::cpu::Cpu;
 use crate::cpu::gemm::{Mat, Onto, gemm};
 use crate::cpu::simd::{Kernel, Vector, load, store};
 use crate::element::{Element, Real};
-use rayon::prelude::*;
+use rayon::iter::{ParallelIterator, split};
 
-/// Rows in a task.
+/// Rows that are not divided further.
 const ROWS: usize = 8;
 
-pub fn forward<E: Element>(
+/// The loss, and its gradients where they are wanted.
+pub fn run<E: Element>(
     cpu: &Cpu,
-    logits: &mut Logits<E>,
+    nats_N: &mut [E::Acc],
+    largest_N: Option<&mut [i32]>,
+    gradients: Option<Gradients<E>>,
+    logits: &mut [E::Acc],
     x_NC: &[E],
     w_VC: &[E],
     targets_N: &[i32],
     C: usize,
-) -> f64 {
-    let w_VC = Mat::new(w_VC, C);
-    let (chunk, logits) = (logits.rows(), logits.host());
-    let mut nats = 0.0;
-    for (x, targets) in x_NC.chunks(chunk * C).zip(targets_N.chunks(chunk)) {
-        let logits = &mut logits[..targets.len() * w_VC.rows()];
-        gemm(cpu, logits, Mat::new(x, C), w_VC.t(), Onto::Zero);
-        nats += softmax::<E>(cpu, logits, targets, None);
-    }
-    nats
-}
-
-pub fn forward_backward<E: Element>(
-    cpu: &Cpu,
-    dx_NC: &mut [E],
-    mut dw_acc_VC: Option<&mut [E::Acc]>,
-    logits: &mut Logits<E>,
-    x_NC: &[E],
-    w_VC: &[E],
-    targets_N: &[i32],
-    scale: f64,
-    C: usize,
-) -> f64 {
+) {
     let w_VC = Mat::new(w_VC, C);
     let V = w_VC.rows();
-    let (chunk, logits) = (logits.rows(), logits.host());
-    let mut nats = 0.0;
-    let rows = dx_NC.chunks_mut(chunk * C).zip(x_NC.chunks(chunk * C));
-    for ((dx, x), targets) in rows.zip(targets_N.chunks(chunk)) {
-        let logits = &mut logits[..targets.len() * V];
-        let x = Mat::new(x, C);
+    let factors = gradients.as_ref().map(|g| (E::Acc::from_f64(g.scale), g.weights_N));
+    let (scale, weights) = factors.map_or((None, None), |(scale, weights)| (Some(scale), weights));
+    let mut gradients = gradients.map(|g| (g.dx_NC.host(), g.dw_acc_VC.map(ViewMut::host)));
+    let mut left = Rows { nats: nats_N, largest: largest_N, targets: targets_N, weights };
+    for (i, x) in x_NC.chunks(logits.len() / V * C).enumerate() {
+        let (first, n) = (i * (logits.len() / V), x.len() / C);
+        let (rows, rest) = left.split_at(n);
+        left = rest;
+        let (logits, x) = (&mut logits[..n * V], Mat::new(x, C));
         gemm(cpu, logits, x, w_VC.t(), Onto::Zero);
-        nats += softmax::<E>(cpu, logits, targets, Some(E::Acc::from_f64(scale)));
-        let dlogits: &[E] = bytemuck::cast_slice(logits);
-        let dlogits = Mat::strided(dlogits, V, V * size_of::<E::Acc>() / size_of::<E>());
-        gemm(cpu, dx, dlogits, w_VC, Onto::Zero);
-        if let Some(dw_acc_VC) = &mut dw_acc_VC {
-            gemm(cpu, dw_acc_VC, dlogits.t(), x, Onto::Itself);
+        softmax::<E>(cpu, Task { logits, rows, scale, V });
+        if let Some((dx, dw)) = &mut gradients {
+            let dlogits: &[E] = bytemuck::cast_slice(logits);
+            let dlogits = Mat::strided(dlogits, V, V * size_of::<E::Acc>() / size_of::<E>());
+            gemm(cpu, &mut dx[first * C..][..n * C], dlogits, w_VC, Onto::Zero);
+            if let Some(dw) = dw {
+                gemm(cpu, dw, dlogits.t(), x, Onto::Itself);
+            }
         }
     }
-    nats
 }
 
-/// Nats of all rows; with a scale, the scaled gradient replaces the logits: where E is narrower,
-/// it takes the first part of its row.
-fn softmax<E: Element>(
-    cpu: &Cpu,
-    logits: &mut [E::Acc],
-    targets: &[i32],
-    scale: Option<E::Acc>,
-) -> f64 {
-    let V = logits.len() / targets.len();
-    cpu.with_shared(targets.len(), |nats: &mut [f64]| -> f64 {
-        cpu.install(|| {
-            let tasks = logits.par_chunks_mut(ROWS * V).zip(targets.par_chunks(ROWS));
-            tasks.zip(nats.par_chunks_mut(ROWS)).for_each(|((logits, targets), nats)| {
-                E::Acc::dispatch(cpu.isa(), Softmax::<E> { logits, targets, nats, V, scale })
-            })
-        });
-        nats.iter().sum()
-    })
-}
-
-struct Softmax<'a, E: Element> {
-    logits: &'a mut [E::Acc],
+/// What rows have beside their logits.
+struct Rows<'a, R> {
+    nats: &'a mut [R],
+    largest: Option<&'a mut [i32]>,
     targets: &'a [i32],
-    nats: &'a mut [f64],
-    V: usize,
-    scale: Option<E::Acc>,
+    weights: Option<&'a [f32]>,
 }
+
+impl<R> Rows<'_, R> {
+    /// The first `n`, and the others.
+    fn split_at(self, n: usize) -> (Self, Self) {
+        let (nats, nats_left) = self.nats.split_at_mut(n);
+        let (targets, targets_left) = self.targets.split_at(n);
+        let (largest, largest_left) = self.largest.map(|all| all.split_at_mut(n)).unzip();
+        let (weights, weights_left) = self.weights.map(|all| all.split_at(n)).unzip();
+        let left = Rows {
+            nats: nats_left,
+            largest: largest_left,
+            targets: targets_left,
+            weights: weights_left,
+        };
+        (Rows { nats, largest, targets, weights }, left)
+    }
+}
+
+/// Rows of V logits. With a scale their scaled gradient replaces them: where E is narrower, it takes
+/// the first part of its row.
+struct Task<'a, E: Element> {
+    logits: &'a mut [E::Acc],
+    rows: Rows<'a, E::Acc>,
+    scale: Option<E::Acc>,
+    V: usize,
+}
+
+impl<E: Element> Task<'_, E> {
+    /// Two tasks, where there are rows for two.
+    fn halves(self) -> (Self, Option<Self>) {
+        let (n, V, scale) = (self.rows.targets.len(), self.V, self.scale);
+        if n <= ROWS {
+            return (self, None);
+        }
+        let half = (n / 2).next_multiple_of(ROWS);
+        let (logits, logits_left) = self.logits.split_at_mut(half * V);
+        let (rows, rows_left) = self.rows.split_at(half);
+        let left = Task { logits: logits_left, rows: rows_left, scale, V };
+        (Task { logits, rows, scale, V }, Some(left))
+    }
+}
+
+fn softmax<E: Element>(cpu: &Cpu, task: Task<E>) {
+    let run = |task: Task<E>| E::Acc::dispatch(cpu.isa(), Softmax(task));
+    cpu.install(|| split(task, Task::halves).for_each(run))
+}
+
+struct Softmax<'a, E: Element>(Task<'a, E>);
 
 impl<E: Element> Kernel<E::Acc> for Softmax<'_, E> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector<Scalar = E::Acc>>(self) {
-        let rows = self.logits.chunks_exact_mut(self.V).zip(self.targets);
-        for ((row, &target), nats) in rows.zip(self.nats) {
+        let Task { logits, mut rows, scale, V: width } = self.0;
+        for (n, row) in logits.chunks_exact_mut(width).enumerate() {
+            let target = rows.targets[n];
             if target == IGNORE {
-                *nats = 0.0;
+                rows.nats[n] = E::Acc::ZERO;
+                rows.largest.iter_mut().for_each(|ids| ids[n] = IGNORE);
                 row.fill(E::Acc::ZERO);
                 continue;
             }
             let target = target as usize;
             let max = max_of::<_, V>(row);
+            if let Some(ids) = &mut rows.largest {
+                ids[n] = row.iter().position(|&x| x == max).map_or(IGNORE, |v| v as i32);
+            }
             let at_target = row[target];
             let sum = exp_of::<_, V>(row, max);
-            *nats = (sum.ln() + (max - at_target)).to_f64();
-            if let Some(scale) = self.scale {
-                let factor = scale / sum;
-                let at_target = row[target] * factor - scale;
-                for i in (0..row.len()).step_by(V::LANES) {
-                    // Written where row has been read already.
-                    let gradient = load::<E::Acc, V>(&row[i..]) * V::splat(factor);
-                    let to: &mut [E] = &mut bytemuck::cast_slice_mut(row)[..self.V];
-                    store::<E, V>(gradient, &mut to[i..]);
-                }
-                bytemuck::cast_slice_mut(row)[target] = E::from_acc(at_target);
+            rows.nats[n] = sum.ln() + (max - at_target);
+            let Some(scale) = scale else { continue };
+            let weight = rows.weights.map_or(1.0, |weights| weights[n]);
+            if weight == 0.0 {
+                row.fill(E::Acc::ZERO);
+                continue;
             }
+            let scale = scale * E::Acc::from_f64(weight.into());
+            let factor = scale / sum;
+            let at_target = row[target] * factor - scale;
+            for i in (0..width).step_by(V::LANES) {
+                // Written where row has been read already.
+                let gradient = load::<E::Acc, V>(&row[i..]) * V::splat(factor);
+                let to: &mut [E] = &mut bytemuck::cast_slice_mut(row)[..width];
+                store::<E, V>(gradient, &mut to[i..]);
+            }
+            bytemuck::cast_slice_mut(row)[target] = E::from_acc(at_target);
         }
     }
 }

@@ -1,21 +1,14 @@
-use super::{Logits, Sum};
+use super::{Gradients, Logits};
 use crate::cuda::product::{Onto, Product};
 use crate::cuda::{Arg, Cuda, Target, int, storage};
-use crate::ops::norm::cuda::sum;
-use crate::{Element, View, ViewMut};
+use crate::{Element, Real, View, ViewMut};
 use kernels_ptx::launch::loss;
-
-/// Where gradients go, and the factor on them.
-pub struct Gradients<'a, E: Element> {
-    pub dx_NC: ViewMut<'a, E>,
-    pub dw_acc_VC: Option<ViewMut<'a, E::Acc>>,
-    pub scale: f64,
-}
 
 /// The loss, and its gradients where they are wanted.
 pub fn run<E: Element>(
     cuda: &Cuda,
-    total: &mut Sum,
+    nats_N: ViewMut<E::Acc>,
+    largest_N: Option<ViewMut<i32>>,
     gradients: Option<Gradients<E>>,
     logits: &mut Logits<E>,
     x_NC: View<E>,
@@ -26,21 +19,31 @@ pub fn run<E: Element>(
     let (N, V) = (targets_N.len(), w_VC.len() / C);
     let rows = logits.rows().min(N);
     let (storage, logits, w) = (storage::<E>(), logits.gpu(), w_VC.gpu());
+    let [targets, weights, room] = cuda.workspace(workspace::<E>(cuda.target(), rows, N, C, V));
+    cuda.upload(targets, targets_N);
+    let weights_N = gradients.as_ref().and_then(|g| g.weights_N);
+    cuda.upload(weights, weights_N.unwrap_or_default());
+    let of_rows = [
+        Some(nats_N.gpu()),
+        largest_N.map(ViewMut::gpu),
+        Some(targets),
+        weights_N.map(|_| weights),
+    ];
     let gradients =
         gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.map(ViewMut::gpu), g.scale as f32));
-    let [targets_at, nats, room] = cuda.workspace(workspace::<E>(cuda.target(), rows, N, C, V));
-    cuda.upload(targets_at, targets_N);
     for first in (0..N).step_by(rows) {
         let n = rows.min(N - first);
         let x = x_NC.range(first * C..(first + n) * C).gpu();
         let [forward, backward_input, backward_weight] = products::<E>(n, C, V);
         forward.narrow(cuda, storage, logits, x, w, Onto::Zero, room);
-        let mut args = [nats, logits, targets_at + 4 * first as u64].map(Arg::Ptr).to_vec();
-        args.extend(gradients.map(|(.., scale)| Arg::F32(scale)));
+        // A null pointer where there is none. Each of them is 4 bytes a row.
+        let [nats, largest, targets, weights] =
+            of_rows.map(|at| Arg::Ptr(at.map_or(0, |at| at + 4 * first as u64)));
+        let mut args = vec![nats, largest, Arg::Ptr(logits), targets];
+        args.extend(gradients.iter().flat_map(|(.., scale)| [weights, Arg::F32(*scale)]));
         args.extend([V, stride::<E>(V)].map(|x| Arg::U32(int(x))));
         let launch = if gradients.is_some() { loss::forward_backward } else { loss::forward };
         cuda.launch(launch(storage, int(n), int(V)), &args);
-        sum(cuda, total.nats.view_mut(), nats, int(n), true);
         if let Some((dx, dw, _)) = gradients {
             let dx = dx + (first * C * size_of::<E>()) as u64;
             backward_input.narrow(cuda, storage, dx, logits, w, Onto::Zero, room);
@@ -49,6 +52,16 @@ pub fn run<E: Element>(
             }
         }
     }
+}
+
+/// Adds the nats of rows to `sum_1`, each times its weight.
+pub fn sum<R: Real>(cuda: &Cuda, sum_1: ViewMut<f64>, nats_N: View<R>, weights_N: Option<&[f32]>) {
+    // No more than the loss itself takes, so a plan need not list it.
+    let [weights] = cuda.workspace([weights_N.map_or(0, size_of_val)]);
+    cuda.upload(weights, weights_N.unwrap_or_default());
+    let weights = weights_N.map_or(0, |_| weights);
+    let [sum_1, nats, weights] = [sum_1.gpu(), nats_N.gpu(), weights].map(Arg::Ptr);
+    cuda.launch(loss::sum(), &[sum_1, nats, weights, Arg::U32(int(nats_N.len()))]);
 }
 
 /// Logits of n rows, dx and dW: the products of a chunk.
@@ -81,7 +94,7 @@ pub fn chunk_rows<E: Element>(cuda: &Cuda, N: usize, V: usize) -> usize {
     N.div_ceil(N.div_ceil(most).max(1)).next_multiple_of(TILE).min(N)
 }
 
-/// Bytes of work space for chunks of `rows`: targets, nats of a chunk's rows, and parts of a product.
+/// Bytes of work space for chunks of `rows`: targets, weights, and parts of a product.
 pub fn workspace<E: Element>(
     target: Target,
     rows: usize,
@@ -92,7 +105,7 @@ pub fn workspace<E: Element>(
     let last = (N - 1) % rows + 1;
     let products = [rows, last].map(|n| products::<E>(n, C, V));
     let room = products.iter().flatten().map(|product| product.room(target, storage::<E>())).max();
-    [N * size_of::<i32>(), rows * size_of::<f64>(), room.unwrap_or(0)]
+    [N * size_of::<i32>(), N * size_of::<f32>(), room.unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -100,7 +113,7 @@ mod tests {
     use super::{chunk_rows, workspace};
     use crate::cuda::tests::fake;
     use crate::cuda::{Cuda, Target, workspace_bytes};
-    use crate::ops::loss::{Logits, Sum, forward_backward};
+    use crate::ops::loss::{Logits, forward_backward};
     use crate::{Buf, Device, bf16};
     use kernels_ptx::launch::Launch;
 
@@ -121,10 +134,10 @@ mod tests {
         assert_eq!((logits.rows(), cuda.held_bytes()), (rows, (planned + room, 0)));
 
         let [mut dx, x, w] = [N * C, N * C, V * C].map(|len| Buf::<bf16>::zeros(&dev, len));
-        let (mut dw, mut sum) = (Buf::<f32>::zeros(&dev, V * C), Sum::new(&dev));
-        let (dx, dw) = (dx.view_mut(), dw.view_mut());
+        let [mut dw, mut nats] = [V * C, N].map(|len| Buf::<f32>::zeros(&dev, len));
+        let (nats, dx, dw) = (nats.view_mut(), dx.view_mut(), dw.view_mut());
         let (x, w, targets) = (x.view(), w.view(), vec![1; N]);
-        forward_backward(&dev, &mut sum, dx, Some(dw), &mut logits, x, w, &targets, 1.0, C);
+        forward_backward(&dev, nats, None, dx, Some(dw), &mut logits, x, w, &targets, None, 1.0, C);
         dev.sync().unwrap();
         assert_eq!(cuda.held_bytes().0, planned + room, "work space is as planned");
         seen.lock().unwrap().clone()
@@ -147,8 +160,7 @@ mod tests {
                     let blocks: u32 = launch.blocks.iter().product();
                     println!("  {} {:?}", launch.kernel, launch.blocks);
                     let enough = (target.multiprocessors * 7 / 8).min(100);
-                    let alone = launch.kernel == "sum_f64";
-                    assert!(alone || blocks >= enough, "{target:?} {name}: {launch:?}");
+                    assert!(blocks >= enough, "{target:?} {name}: {launch:?}");
                 }
                 let whole = launches.iter().filter(|l| l.kernel.starts_with("gemm_tn"));
                 assert!(whole.clone().all(|l| l.blocks[2] == 1), "dW is added in place");

@@ -6,15 +6,9 @@ pub fn sum_of_squares<R: Real>(cuda: &Cuda, sum_1: ViewMut<f64>, x: View<R>) {
     let len = x.len() as u64;
     let launch = norm::squares(len);
     let blocks = launch.blocks[0];
-    let [part] = cuda.workspace(workspace(x.len()));
-    cuda.launch(launch, &[Arg::Ptr(part), Arg::Ptr(x.gpu()), Arg::U64(len)]);
-    sum(cuda, sum_1, part, blocks, false);
-}
-
-/// Sum of `len` numbers of f64 at `x`, which replaces or is added to `sum_1`.
-pub fn sum(cuda: &Cuda, sum_1: ViewMut<f64>, x: u64, len: u32, add: bool) {
-    let sizes = [len, add.into()].map(Arg::U32);
-    cuda.launch(norm::sum(), &[Arg::Ptr(sum_1.gpu()), Arg::Ptr(x), sizes[0], sizes[1]]);
+    let [part] = cuda.workspace(workspace(x.len())).map(Arg::Ptr);
+    cuda.launch(launch, &[part, Arg::Ptr(x.gpu()), Arg::U64(len)]);
+    cuda.launch(norm::sum(), &[Arg::Ptr(sum_1.gpu()), part, Arg::U32(blocks)]);
 }
 
 /// Bytes of work space: a sum for each block.
