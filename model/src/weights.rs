@@ -30,13 +30,14 @@ impl<E: Element> Weights<E> {
     /// # Errors
     /// [`Error::Device`] with what went wrong on a GPU, here or before.
     pub fn refresh(&mut self) -> Result<(), Error> {
-        if let Some(copy) = &mut self.copy {
-            let master = self.master.view().read()?;
-            copy.view_mut().fill_with(|copy| {
-                copy.iter_mut().zip(&*master).for_each(|(c, &m)| *c = E::from_acc(m));
-            });
-        }
-        Ok(())
+        let Some(copy) = &mut self.copy else { return Ok(()) };
+        let mut narrow = Vec::new();
+        self.master.view().read_parts(|first, values| {
+            narrow.clear();
+            narrow.extend(values.iter().map(|&value| E::from_acc(value)));
+            copy.view_mut().range(first..first + values.len()).write(&narrow);
+            Ok(())
+        })
     }
 
     /// What forward and backward read.

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::{Error, join_lines};
-use crate::files;
 
 /// Everything a run is told. `run.toml` in the output folder is exactly this.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -378,7 +377,7 @@ impl RunConfig {
     /// [`Error::Io`] if it cannot be written; the old file is then untouched.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let text = self.to_table().to_string();
-        files::write_atomic(path, text.as_bytes())
+        store::write(path, text.as_bytes())
             .map_err(Error::io("cannot write the configuration", path))
     }
 

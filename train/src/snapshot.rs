@@ -1,12 +1,11 @@
 //! Weights and moments as the tensors of a checkpoint, and back.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use engine::arena::Row;
 use engine::{Arena, Element, Table};
 use model::weights::Weights;
 use optim::AdamW;
-use safetensors::Dtype;
 
 use crate::checkpoint::{self, Found, State, Tensor};
 use crate::error::Error;
@@ -17,8 +16,7 @@ const MOMENTS: &str = "optimizer.safetensors";
 /// Saves weights and moments under `root`. See [`checkpoint::save`].
 ///
 /// # Errors
-/// [`Error::Diverged`] if a weight is not finite: the last good checkpoint stays the newest.
-/// Otherwise as [`checkpoint::save`].
+/// As [`checkpoint::save`]: if a number is not finite, the last good checkpoint stays the newest.
 pub fn save<E: Element<Acc = f32>>(
     root: &Path,
     state: &State,
@@ -26,34 +24,27 @@ pub fn save<E: Element<Acc = f32>>(
     weights: &Weights<E>,
     optimizer: &AdamW<E>,
 ) -> Result<PathBuf, Error> {
-    for row in table.rows() {
-        let values = weights.master().get(row.slot).read()?;
-        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-            let what = format!("{} is {} at element {i}", row.name, values[i]);
-            return Err(Error::Diverged { step: state.step, what });
-        }
-    }
     let (m, v) = optimizer.moments();
-    let mut moments = tensors(table, m, "m.")?;
-    moments.extend(tensors(table, v, "v.")?);
-    let weights = tensors(table, weights.master(), "")?;
+    let weights = tensors(table, weights.master(), "").collect();
+    let moments = tensors(table, m, "m.").chain(tensors(table, v, "v.")).collect();
     checkpoint::save(root, state, &[(WEIGHTS, weights), (MOMENTS, moments)])
 }
 
+/// The rows of `table` with their names in a file.
+fn rows<'a>(table: &'a Table, prefix: &'a str) -> impl Iterator<Item = (String, &'a Row)> {
+    table.rows().iter().map(move |row| (format!("{prefix}{}", row.name), row))
+}
+
 fn tensors<'a>(
-    table: &Table,
+    table: &'a Table,
     arena: &'a Arena<f32>,
-    prefix: &str,
-) -> Result<Vec<Tensor<'a>>, Error> {
-    let tensor = |row: &engine::arena::Row| {
-        let bytes = match arena.get(row.slot).read()? {
-            Cow::Borrowed(values) => Cow::Borrowed(bytemuck::cast_slice(values)),
-            Cow::Owned(values) => Cow::Owned(bytemuck::pod_collect_to_vec(&values)),
-        };
-        let (name, shape) = (format!("{prefix}{}", row.name), row.shape.clone());
-        Ok(Tensor { name, dtype: Dtype::F32, shape, bytes })
-    };
-    table.rows().iter().map(tensor).collect()
+    prefix: &'a str,
+) -> impl Iterator<Item = Tensor<'a>> {
+    rows(table, prefix).map(|(name, row)| Tensor {
+        name,
+        shape: row.shape.clone(),
+        values: arena.get(row.slot),
+    })
 }
 
 /// Reads back what [`save`] wrote.
@@ -61,7 +52,7 @@ fn tensors<'a>(
 /// # Errors
 /// [`Error::Checkpoint`] if it belongs to another model, [`Error::Io`] if it cannot be read.
 pub fn restore<E: Element<Acc = f32>>(
-    found: &mut Found,
+    found: &Found,
     table: &Table,
     weights: &mut Weights<E>,
     optimizer: &mut AdamW<E>,
@@ -74,18 +65,14 @@ pub fn restore<E: Element<Acc = f32>>(
 }
 
 fn read(
-    found: &mut Found,
+    found: &Found,
     file: &str,
     prefix: &str,
     table: &Table,
     arena: &mut Arena<f32>,
 ) -> Result<(), Error> {
-    for row in table.rows() {
-        let name = format!("{prefix}{}", row.name);
-        arena.get_mut(row.slot).fill_with(|values| {
-            let bytes = bytemuck::cast_slice_mut(values);
-            found.read(file, &name, Dtype::F32, &row.shape, bytes)
-        })?;
+    for (name, row) in rows(table, prefix) {
+        found.read(file, &name, &row.shape, arena.get_mut(row.slot))?;
     }
     Ok(())
 }
