@@ -4,6 +4,7 @@
 //! stores ids and maps them back, [`prepare`] joins those three, and [`loader`] serves windows of
 //! ids in an order that depends on a seed and an index only. [`stories`] is a corpus that needs no
 //! file at all.
+#![forbid(unsafe_code)]
 
 pub mod error;
 pub mod loader;

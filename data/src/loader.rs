@@ -16,10 +16,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::rng::{Rng, mix64};
+use crate::rng::{Philox, mix64};
 use crate::shard::TokenSource;
 
 const EPOCH_STREAM: u32 = 0x0E90_C400;
@@ -133,7 +134,7 @@ impl Loader {
     fn shuffled_start(&self, index: u64) -> u64 {
         let T = self.config.seq_len as u64;
         let (epoch, place) = (index / self.windows, index % self.windows);
-        let mut rng = Rng::new(self.config.seed, EPOCH_STREAM, epoch);
+        let mut rng = Philox::new(self.config.seed, EPOCH_STREAM, epoch);
         let slack = self.config.range.end - self.config.range.start - 1 - self.windows * T;
         let offset = rng.below(T.min(slack + 1));
         let window = Permutation::new(self.windows, &mut rng).apply(place);
@@ -182,7 +183,7 @@ impl Permutation {
     ///
     /// # Panics
     /// If `n` is 0 or above 2^62.
-    pub fn new(n: u64, rng: &mut Rng) -> Permutation {
+    pub fn new(n: u64, rng: &mut Philox) -> Permutation {
         assert!(n > 0 && n <= 1 << 62, "permutation of {n} items");
         let bits = u64::BITS - (n - 1).leading_zeros();
         let half_bits = bits.div_ceil(2).max(1);

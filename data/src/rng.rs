@@ -5,6 +5,11 @@
 //! SC 2011. The mixer is the finaliser of SplitMix64: Steele, Lea and Flood, OOPSLA 2014, in
 //! Stafford's variant 13.
 
+use std::convert::Infallible;
+
+use rand_core::utils::{fill_bytes_via_next_word, next_u64_via_u32};
+use rand_core::{Rng, TryRng};
+
 /// Ten rounds of Philox4x32 on one counter block under one key.
 pub fn philox4x32(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     let [mut k0, mut k1] = key;
@@ -29,41 +34,35 @@ pub fn mix64(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// One sequence of random numbers, fixed by (seed, stream, index).
+/// One sequence of random numbers, fixed by (seed, stream, index): 2^34 words of 32 bits before it
+/// repeats. It is a [`Rng`] as those of `rand` are, whose distributions draw from it; 64 bits are two
+/// words, the lower first.
+///
+/// ```
+/// use rand_core::Rng;
+///
+/// let mut first = data::rng::Philox::new(1, 2, 3);
+/// let low = first.clone().next_u32();
+/// assert_eq!(first.next_u64() as u32, low);
+/// ```
 #[derive(Clone, Debug)]
-pub struct Rng {
+pub struct Philox {
     key: [u32; 2],
     counter: [u32; 4],
     block: [u32; 4],
     used: usize,
 }
 
-impl Rng {
+impl Philox {
     /// The sequence of `index` in `stream` under `seed`. A stream separates purposes (one per
     /// purpose, so that they never share numbers), an index separates items of one purpose.
-    pub fn new(seed: u64, stream: u32, index: u64) -> Rng {
-        Rng {
+    pub fn new(seed: u64, stream: u32, index: u64) -> Philox {
+        Philox {
             key: [seed as u32, (seed >> 32) as u32],
             counter: [0, stream, index as u32, (index >> 32) as u32],
             block: [0; 4],
             used: 4,
         }
-    }
-
-    /// The next 32 random bits. A sequence has 2^34 of them before it repeats.
-    pub fn next_u32(&mut self) -> u32 {
-        if self.used == 4 {
-            self.block = philox4x32(self.key, self.counter);
-            self.counter[0] = self.counter[0].wrapping_add(1);
-            self.used = 0;
-        }
-        self.used += 1;
-        self.block[self.used - 1]
-    }
-
-    /// The next 64 random bits.
-    pub fn next_u64(&mut self) -> u64 {
-        u64::from(self.next_u32()) | u64::from(self.next_u32()) << 32
     }
 
     /// A number in `0..n`. The bias is at most n / 2^64.
@@ -81,5 +80,27 @@ impl Rng {
     /// If there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
+    }
+}
+
+impl TryRng for Philox {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        if self.used == 4 {
+            self.block = philox4x32(self.key, self.counter);
+            self.counter[0] = self.counter[0].wrapping_add(1);
+            self.used = 0;
+        }
+        self.used += 1;
+        Ok(self.block[self.used - 1])
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        next_u64_via_u32(self)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        fill_bytes_via_next_word(bytes, || self.try_next_u32())
     }
 }

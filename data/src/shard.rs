@@ -9,13 +9,13 @@
 //! optional on reading, and must agree with the shard when it is there.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
+use store::{Draft, Mapped};
 
 use crate::Error;
 
@@ -66,11 +66,11 @@ impl Sidecar {
     }
 }
 
-/// Writes one shard. Until [`ShardWriter::finish`] it lives under a temporary name in the same
-/// folder; a writer that is dropped leaves nothing behind.
+/// Writes one shard. It has its name once it is whole, see [`Draft`]; a writer that is dropped leaves
+/// nothing behind.
 pub struct ShardWriter {
     path: PathBuf,
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<Draft>,
     wide: bool,
     sidecar: Sidecar,
 }
@@ -82,7 +82,8 @@ impl ShardWriter {
     /// A folder that cannot be written.
     pub fn create(path: &Path, vocab_size: usize, tokenizer: String) -> Result<ShardWriter, Error> {
         let wide = vocab_size > 1 << 16;
-        let mut out = BufWriter::with_capacity(1 << 20, temporary(path)?);
+        let draft = Draft::create(path).map_err(Error::write(path))?;
+        let mut out = BufWriter::with_capacity(1 << 20, draft);
         out.write_all(&header(wide, 0)).map_err(Error::write(path))?;
         let sidecar = Sidecar { tokens: 0, vocab_size, tokenizer, documents: 0, text_bytes: 0 };
         Ok(ShardWriter { path: path.to_path_buf(), out, wide, sidecar })
@@ -129,25 +130,22 @@ impl ShardWriter {
         if sidecar.tokens == 0 {
             return Err(Error::Empty { origin: path.display().to_string() });
         }
-        out.flush().map_err(Error::write(&path))?;
-        let (file, _) = out.into_parts();
-        let finish_header = |mut file: &File| {
-            file.rewind()?;
-            file.write_all(&header(wide, sidecar.tokens))
+        let finish_header = || {
+            out.flush()?;
+            out.rewind()?;
+            out.write_all(&header(wide, sidecar.tokens))?;
+            Ok(out.into_inner()?)
         };
-        finish_header(file.as_file()).map_err(Error::write(&path))?;
-        let json = serde_json::to_vec_pretty(&sidecar).expect("plain fields always serialise");
-        let beside = temporary(&Sidecar::path(&path))?;
-        beside.as_file().write_all(&json).map_err(Error::write(&Sidecar::path(&path)))?;
+        let shard = finish_header().map_err(Error::write(&path))?;
+        let beside = Sidecar::path(&path);
         // The old sidecar must not outlive the old shard, nor the new one precede the new shard.
-        match std::fs::remove_file(Sidecar::path(&path)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::write(&path)(e));
-            }
+        match std::fs::remove_file(&beside) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::write(&beside)(e)),
             _ => {}
         }
-        persist(file, &path)?;
-        persist(beside, &Sidecar::path(&path))?;
+        shard.publish().map_err(Error::write(&path))?;
+        let json = serde_json::to_vec_pretty(&sidecar).expect("plain fields always serialise");
+        store::write(&beside, &json).map_err(Error::write(&beside))?;
         Ok(sidecar)
     }
 }
@@ -161,38 +159,10 @@ fn header(wide: bool, tokens: u64) -> [u8; HEADER_BYTES] {
     bytes
 }
 
-/// A file in the folder of `path` that vanishes unless [`persist`] names it.
-pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile, Error> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".partial-");
-    // Temporary files are private by default; this one becomes an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder(path)).map_err(Error::write(path))
-}
-
-/// Syncs a temporary file and renames it to `path`, so that `path` is whole or absent.
-pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), Error> {
-    file.as_file().sync_all().map_err(Error::write(path))?;
-    file.persist(path).map_err(|e| Error::write(path)(e.error))?;
-    // A rename is durable once its folder is; only Unix lets a folder be opened and synced.
-    if cfg!(unix) {
-        File::open(folder(path)).and_then(|f| f.sync_all()).map_err(Error::write(path))?;
-    }
-    Ok(())
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 /// One shard, mapped.
 struct Shard {
     path: PathBuf,
-    map: memmap2::Mmap,
+    map: Mapped,
     wide: bool,
     tokens: u64,
     sidecar: Option<Sidecar>,
@@ -206,10 +176,7 @@ impl Shard {
         if bytes < HEADER_BYTES as u64 {
             return Err(bad(format!("{bytes} bytes are less than its header of {HEADER_BYTES}")));
         }
-        // SAFETY: the map is read-only. Shards are written under another name and renamed, never
-        // changed in place; a foreign program that shortens one while it is mapped can end this
-        // process by a signal, as with any mapped file.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::read(path))?;
+        let map = Mapped::new(&file, 0..bytes).map_err(Error::read(path))?;
         let word =
             |i: usize| u32::from_le_bytes(map[4 * i..4 * i + 4].try_into().expect("4 bytes"));
         let wide = match (word(0), word(1)) {
@@ -413,24 +380,5 @@ impl TokenSource {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A device in place of a file's content cannot be synced.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn what_cannot_be_synced_is_not_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let device = |at: &Path| {
-            File::create(at)?;
-            File::options().write(true).open("/dev/null")
-        };
-        let file = tempfile::Builder::new().make_in(dir.path(), device).unwrap();
-        let path = dir.path().join("named");
-        assert!(persist(file, &path).is_err() && !path.exists());
     }
 }

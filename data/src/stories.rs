@@ -9,7 +9,7 @@ mod plots;
 mod words;
 
 use crate::Error;
-use crate::rng::Rng;
+use crate::rng::Philox;
 use words::*;
 
 const STREAM: u32 = 0x0510_3135;
@@ -29,7 +29,7 @@ impl Stories {
 
     /// Story `index` of `seed`: 60 to 200 words in two to four paragraphs, one a line.
     pub fn story(seed: u64, index: u64) -> String {
-        let mut teller = Teller::new(Rng::new(seed, STREAM, index));
+        let mut teller = Teller::new(Philox::new(seed, STREAM, index));
         teller.introduce();
         let plot = *teller.rng.pick(&plots::PLOTS);
         plot(&mut teller);
@@ -59,14 +59,14 @@ impl Iterator for Stories {
 /// name is under `hero`, his or her pronouns under `he`, `him`, `his`; the friend's name is under
 /// `friend`, the pronouns under `fhe`, `fhim`, `fhis`.
 struct Teller {
-    rng: Rng,
+    rng: Philox,
     words: Vec<(&'static str, String)>,
     text: String,
 }
 
 impl Teller {
     /// Draws the cast and the scene.
-    fn new(rng: Rng) -> Teller {
+    fn new(rng: Philox) -> Teller {
         let mut t = Teller { rng, words: Vec::new(), text: String::new() };
         let hero = t.cast("hero", "kind", ["he", "him", "his"], "");
         t.cast("friend", "fkind", ["fhe", "fhim", "fhis"], hero);

@@ -14,7 +14,6 @@
 
 use std::collections::HashMap;
 
-use std::io::Write as _;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -22,7 +21,6 @@ use serde_json::{Value, json};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use crate::Error;
-use crate::shard::{persist, temporary};
 use crate::train_bpe;
 
 const SPECIAL: [&str; 3] = ["<unk>", "<s>", "</s>"];
@@ -151,9 +149,7 @@ impl Tokenizer {
         let config = format!("{:#}\n", self.config);
         for (name, text) in [("tokenizer.json", &self.json), ("tokenizer_config.json", &config)] {
             let path = folder.join(name);
-            let file = temporary(&path)?;
-            file.as_file().write_all(text.as_bytes()).map_err(Error::write(&path))?;
-            persist(file, &path)?;
+            store::write(&path, text.as_bytes()).map_err(Error::write(&path))?;
         }
         Ok(())
     }

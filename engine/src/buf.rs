@@ -78,6 +78,10 @@ impl Memory {
     }
 }
 
+/// Elements that [`View::read_parts`] and [`ViewMut::fill_parts`] hand over at a time: all that a
+/// transfer between a GPU and a file needs of the host's memory, whatever its length.
+const PART: usize = 1 << 18;
+
 /// One typed allocation on one device.
 pub struct Buf<E> {
     place: Place,
@@ -180,11 +184,7 @@ impl<E: Pod> Buf<E> {
     /// # Panics
     /// If `range` leaves the buffer: a caller bug.
     pub fn range_mut(&mut self, range: Range<usize>) -> ViewMut<'_, E> {
-        let at = match self.view_mut().at {
-            AtMut::Host(data) => AtMut::Host(&mut data[range]),
-            AtMut::Gpu(at) => AtMut::Gpu(at.range::<E>(range)),
-        };
-        ViewMut { at }
+        self.view_mut().range(range)
     }
 }
 
@@ -284,6 +284,30 @@ impl<'a, E: Pod> View<'a, E> {
         }
     }
 
+    /// Hands the elements to `each` in order and in parts, with the index of each part's first. A
+    /// GPU's come through one short buffer, after all that was queued before.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what went wrong on the device, here or before; the first error of `each`.
+    pub fn read_parts<F: From<Error>>(
+        self,
+        mut each: impl FnMut(usize, &[E]) -> Result<(), F>,
+    ) -> Result<(), F> {
+        let (len, mut staged) = (self.len(), Vec::new());
+        for first in (0..len).step_by(PART) {
+            let part = self.range(first..len.min(first + PART));
+            match part.at {
+                At::Host(data) => each(first, data)?,
+                At::Gpu(at) => {
+                    staged.resize(at.len, E::zeroed());
+                    at.cuda.download(&mut staged, at.ptr)?;
+                    each(first, &staged)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Their address on the GPU.
     pub(crate) fn gpu(self) -> u64 {
         match self.at {
@@ -324,6 +348,21 @@ enum AtMut<'a, E> {
     Gpu(GpuRange<'a>),
 }
 
+impl<'a, E: Element> ViewMut<'a, E> {
+    /// The same elements, in a type that the caller knows to be this one.
+    ///
+    /// # Panics
+    /// If it is another: a caller bug.
+    pub fn same<F: Element>(self) -> ViewMut<'a, F> {
+        assert_eq!(E::DTYPE, F::DTYPE, "buf: another type");
+        let at = match self.at {
+            AtMut::Host(data) => AtMut::Host(bytemuck::cast_slice_mut(data)),
+            AtMut::Gpu(at) => AtMut::Gpu(at),
+        };
+        ViewMut { at }
+    }
+}
+
 impl<'a, E: Pod> ViewMut<'a, E> {
     /// Elements.
     pub fn len(&self) -> usize {
@@ -348,6 +387,18 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         let at = match &mut self.at {
             AtMut::Host(data) => AtMut::Host(data),
             AtMut::Gpu(at) => AtMut::Gpu(*at),
+        };
+        ViewMut { at }
+    }
+
+    /// A part of this range.
+    ///
+    /// # Panics
+    /// If `range` leaves it: a caller bug.
+    pub fn range(self, range: Range<usize>) -> ViewMut<'a, E> {
+        let at = match self.at {
+            AtMut::Host(data) => AtMut::Host(&mut data[range]),
+            AtMut::Gpu(at) => AtMut::Gpu(at.range::<E>(range)),
         };
         ViewMut { at }
     }
@@ -395,6 +446,33 @@ impl<'a, E: Pod> ViewMut<'a, E> {
             }
         }
     }
+
+    /// Lets `fill` set every element, in order and in parts, each with the index of its first. What
+    /// it finds there has no meaning. A GPU's pass through one short buffer.
+    ///
+    /// # Errors
+    /// The first of `fill`; what comes after is left as it was.
+    pub fn fill_parts<F>(
+        self,
+        mut fill: impl FnMut(usize, &mut [E]) -> Result<(), F>,
+    ) -> Result<(), F> {
+        match self.at {
+            AtMut::Host(data) => {
+                let mut parts = data.chunks_mut(PART).enumerate();
+                parts.try_for_each(|(i, part)| fill(i * PART, part))
+            }
+            AtMut::Gpu(at) => {
+                let mut staged = Vec::new();
+                for first in (0..at.len).step_by(PART) {
+                    let part = at.range::<E>(first..at.len.min(first + PART));
+                    staged.resize(part.len, E::zeroed());
+                    fill(first, &mut staged)?;
+                    part.cuda.upload(part.ptr, &staged);
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
@@ -433,6 +511,39 @@ mod tests {
             buf.view_mut().host().fill(1.0);
             buf.fill_zero(dev);
             assert!(buf.view().host().iter().all(|&x| x == 0.0), "{len}, filled");
+        }
+    }
+
+    /// On the CPU and on an emulated GPU: every element once, in order, in bounded parts.
+    #[test]
+    fn parts_cover_everything_in_order() {
+        let gpu = Device::Cuda(Cuda::emulated(80).unwrap());
+        for dev in [Device::cpu(2).unwrap(), gpu] {
+            for len in [0, 1, PART - 1, PART, PART + 1, 2 * PART + 5] {
+                let mut buf = Buf::<f32>::zeros(&dev, len);
+                let mut next = 0;
+                let fill = |first: usize, part: &mut [f32]| {
+                    assert!(first == next && !part.is_empty() && part.len() <= PART);
+                    part.iter_mut().zip(first..).for_each(|(x, i)| *x = i as f32);
+                    next += part.len();
+                    Ok::<(), Error>(())
+                };
+                buf.view_mut().fill_parts(fill).unwrap();
+                let mut seen = Vec::new();
+                let each = |first: usize, part: &[f32]| {
+                    assert!(first == seen.len() && part.len() <= PART);
+                    seen.extend_from_slice(part);
+                    Ok::<(), Error>(())
+                };
+                buf.view().read_parts(each).unwrap();
+                assert!(seen.iter().enumerate().all(|(i, &x)| x == i as f32), "{len}");
+                assert_eq!((next, seen.len()), (len, len));
+                let stop = |first: usize, _: &[f32]| match first {
+                    0 => Ok(()),
+                    _ => Err(Error::Config("stop".to_string())),
+                };
+                assert_eq!(buf.view().read_parts(stop).is_err(), len > PART, "{len}");
+            }
         }
     }
 

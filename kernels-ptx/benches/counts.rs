@@ -15,6 +15,8 @@
 mod check;
 #[path = "../tests/kernels/counted.rs"]
 mod counted;
+#[path = "../../tests/shared/generated.rs"]
+mod generated;
 
 use counted::{Least, Row, Sizes};
 use ptx_emu::Class;

@@ -4,6 +4,15 @@
 use engine::{Arena, Device, Element, Error, Slot, Table, View, ViewMut};
 use std::borrow::Cow;
 
+/// A parameter in the precision of sums, or, frozen, as narrow as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Kept<W, N> {
+    /// In the precision of sums.
+    Wide(W),
+    /// As it is stored.
+    Narrow(N),
+}
+
 /// One model's weights.
 pub struct Weights<E: Element> {
     /// Trained parameters in the precision of sums; all, where there is no copy.
@@ -72,18 +81,78 @@ impl<E: Element> Weights<E> {
         }
     }
 
+    /// Where a parameter is kept.
+    pub fn kept(&self, slot: Slot) -> Kept<View<'_, E::Acc>, View<'_, E>> {
+        match &self.copy {
+            Some(copy) if !slot.is_trained() => Kept::Narrow(copy.get(slot)),
+            _ => Kept::Wide(self.master.get(slot)),
+        }
+    }
+
+    /// Where a parameter is kept, to write; call [`Weights::refresh`] after.
+    pub fn kept_mut(&mut self, slot: Slot) -> Kept<ViewMut<'_, E::Acc>, ViewMut<'_, E>> {
+        match &mut self.copy {
+            Some(copy) if !slot.is_trained() => Kept::Narrow(copy.get_mut(slot)),
+            _ => Kept::Wide(self.master.get_mut(slot)),
+        }
+    }
+
+    /// Hands a parameter's elements to `each`, as [`View::read_parts`] does; widened, if it is kept
+    /// narrow.
+    ///
+    /// # Errors
+    /// As [`View::read_parts`].
+    pub fn read_parts<F: From<Error>>(
+        &self,
+        slot: Slot,
+        mut each: impl FnMut(usize, &[E::Acc]) -> Result<(), F>,
+    ) -> Result<(), F> {
+        let mut wide = Vec::new();
+        match self.kept(slot) {
+            Kept::Wide(values) => values.read_parts(each),
+            Kept::Narrow(values) => values.read_parts(|first, values| {
+                wide.clear();
+                wide.extend(values.iter().map(|x| x.to_acc()));
+                each(first, &wide)
+            }),
+        }
+    }
+
+    /// Lets `fill` set a parameter's elements, as [`ViewMut::fill_parts`] does; rounded, if it is kept
+    /// narrow. Call [`Weights::refresh`] after.
+    ///
+    /// # Errors
+    /// As [`ViewMut::fill_parts`].
+    pub fn fill_parts<F>(
+        &mut self,
+        slot: Slot,
+        mut fill: impl FnMut(usize, &mut [E::Acc]) -> Result<(), F>,
+    ) -> Result<(), F> {
+        let mut wide = Vec::new();
+        match self.kept_mut(slot) {
+            Kept::Wide(values) => values.fill_parts(fill),
+            Kept::Narrow(values) => values.fill_parts(|first, values| {
+                wide.resize(values.len(), E::Acc::default());
+                fill(first, &mut wide)?;
+                values.iter_mut().zip(&wide).for_each(|(to, &x)| *to = E::from_acc(x));
+                Ok(())
+            }),
+        }
+    }
+
     /// Brings the copy up to date with the master weights.
     ///
     /// # Errors
     /// [`Error::Device`] with what went wrong on a GPU, here or before.
     pub fn refresh(&mut self) -> Result<(), Error> {
-        if let Some(copy) = &mut self.copy {
-            let master = self.master.view().read()?;
-            copy.first_mut(self.trained).fill_with(|copy| {
-                copy.iter_mut().zip(&*master).for_each(|(c, &m)| *c = E::from_acc(m));
-            });
-        }
-        Ok(())
+        let (trained, Some(copy)) = (self.trained, &mut self.copy) else { return Ok(()) };
+        let mut narrow = Vec::new();
+        self.master.view().read_parts(|first, values| {
+            narrow.clear();
+            narrow.extend(values.iter().map(|&value| E::from_acc(value)));
+            copy.first_mut(trained).range(first..first + values.len()).write(&narrow);
+            Ok(())
+        })
     }
 
     /// What forward and backward read.

@@ -206,7 +206,7 @@ fn large_tensors_survive_the_chunks() {
 #[test]
 fn an_export_replaces_the_weights_of_an_earlier_one() {
     let (dir, table, weights) = export(&config(false), Dtype::F32, 6000);
-    fs::write(dir.path().join("model-00001-of-00009.safetensors.tmp"), "torn").unwrap();
+    fs::write(dir.path().join(".tmp-a1b2c3"), "torn").unwrap();
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     fs::write(dir.path().join("model-mine.safetensors"), "kept").unwrap();
     hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, u64::MAX).unwrap();
@@ -234,14 +234,27 @@ fn a_failed_export_leaves_the_earlier_one() {
         assert!(line.contains(want) && line.contains(&table.rows()[1].name), "{line}");
         assert!(files(dir.path()) == before);
     }
-    // A folder in the way of the last file staged.
+    // Files that are whole wait for the last one, in which the number stands.
+    let row = table.rows().last().unwrap();
     weights.master_mut().get_mut(slot).host()[3] = 0.0;
-    fs::create_dir(dir.path().join("config.json.tmp")).unwrap();
-    let error = hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, u64::MAX);
+    weights.master_mut().get_mut(row.slot).host()[1] = f32::NAN;
+    let error = hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, 6000);
     let line = error.unwrap_err().to_string();
-    assert!(line.contains("config.json: ") && line.ends_with("give another directory"), "{line}");
-    fs::remove_dir(dir.path().join("config.json.tmp")).unwrap();
+    assert!(line.contains(&row.name) && line.contains("NaN at element 1"), "{line}");
     assert!(files(dir.path()) == before);
+    // A folder in the way of a name, and one in place of the directory.
+    weights.master_mut().get_mut(row.slot).host()[1] = 0.0;
+    let file = dir.path().join("config.json");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let write = |to: &Path| hf::write(to, &config(false), &table, &weights, Dtype::F32, u64::MAX);
+    let line = write(dir.path()).unwrap_err().to_string();
+    assert!(
+        line.contains("config.json: ") && line.ends_with("make it a file that can be replaced"),
+        "{line}"
+    );
+    let line = write(&dir.path().join("model.safetensors/deeper")).unwrap_err().to_string();
+    assert!(line.ends_with("give a directory that can be made"), "{line}");
 }
 
 #[test]
@@ -406,25 +419,5 @@ fn truncated_and_corrupt_files_are_named() {
         bytes[at] = byte;
         let line = refuse(&bytes);
         assert!(line.starts_with("corrupt safetensors header: "), "{line}");
-    }
-}
-
-/// The system is asked to sync each file before it gets its name: a device that cannot be synced, in
-/// place of a temporary file, is an error, and nothing is named.
-#[cfg(target_os = "linux")]
-#[test]
-fn what_cannot_be_synced_is_not_named() {
-    let config = config(false);
-    let (table, weights) = weights(&config);
-    for shard_bytes in [hf::SHARD_BYTES, 4000] {
-        let (whole, ..) = export(&config, Dtype::F32, shard_bytes);
-        for (name, _) in files(whole.path()) {
-            let dir = tempfile::tempdir().unwrap();
-            let temporary = dir.path().join(format!("{name}.tmp"));
-            std::os::unix::fs::symlink("/dev/null", &temporary).unwrap();
-            let written = hf::write(dir.path(), &config, &table, &weights, Dtype::F32, shard_bytes);
-            assert!(written.unwrap_err().to_string().contains(&name), "{name}");
-            assert!(files(dir.path()).is_empty(), "{name}: something is named");
-        }
     }
 }

@@ -244,11 +244,11 @@ fn resume<E: Element<Acc = f32>>(
     trainer: &mut Trainer<E>,
     config: &RunConfig,
     fingerprint: &Fingerprint,
-    mut found: Found,
+    found: Found,
     out: &mut OutDir,
 ) -> Result<()> {
     config::compare(&found.state().fingerprint, fingerprint)?;
-    trainer.resume(&mut found)?;
+    trainer.resume(&found)?;
     out.begin()?;
     // A crash may have come between a save and its pruning, and no other save may follow.
     checkpoint::prune(&out.checkpoints(), config.run.keep)?;

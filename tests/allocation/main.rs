@@ -1,6 +1,8 @@
 //! What is allocated, and when: nothing once the first step has run, but for the few bytes that
-//! threads hand each other work in; and until then what the plan says, row by row.
+//! threads hand each other work in; until then what the plan says, row by row; and for files a few short
+//! parts of the model.
 
+mod files;
 mod plan;
 
 #[path = "../model/common.rs"]
@@ -27,6 +29,12 @@ const LINE: usize = 64;
 /// Bytes and number of all live allocations with that alignment.
 static LINES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
+/// Bytes of all live allocations.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// The most that [`LIVE`] was since this was last set.
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
 /// The counters are the process's, so one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -41,6 +49,8 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add((layout.size() >= LARGE) as usize, Relaxed);
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
         if layout.align() == LINE {
             LINES[0].fetch_add(layout.size(), Relaxed);
             LINES[1].fetch_add(1, Relaxed);
@@ -50,6 +60,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
         if layout.align() == LINE {
             LINES[0].fetch_sub(layout.size(), Relaxed);
             LINES[1].fetch_sub(1, Relaxed);

@@ -4,7 +4,8 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use handgrad::data::rng::Rng;
+use handgrad::data::rng::Philox;
+use rand::RngExt;
 
 use super::common::{Bits, Dir, checkpoints, metrics, tiny_but};
 
@@ -45,13 +46,13 @@ fn two_hundred_kills_lose_at_most_one_save_and_no_bit() {
     let start_up = start.elapsed();
 
     let (mut hits, mut runs, mut kills) = (Hits::default(), 0, 0);
-    let mut rng = Rng::new(7, 0, 0);
+    let mut rng = Philox::new(7, 0, 0);
     let out = dir.path("out");
     while kills < KILLS {
         let mut child = go_on(&dir, &line);
         // Half of the moments lie around the start, half anywhere in what a run takes.
-        let most = if rng.below(2) == 0 { start_up * 3 / 2 } else { life };
-        let delay = most.mul_f64(rng.below(1 << 20) as f64 / (1 << 20) as f64);
+        let most = if rng.random() { start_up * 3 / 2 } else { life };
+        let delay = most.mul_f64(rng.random());
         let before = last_step(&dir);
         if ends_within(&mut child, delay) {
             let status = child.wait().unwrap();

@@ -35,7 +35,7 @@ fn acts(stderr: &str) -> Vec<Act> {
 /// Runs `line` and returns what it told.
 fn run(dir: &Dir, line: &str) -> Vec<Act> {
     let mut command = dir.command("pretrain", line);
-    let done = finish(command.env("RUST_LOG", "error,train::files=trace"));
+    let done = finish(command.env("RUST_LOG", "error,store=trace"));
     assert_eq!(done.code, 0, "{}", done.stderr);
     acts(&done.stderr)
 }
@@ -104,9 +104,11 @@ fn check(acts: &[Act]) -> Result<usize, String> {
         checkpoints += usize::from(matches!(act, Act::Renamed(_, to) if is_new(to)));
     }
     // At the end only the lines of metrics after the last checkpoint may be lost; there are none.
-    let left: Vec<_> =
-        pending.dirty.iter().filter(|path| path.as_path() != Path::new("out")).collect();
-    if left.is_empty() { Ok(checkpoints) } else { Err(format!("never synced: {left:?}")) }
+    if pending.dirty.is_empty() {
+        Ok(checkpoints)
+    } else {
+        Err(format!("never synced: {:?}", pending.dirty))
+    }
 }
 
 #[test]
@@ -126,30 +128,60 @@ fn nothing_is_named_before_it_is_durable() {
     assert!(resumed.iter().filter(steps).count() >= 7, "the metrics are told of");
 }
 
-/// Leaving out any one sync of a run breaks the rule, so the rule sees them all.
+/// Leaving out any one sync of a run breaks the rule, so the rule sees them all: of checkpoints, metrics
+/// and configuration, of tokens and their sidecar, of the export and its tokenizer, of the plot.
 #[test]
 fn every_sync_is_needed() {
     let dir = Dir::new();
     let line = tiny_but(&[("--steps", "2"), ("--eval-every", "1")]);
     let acts = run(&dir, &format!("{line} --out out"));
     check(&acts).unwrap();
-    let synced = |act: &Act| matches!(act, Act::Synced(_));
-    let mut left_out = BTreeSet::new();
-    for i in (0..acts.len()).filter(|&i| synced(&acts[i])) {
-        let Act::Synced(path) = &acts[i] else { unreachable!() };
-        let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        let less = acts[..i].iter().chain(&acts[i + 1..]);
+    // What a file or folder is called once it has its name.
+    let named = |path: &Path| {
+        let name_of = |act: &Act| match act {
+            Act::Renamed(from, to) if from == path => Some(to.clone()),
+            _ => None,
+        };
+        let path = acts.iter().find_map(name_of).unwrap_or(path.to_path_buf());
+        path.file_name().unwrap().to_str().unwrap().to_string()
+    };
+    let (mut needed, mut redundant) = (BTreeSet::new(), BTreeSet::new());
+    for (i, act) in acts.iter().enumerate() {
+        let Act::Synced(path) = act else { continue };
         let mut pending = Pending::default();
-        let broken = less.clone().any(|act| pending.take(act).is_err());
-        if broken || !pending.dirty.is_empty() {
-            left_out.insert(name);
-        }
+        let mut less = acts[..i].iter().chain(&acts[i + 1..]);
+        let broken = less.any(|act| pending.take(act).is_err()) || !pending.dirty.is_empty();
+        if broken {
+            needed.insert(named(path))
+        } else {
+            redundant.insert(named(path))
+        };
     }
-    for name in ["weights.safetensors", "optimizer.safetensors", "state.json", "state.json.xxh3"] {
-        assert!(left_out.contains(name), "{name}: {left_out:?}");
+    let shard = needed.iter().find(|name| name.starts_with("tokens-") && name.ends_with(".bin"));
+    let beside = format!("{}.json", shard.expect("the tokens are synced"));
+    for name in [
+        "weights.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "state.json.xxh3",
+        "step-000001",
+        "checkpoints",
+        "metrics.jsonl",
+        "run.toml",
+        "loss.svg",
+        "tokens",
+        &beside,
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "out",
+    ] {
+        assert!(needed.contains(name), "{name}: {needed:?}");
     }
-    for name in ["metrics.jsonl", "checkpoints", ".tmp-step-000001", ".tmp-run.toml"] {
-        assert!(left_out.contains(name), "{name}: {left_out:?}");
-    }
+    // A name in a folder is durable once a later one is: of those only the last is needed.
+    let folders = ["out", "tokens", "metrics.jsonl"].map(String::from);
+    assert!(redundant.is_subset(&BTreeSet::from(folders)), "{redundant:?}");
     assert!(TINY.contains("--save-every 1"));
 }

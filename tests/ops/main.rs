@@ -7,6 +7,8 @@ mod attention;
 mod check;
 mod embedding;
 mod gemm;
+#[path = "../shared/generated.rs"]
+mod generated;
 #[path = "../shared/gpus.rs"]
 mod gpus;
 mod linear;

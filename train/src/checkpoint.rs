@@ -12,36 +12,25 @@
 //! trusts nothing: it takes the newest checkpoint whose every byte agrees with its checksum, and
 //! reports what it passed over. One process writes (see [`crate::outdir`]); any number may read.
 //!
-//! Tensors go from the caller's memory to the file and back without a copy in between.
+//! Tensors go from a device's memory to the file and back in short parts: neither way takes a copy of
+//! the model on the host.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use safetensors::tensor::{Metadata, TensorInfo};
+use engine::{View, ViewMut, bf16};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use store::tensors::{Dtype, Entry, Layout, Reader, Writer};
+use store::{DraftFolder, Sum, sync_folder};
 
 use crate::config::Fingerprint;
 use crate::error::Error;
-use crate::files::{self, TEMP_PREFIX, parent, sync_dir, write_synced};
-
-pub use safetensors::Dtype;
 
 const STATE_NAME: &str = "state.json";
 const STATE_SUM_NAME: &str = "state.json.xxh3";
-
-/// Bytes written or read at a time: hashed while they are in the processor's cache.
-const CHUNK: usize = 1 << 18;
-
-/// Bytes before a safetensors header: its length, little-endian.
-const LENGTH_BYTES: u64 = 8;
-
-/// Longest header that the safetensors format allows, in bytes.
-const MAX_HEADER: u64 = 100_000_000;
 
 /// Where the run stood, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,21 +43,107 @@ pub struct State {
     pub next_sample: u64,
     /// What the run's numbers depend on; compare it with [`crate::config::compare`].
     pub fingerprint: Fingerprint,
-    /// Whatever else the run wants back.
-    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Elements of a tensor in row-major order, wherever they are. Frozen parameters may be kept narrow.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// In f32.
+    F32(View<'a, f32>),
+    /// In bf16.
+    Bf16(View<'a, bf16>),
+}
+
+/// [`Values`], to be read from a file.
+pub enum ValuesMut<'a> {
+    /// In f32.
+    F32(ViewMut<'a, f32>),
+    /// In bf16.
+    Bf16(ViewMut<'a, bf16>),
+}
+
+impl Values<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Values::F32(_) => Dtype::F32,
+            Values::Bf16(_) => Dtype::BF16,
+        }
+    }
+
+    /// Hands the bytes to `each` in parts, after a look at every number: the first that is not finite
+    /// goes to `bad` with its index.
+    fn read_parts(
+        &self,
+        bad: impl Fn(f32, usize) -> Error,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Values::F32(values) => values.read_parts(|first, values| {
+                if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+                    return Err(bad(values[i], first + i));
+                }
+                each(bytemuck::cast_slice(values))
+            }),
+            Values::Bf16(values) => values.read_parts(|first, values| {
+                if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+                    return Err(bad(values[i].to_f32(), first + i));
+                }
+                each(bytemuck::cast_slice(values))
+            }),
+        }
+    }
+}
+
+impl ValuesMut<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            ValuesMut::F32(_) => Dtype::F32,
+            ValuesMut::Bf16(_) => Dtype::BF16,
+        }
+    }
+
+    /// Sets all elements.
+    ///
+    /// # Panics
+    /// If there are more or fewer `bytes`.
+    fn fill(self, bytes: &[u8]) {
+        fn part<T: bytemuck::Pod>(
+            first: usize,
+            to: &mut [T],
+            bytes: &[u8],
+        ) -> Result<(), Infallible> {
+            let to: &mut [u8] = bytemuck::cast_slice_mut(to);
+            to.copy_from_slice(&bytes[size_of::<T>() * first..][..to.len()]);
+            Ok(())
+        }
+        let len = match &self {
+            ValuesMut::F32(to) => to.bytes(),
+            ValuesMut::Bf16(to) => to.bytes(),
+        };
+        assert_eq!(len, bytes.len() as u64, "checkpoint: a buffer does not fit its tensor");
+        let filled = match self {
+            ValuesMut::F32(to) => to.fill_parts(|first, to| part(first, to, bytes)),
+            ValuesMut::Bf16(to) => to.fill_parts(|first, to| part(first, to, bytes)),
+        };
+        filled.unwrap_or_else(|never| match never {});
+    }
 }
 
 /// One tensor to save.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tensor<'a> {
     /// Unique within its file.
     pub name: String,
-    /// Element type.
-    pub dtype: Dtype,
     /// Elements along each dimension.
     pub shape: Vec<usize>,
-    /// Elements in row-major order, little-endian.
-    pub bytes: Cow<'a, [u8]>,
+    /// Its elements.
+    pub values: Values<'a>,
+}
+
+impl Tensor<'_> {
+    fn entry(&self) -> Entry {
+        Entry { name: self.name.clone(), dtype: self.values.dtype(), shape: self.shape.clone() }
+    }
 }
 
 /// `state.json`.
@@ -93,11 +168,12 @@ struct FileSum {
 /// one of the same step is replaced. Returns the checkpoint's folder.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] with the bytes needed if the disk is full, otherwise [`Error::Io`]. The
-/// earlier checkpoints are then intact and nothing half-written is left.
+/// [`Error::Diverged`] if a number is not finite; [`Error::Checkpoint`] with the bytes needed if the
+/// disk is full; [`Error::Engine`] with what went wrong on a GPU; otherwise [`Error::Io`]. The earlier
+/// checkpoints are then intact and nothing half-written is left.
 ///
 /// # Panics
-/// If a tensor's bytes do not fit its type and shape, or a name occurs twice: caller bugs.
+/// If a tensor's values do not fit its shape, or a name occurs twice: caller bugs.
 pub fn save(root: &Path, state: &State, files: &[(&str, Vec<Tensor>)]) -> Result<PathBuf, Error> {
     let target = root.join(format!("step-{:06}", state.step));
     create_root(root)?;
@@ -105,18 +181,19 @@ pub fn save(root: &Path, state: &State, files: &[(&str, Vec<Tensor>)]) -> Result
     if open(&target).is_ok_and(|found| found.state == *state) {
         return Ok(target);
     }
-    let headers: Vec<Vec<u8>> = files.iter().map(|(_, tensors)| header(tensors)).collect();
-    let tensors = files.iter().flat_map(|(_, tensors)| tensors);
-    let needed = headers.iter().map(Vec::len).sum::<usize>()
-        + tensors.map(|tensor| tensor.bytes.len()).sum::<usize>();
-
-    let temp = root.join(format!("{TEMP_PREFIX}step-{:06}", state.step));
-    let written = write_all(&temp, state, files, &headers).and_then(|()| publish(&temp, &target));
-    written.map_err(|source| {
-        // The first error is the one to report; a folder left behind is deleted by the next save.
-        let _ = fs::remove_dir_all(&temp);
-        write_error(&target, needed, source)
+    let payloads: Vec<Payload> =
+        files.iter().map(|(name, tensors)| Payload::new(name, tensors)).collect();
+    let needed = payloads.iter().map(|payload| payload.layout.bytes()).sum();
+    let fail = |source: io::Error| write_error(&target, needed, source);
+    let folder = DraftFolder::create(&target).map_err(fail)?;
+    let write = |payload| write_payload(folder.path(), state.step, payload, &fail);
+    let sums = thread::scope(|scope| {
+        let spawn = |payload| scope.spawn(move || write(payload));
+        let writers: Vec<_> = payloads.iter().map(spawn).collect();
+        let sums = writers.into_iter().map(|writer| writer.join().expect("it returns its errors"));
+        sums.collect::<Result<Vec<_>, Error>>()
     })?;
+    write_manifest(folder.path(), state, sums).and_then(|()| folder.publish()).map_err(fail)?;
     Ok(target)
 }
 
@@ -124,85 +201,59 @@ fn create_root(root: &Path) -> Result<(), Error> {
     let fail = || Error::io("cannot create the folder of checkpoints", root);
     if !root.is_dir() {
         fs::create_dir_all(root).map_err(fail())?;
-        sync_dir(&parent(root)).map_err(fail())?;
+        let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_folder(parent.unwrap_or(Path::new("."))).map_err(fail())?;
     }
     Ok(())
 }
 
-/// A safetensors header with its length in front, padded with spaces to 8 bytes.
-fn header(tensors: &[Tensor]) -> Vec<u8> {
-    let mut end = 0;
-    let infos = tensors.iter().map(|tensor| {
-        let begin = end;
-        end += tensor.bytes.len();
-        let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
-        (tensor.name.clone(), TensorInfo { dtype, shape, data_offsets: (begin, end) })
-    });
-    let infos: Vec<_> = infos.collect();
-    let names: BTreeSet<&String> = infos.iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), infos.len(), "tensor names must be unique within a file");
-    let metadata = Metadata::new(None, infos).expect("bytes must fit type and shape");
-    let mut json = serde_json::to_vec(&metadata).expect("names and numbers always fit JSON");
-    json.resize(json.len().next_multiple_of(8), b' ');
-    [&(json.len() as u64).to_le_bytes(), json.as_slice()].concat()
+/// One file to write.
+struct Payload<'a> {
+    name: &'a str,
+    tensors: &'a [Tensor<'a>],
+    layout: Layout,
 }
 
-/// Writes and syncs a whole checkpoint into the new folder `temp`, all payloads at once.
-fn write_all(
-    temp: &Path,
-    state: &State,
-    files: &[(&str, Vec<Tensor>)],
-    headers: &[Vec<u8>],
-) -> io::Result<()> {
-    fs::create_dir(temp)?;
-    let sums = thread::scope(|scope| {
-        let payloads = files.iter().zip(headers).map(|((name, tensors), header)| {
-            scope.spawn(move || write_payload(temp, name, header, tensors))
-        });
-        let writers: Vec<_> = payloads.collect();
-        let sums = writers.into_iter().map(|writer| writer.join().expect("it returns its errors"));
-        sums.collect::<io::Result<_>>()
-    })?;
+impl<'a> Payload<'a> {
+    fn new(name: &'a str, tensors: &'a [Tensor<'a>]) -> Self {
+        let entries: Vec<Entry> = tensors.iter().map(Tensor::entry).collect();
+        Payload { name, tensors, layout: Layout::new(&entries, &[]) }
+    }
+}
+
+/// Writes and syncs one safetensors file, hashing what it writes and looking at every number.
+fn write_payload(
+    folder: &Path,
+    step: u64,
+    payload: &Payload,
+    fail: &(dyn Fn(io::Error) -> Error + Sync),
+) -> Result<FileSum, Error> {
+    let file = store::File::create(&folder.join(payload.name)).map_err(fail)?;
+    let mut out = Writer::new(file, &payload.layout).map_err(fail)?;
+    for Tensor { name, values, .. } in payload.tensors {
+        out.begin(name);
+        let bad = |x: f32, i: usize| Error::Diverged {
+            step,
+            what: format!("{name} is {x} at element {i}"),
+        };
+        values.read_parts(bad, |bytes| out.write(bytes).map_err(fail))?;
+    }
+    let (mut file, sum) = out.end();
+    file.sync().map_err(fail)?;
+    Ok(FileSum { name: payload.name.to_string(), bytes: sum.bytes, xxh3: sum.hex() })
+}
+
+/// Writes and syncs what says that the files are whole.
+fn write_manifest(folder: &Path, state: &State, files: Vec<FileSum>) -> io::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_string();
-    let manifest = Manifest { version, state: state.clone(), files: sums };
+    let manifest = Manifest { version, state: state.clone(), files };
     let json = serde_json::to_vec_pretty(&manifest).expect("plain data always fits JSON");
-    write_synced(&temp.join(STATE_NAME), &json)?;
-    write_synced(&temp.join(STATE_SUM_NAME), state_sum(&json).as_bytes())?;
-    sync_dir(temp)
-}
-
-/// Writes and syncs one safetensors file, hashing what it writes.
-fn write_payload(dir: &Path, name: &str, header: &[u8], tensors: &[Tensor]) -> io::Result<FileSum> {
-    let path = dir.join(name);
-    let mut file = File::create_new(&path)?;
-    let (mut hash, mut bytes) = (Xxh3::new(), 0);
-    for part in std::iter::once(header).chain(tensors.iter().map(|tensor| &*tensor.bytes)) {
-        for chunk in part.chunks(CHUNK) {
-            hash.update(chunk);
-            files::write_all(&mut file, &path, chunk)?;
-            bytes += chunk.len() as u64;
-        }
-    }
-    files::sync(&file, &path)?;
-    Ok(FileSum { name: name.to_string(), bytes, xxh3: hex(hash.digest128()) })
-}
-
-/// Gives a finished checkpoint its name. What has this name is not valid for this state, or
-/// [`save`] would have kept it; it moves aside first, because a rename replaces no full folder.
-fn publish(temp: &Path, target: &Path) -> io::Result<()> {
-    let root = parent(target);
-    let replaced = root.join(format!("{TEMP_PREFIX}replaced"));
-    let occupied = target.exists();
-    if occupied {
-        files::rename(target, &replaced)?;
-    }
-    files::rename(temp, target)?;
-    sync_dir(&root)?;
-    if occupied { fs::remove_dir_all(&replaced) } else { Ok(()) }
+    store::File::of(&folder.join(STATE_NAME), &json)?;
+    store::File::of(&folder.join(STATE_SUM_NAME), state_sum(&json).as_bytes())
 }
 
 /// Full disks, quotas and file-size limits get a remedy; everything else speaks for itself.
-fn write_error(target: &Path, needed: usize, source: io::Error) -> Error {
+fn write_error(target: &Path, needed: u64, source: io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match source.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => Error::Checkpoint {
@@ -221,18 +272,8 @@ fn write_error(target: &Path, needed: usize, source: io::Error) -> Error {
 pub struct Found {
     path: PathBuf,
     state: State,
-    version: String,
-    files: Vec<Payload>,
-}
-
-/// One open safetensors file.
-#[derive(Debug)]
-struct Payload {
-    name: String,
-    file: File,
-    metadata: Metadata,
-    /// Offset of the first tensor's first byte.
-    data_begin: u64,
+    /// Each file's name, and the file.
+    files: Vec<(String, Reader)>,
 }
 
 /// A checkpoint that is not valid, or a temporary folder that a crash has left.
@@ -309,66 +350,52 @@ impl Found {
         &self.state
     }
 
-    /// Version of this crate that wrote it.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// Names of the tensors in `file`, in order; empty if there is no such file.
-    pub fn tensors(&self, file: &str) -> Vec<String> {
-        let payload = self.files.iter().find(|payload| payload.name == file);
-        payload.map_or(Vec::new(), |payload| payload.metadata.offset_keys())
-    }
-
-    /// Reads one tensor straight into `out`.
+    /// Reads one tensor into `out`, wherever that is.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if there is no such file or tensor, or its type or shape is another;
     /// [`Error::Io`] if it cannot be read.
     ///
     /// # Panics
-    /// If `out` does not fit `dtype` and `shape`: a caller bug.
+    /// If `out` does not fit `shape`: a caller bug.
     pub fn read(
-        &mut self,
+        &self,
         file: &str,
         tensor: &str,
-        dtype: Dtype,
         shape: &[usize],
-        out: &mut [u8],
+        out: ValuesMut,
     ) -> Result<(), Error> {
         let wrong = |reason: String| Error::Checkpoint {
             path: self.path.join(file),
             reason: format!("{reason}; it belongs to another model or version"),
         };
-        let payload = self.files.iter_mut().find(|payload| payload.name == file);
-        let payload = payload.ok_or_else(|| wrong("no such file".to_string()))?;
-        let info = payload.metadata.info(tensor);
+        let reader = self.files.iter().find(|(name, _)| name == file);
+        let (_, reader) = reader.ok_or_else(|| wrong("no such file".to_string()))?;
+        let info = reader.info(tensor);
         let info = info.ok_or_else(|| wrong(format!("tensor {tensor} is missing")))?;
-        if info.dtype != dtype || info.shape != shape {
+        if info.dtype != out.dtype() || info.shape != shape {
+            let (dtype, found, wanted) = (info.dtype, &info.shape, out.dtype());
             return Err(wrong(format!(
-                "tensor {tensor} is {} {:?}, expected {dtype} {shape:?}",
-                info.dtype, info.shape
+                "tensor {tensor} is {dtype} {found:?}, expected {wanted} {shape:?}"
             )));
         }
-        let (begin, end) = info.data_offsets;
-        assert_eq!(out.len(), end - begin, "{tensor}: buffer does not fit {dtype} {shape:?}");
-        let seek = payload.file.seek(SeekFrom::Start(payload.data_begin + begin as u64));
-        let read = seek.and_then(|_| payload.file.read_exact(out));
-        read.map_err(Error::io("cannot read the checkpoint", &self.path.join(file)))
+        let bytes = reader.bytes(tensor);
+        let bytes =
+            bytes.map_err(Error::io("cannot read the checkpoint", &self.path.join(file)))?;
+        out.fill(&bytes);
+        Ok(())
     }
 }
 
 /// Opens a checkpoint and checks all of it. The error is the reason that it is not valid.
 fn open(dir: &Path) -> Result<Found, String> {
     let manifest = read_manifest(dir)?;
-    let files: Result<Vec<Payload>, String> =
-        manifest.files.iter().map(|sum| open_payload(dir, sum)).collect();
-    Ok(Found {
-        path: dir.to_path_buf(),
-        state: manifest.state,
-        version: manifest.version,
-        files: files?,
-    })
+    let file = |sum: &FileSum| match open_payload(dir, sum) {
+        Ok(reader) => Ok((sum.name.clone(), reader)),
+        Err(reason) => Err(format!("{}: {reason}", sum.name)),
+    };
+    let files = manifest.files.iter().map(file).collect::<Result<_, String>>()?;
+    Ok(Found { path: dir.to_path_buf(), state: manifest.state, files })
 }
 
 /// Reads `state.json`, checked against its checksum and the folder's name.
@@ -387,49 +414,17 @@ fn read_manifest(dir: &Path) -> Result<Manifest, String> {
 }
 
 /// Opens a payload file, checked against its size and checksum.
-fn open_payload(dir: &Path, sum: &FileSum) -> Result<Payload, String> {
-    let because = |reason: String| format!("{}: {reason}", sum.name);
-    let fail = |e: io::Error| because(e.to_string());
-    let mut file = File::open(dir.join(&sum.name)).map_err(fail)?;
+fn open_payload(dir: &Path, sum: &FileSum) -> Result<Reader, String> {
+    let fail = |e: io::Error| e.to_string();
+    let file = File::open(dir.join(&sum.name)).map_err(fail)?;
     let length = file.metadata().map_err(fail)?.len();
     if length != sum.bytes {
-        return Err(because(format!("has {length} bytes, expected {}", sum.bytes)));
+        return Err(format!("has {length} bytes, expected {}", sum.bytes));
     }
-    if hash_file(&mut file).map_err(fail)? != sum.xxh3 {
-        return Err(because("checksum differs".to_string()));
+    if Sum::of_file(&file).map_err(fail)?.hex() != sum.xxh3 {
+        return Err("checksum differs".to_string());
     }
-    let (metadata, data_begin) = read_header(&mut file, length).map_err(because)?;
-    Ok(Payload { name: sum.name.clone(), file, metadata, data_begin })
-}
-
-fn hash_file(file: &mut File) -> io::Result<String> {
-    let (mut hash, mut chunk) = (Xxh3::new(), vec![0; CHUNK]);
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hex(hash.digest128())),
-            n => hash.update(&chunk[..n]),
-        }
-    }
-}
-
-/// The safetensors header of a file of `length` bytes, and the offset of its data.
-fn read_header(file: &mut File, length: u64) -> Result<(Metadata, u64), String> {
-    let fail = |e: io::Error| e.to_string();
-    let mut prefix = [0; LENGTH_BYTES as usize];
-    file.seek(SeekFrom::Start(0)).map_err(fail)?;
-    file.read_exact(&mut prefix).map_err(fail)?;
-    let header_len = u64::from_le_bytes(prefix);
-    if header_len > MAX_HEADER.min(length) {
-        return Err(format!("header of {header_len} bytes is too long"));
-    }
-    let mut json = vec![0; header_len as usize];
-    file.read_exact(&mut json).map_err(fail)?;
-    let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
-    let data_begin = LENGTH_BYTES + header_len;
-    if data_begin + metadata.data_len() as u64 != length {
-        return Err("header and length disagree".to_string());
-    }
-    Ok((metadata, data_begin))
+    Reader::new(file).map_err(|e| e.to_string())
 }
 
 /// Deletes all but the newest `keep` checkpoints and returns what it deleted. Those whose sizes
@@ -448,9 +443,8 @@ pub fn prune(root: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
             kept += usize::from(sizes_are_right(&path));
             continue;
         }
-        // Renamed first, so that a crash while deleting leaves no half under a valid name.
-        let temp = root.join(format!("{TEMP_PREFIX}pruned"));
-        let gone = files::rename(&path, &temp).and_then(|()| fs::remove_dir_all(&temp));
+        // A crash while deleting leaves no half under a valid name.
+        let gone = store::remove_folder(&path);
         gone.map_err(Error::io("cannot delete the checkpoint", &path))?;
         removed.push(path);
     }
@@ -469,14 +463,13 @@ fn sizes_are_right(dir: &Path) -> bool {
 fn remove_leftovers(root: &Path) -> Result<(), Error> {
     for path in leftovers(root)? {
         tracing::warn!("deleting {}, left unfinished by a crash", path.display());
-        fs::remove_dir_all(&path).map_err(Error::io("cannot delete", &path))?;
+        store::remove(&path).map_err(Error::io("cannot delete", &path))?;
     }
     Ok(())
 }
 
 fn leftovers(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let named = |path: &PathBuf| name_of(path).is_some_and(|name| name.starts_with(TEMP_PREFIX));
-    Ok(dirs(root)?.into_iter().filter(named).collect())
+    store::unfinished(root).map_err(Error::io("cannot list the checkpoints", root))
 }
 
 /// The checkpoints in `root` by their names, oldest first, valid or not: (step, folder). None if
@@ -505,21 +498,13 @@ fn dirs(root: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The step in a folder's name, with any number of digits.
 fn step_of(dir: &Path) -> Option<u64> {
-    let digits = name_of(dir)?.strip_prefix("step-")?;
+    let digits = dir.file_name()?.to_str()?.strip_prefix("step-")?;
     // `parse` alone would take a sign.
     let all_digits = digits.bytes().all(|b| b.is_ascii_digit());
     if all_digits { digits.parse().ok() } else { None }
 }
 
-fn name_of(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
-}
-
 /// The content of `state.json.xxh3`.
 fn state_sum(json: &[u8]) -> String {
-    hex(xxh3_128(json)) + "\n"
-}
-
-fn hex(hash: u128) -> String {
-    format!("{hash:032x}")
+    Sum::of(json).hex() + "\n"
 }

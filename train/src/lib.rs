@@ -27,7 +27,6 @@ pub mod corpus;
 pub mod device;
 pub mod directory;
 pub mod error;
-mod files;
 pub mod inputs;
 pub mod memory;
 pub mod metrics;

@@ -5,14 +5,13 @@
 //! a step before saving its checkpoint: a resume from step N keeps the lines up to N and cuts off
 //! the rest, so that the file continues as if nothing had happened.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::files;
 
 /// What one training step gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -44,7 +43,7 @@ struct Eval {
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
-    file: File,
+    file: store::File,
 }
 
 impl Metrics {
@@ -53,7 +52,8 @@ impl Metrics {
     /// # Errors
     /// [`Error::Io`] if it cannot be created.
     pub fn create(path: &Path) -> Result<Metrics, Error> {
-        let file = File::create(path).map_err(Error::io("cannot create the metrics", path))?;
+        let file = store::File::create(path);
+        let file = file.map_err(Error::io("cannot create the metrics", path))?;
         Ok(Metrics { path: path.to_path_buf(), file })
     }
 
@@ -68,11 +68,9 @@ impl Metrics {
             return Metrics::create(path);
         }
         let (_, length) = read_until(path, step)?;
-        let open = OpenOptions::new().append(true).open(path);
-        let file = open.map_err(Error::io("cannot open the metrics", path))?;
         // Lines are in order of step, so shortening, which is atomic, is all it takes.
-        let cut = file.set_len(length).and_then(|()| files::sync(&file, path));
-        cut.map_err(Error::io("cannot shorten the metrics", path))?;
+        let file = store::File::continued(path, length);
+        let file = file.map_err(Error::io("cannot continue the metrics", path))?;
         Ok(Metrics { path: path.to_path_buf(), file })
     }
 
@@ -98,14 +96,13 @@ impl Metrics {
     /// # Errors
     /// [`Error::Io`] if the system cannot.
     pub fn sync(&mut self) -> Result<(), Error> {
-        let synced = files::sync(&self.file, &self.path);
-        synced.map_err(Error::io("cannot write the metrics", &self.path))
+        self.file.sync().map_err(Error::io("cannot write the metrics", &self.path))
     }
 
     fn line(&mut self, record: &impl Serialize) -> Result<(), Error> {
         let mut line = serde_json::to_string(record).expect("numbers always fit JSON");
         line.push('\n');
-        let written = files::write_all(&mut self.file, &self.path, line.as_bytes());
+        let written = self.file.write_all(line.as_bytes());
         written.map_err(Error::io("cannot write the metrics", &self.path))
     }
 }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
 use crate::error::Error;
-use crate::files::TEMP_PREFIX;
 
 /// Files and folders that belong to a run. Its tokens are none of them: they can be made again,
 /// and another run over the same text takes them as they are.
@@ -29,9 +28,6 @@ const RUN_NAMES: [&str; 10] = [
 ];
 
 const TOKENS: &str = "tokens";
-
-/// Names that start so were left unfinished by a process that was killed.
-const UNFINISHED: [&str; 2] = [".partial-", TEMP_PREFIX];
 
 const CANNOT_DELETE: &str = "cannot delete the earlier run's";
 
@@ -96,9 +92,9 @@ impl OutDir {
         if self.existing == Existing::Overwrite {
             clear(&self.path, is_of_run)?;
         }
-        clear(&self.path, is_unfinished)?;
+        clear(&self.path, store::is_unfinished)?;
         if self.tokens().is_dir() {
-            clear(&self.tokens(), is_unfinished)?;
+            clear(&self.tokens(), store::is_unfinished)?;
         }
         self.begun = true;
         Ok(())
@@ -214,10 +210,6 @@ fn is_of_run(name: &str) -> bool {
     shard || RUN_NAMES.contains(&name)
 }
 
-fn is_unfinished(name: &str) -> bool {
-    UNFINISHED.iter().any(|start| name.starts_with(start))
-}
-
 /// Deletes the entries of `path` whose names are `unwanted`.
 fn clear(path: &Path, unwanted: fn(&str) -> bool) -> Result<(), Error> {
     for entry in fs::read_dir(path).map_err(Error::io(CANNOT_DELETE, path))? {
@@ -226,9 +218,7 @@ fn clear(path: &Path, unwanted: fn(&str) -> bool) -> Result<(), Error> {
             continue;
         }
         let target = entry.path();
-        let is_dir = entry.file_type().map_err(Error::io(CANNOT_DELETE, &target))?.is_dir();
-        let deleted = if is_dir { fs::remove_dir_all(&target) } else { fs::remove_file(&target) };
-        deleted.map_err(Error::io(CANNOT_DELETE, &target))?;
+        store::remove(&target).map_err(Error::io(CANNOT_DELETE, &target))?;
     }
     Ok(())
 }
@@ -323,7 +313,7 @@ mod tests {
     fn what_a_killed_process_left_unfinished_goes_when_the_next_begins() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("tokens")).unwrap();
-        for name in [".partial-a", ".tmp-run.toml", "tokens/.partial-b", "tokens/whole.bin"] {
+        for name in [".tmp-a", ".tmp-b", "tokens/.tmp-c", "tokens/whole.bin"] {
             fs::write(dir.path().join(name), "x").unwrap();
         }
         OutDir::create(dir.path(), Existing::Refuse).unwrap().begin().unwrap();

@@ -6,7 +6,6 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::error::Error;
-use crate::files;
 use crate::metrics::Curves;
 
 /// Picture size in pixels.
@@ -29,7 +28,7 @@ const ENTROPY: RGBColor = RGBColor(0x77, 0x77, 0x77);
 /// [`Error::Io`] if it cannot be written.
 pub fn write(path: &Path, curves: &Curves, unigram_entropy: Option<f64>) -> Result<(), Error> {
     let svg = draw(curves, unigram_entropy);
-    files::write_atomic(path, svg.as_bytes()).map_err(Error::io("cannot write the plot", path))
+    store::write(path, svg.as_bytes()).map_err(Error::io("cannot write the plot", path))
 }
 
 /// The picture as SVG text.

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use crate::config::RunConfig;
 use crate::error::Error;
-use crate::files;
 use crate::outdir::OutDir;
 
 /// Steps before the measured ones: memory is touched, caches and clocks are warm.
@@ -193,7 +192,7 @@ impl Profile {
     /// [`Error::Io`] naming the file that cannot be written; each file is then old or new.
     pub fn write(&self, out: &OutDir, steps: &[Timed]) -> Result<(), Error> {
         for (path, text) in [(out.profile(), self.json()), (out.trace(), trace(steps))] {
-            let written = files::write_atomic(&path, text.as_bytes());
+            let written = store::write(&path, text.as_bytes());
             written.map_err(Error::io("cannot write the profile", &path))?;
         }
         Ok(())

@@ -1,12 +1,13 @@
 //! Text that a model writes: from a prompt to ids, from ids to text, and the random numbers between.
 
-use data::rng::Rng;
+use data::rng::Philox;
 use data::tokenizer::Tokenizer;
 use engine::{Device, Element, View};
 use model::decode::Decoder;
 use model::generate::generate;
 use model::llama::Llama;
 use model::sample::Sampler;
+use rand::RngExt;
 
 use crate::error::Error;
 
@@ -18,8 +19,8 @@ const SAMPLER: Sampler = Sampler { temperature: 0.8, top_p: 0.95 };
 
 /// Random numbers in [0, 1) to choose tokens by: the same for the same seed.
 pub fn uniform(seed: u64) -> impl FnMut() -> f64 {
-    let mut rng = Rng::new(seed, SAMPLES, 0);
-    move || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    let mut rng = Philox::new(seed, SAMPLES, 0);
+    move || rng.random()
 }
 
 /// The ids that a text continues from: the begin or end token, where there is one, then the text.

@@ -336,8 +336,7 @@ impl<E: Element<Acc = f32>> Trainer<E> {
     /// what a run must share to go on from it.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a weight is not finite: the last good checkpoint stays the newest.
-    /// Otherwise as [`crate::checkpoint::save`].
+    /// As [`crate::checkpoint::save`].
     pub fn save(&self, root: &Path, fingerprint: &Fingerprint) -> Result<PathBuf, Error> {
         let next_sample = self.steps() * self.recipe.sequences_per_step();
         let state = State {
@@ -345,7 +344,6 @@ impl<E: Element<Acc = f32>> Trainer<E> {
             tokens: next_sample * self.recipe.seq_len as u64,
             next_sample,
             fingerprint: fingerprint.clone(),
-            ..State::default()
         };
         snapshot::save(root, &state, self.model.table(), &self.weights, &self.adamw)
     }
@@ -354,7 +352,7 @@ impl<E: Element<Acc = f32>> Trainer<E> {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if it belongs to another model, [`Error::Io`] if it cannot be read.
-    pub fn resume(&mut self, found: &mut Found) -> Result<(), Error> {
+    pub fn resume(&mut self, found: &Found) -> Result<(), Error> {
         snapshot::restore(found, self.model.table(), &mut self.weights, &mut self.adamw)
     }
 

@@ -1,4 +1,5 @@
-use data::rng::{Rng, mix64, philox4x32};
+use data::rng::{Philox, mix64, philox4x32};
+use rand::{Rng, RngExt};
 
 /// The known answers that come with Random123, the authors' own code.
 #[test]
@@ -22,7 +23,7 @@ fn mix64_known_answers() {
 
 #[test]
 fn sequences_differ_by_seed_stream_and_index() {
-    let first = |seed, stream, index| Rng::new(seed, stream, index).next_u64();
+    let first = |seed, stream, index| Philox::new(seed, stream, index).next_u64();
     let base = first(1, 2, 3);
     assert_eq!(base, first(1, 2, 3));
     for other in [first(2, 2, 3), first(1 << 32 | 1, 2, 3), first(1, 3, 3), first(1, 2, 4)] {
@@ -33,11 +34,34 @@ fn sequences_differ_by_seed_stream_and_index() {
 
 #[test]
 fn below_covers_its_range_evenly() {
-    let mut rng = Rng::new(7, 0, 0);
+    let mut rng = Philox::new(7, 0, 0);
     let mut counts = [0u32; 7];
     for _ in 0..70_000 {
         counts[rng.below(7) as usize] += 1;
     }
     // 10000 expected each, standard deviation 93.
     assert!(counts.iter().all(|c| (9500..10500).contains(c)), "{counts:?}");
+}
+
+/// Words come in the order of the blocks, whatever they are drawn as, and `rand`'s numbers in [0, 1) are
+/// those that samples have always been drawn by.
+#[test]
+fn it_is_a_generator_as_those_of_rand_are() {
+    let key = [0x89ab_cdef, 0x0123_4567];
+    let words: Vec<u32> = (0..3).flat_map(|n| philox4x32(key, [n, 5, 9, 2])).collect();
+    let rng = || Philox::new(0x0123_4567_89ab_cdef, 5, 2 << 32 | 9);
+    let mut one = rng();
+    assert!(words.iter().all(|&word| one.next_u32() == word));
+    let mut two = rng();
+    for pair in words.as_chunks::<2>().0 {
+        assert_eq!(two.next_u64(), u64::from(pair[0]) | u64::from(pair[1]) << 32);
+    }
+    let (mut bytes, mut all) = (rng(), [0; 48]);
+    bytes.fill_bytes(&mut all);
+    assert_eq!(all.to_vec(), words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
+    let (mut uniform, mut bits) = (rng(), rng());
+    for _ in 0..10_000 {
+        let expected = (bits.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        assert_eq!(uniform.random::<f64>().to_bits(), expected.to_bits());
+    }
 }

@@ -6,34 +6,10 @@ use kernels_ptx::{SM_80, SM_90A};
 use ptx_emu::{Arg, Counts, DevicePtr, Error, Gpu, Grid, Hardware, Module};
 use std::sync::LazyLock;
 
+pub use crate::generated::Gen;
 pub use Storage::{Bf16, F32};
 
-/// SplitMix64: the same inputs in every run.
-pub struct Gen(u64);
-
 impl Gen {
-    pub fn new(seed: u64) -> Self {
-        Gen(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A whole number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// Near normal, mean 0, deviation 1.
-    pub fn normal(&mut self) -> f64 {
-        let sum: f64 = (0..4).map(|_| self.next() as f64 / u64::MAX as f64 - 0.5).sum();
-        sum * 3f64.sqrt()
-    }
-
     /// `len` normal numbers of deviation `scale`, as the storage holds them.
     pub fn normals(&mut self, storage: Storage, len: usize, scale: f64) -> Vec<f64> {
         (0..len).map(|_| rounded(storage, self.normal() * scale)).collect()

@@ -8,6 +8,8 @@ mod counts;
 mod embedding;
 mod faults;
 mod gemm;
+#[path = "../../../tests/shared/generated.rs"]
+mod generated;
 mod launches;
 mod loss;
 mod norm;

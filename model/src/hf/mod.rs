@@ -1,8 +1,8 @@
 //! A model as a Hugging Face directory: `config.json`, `generation_config.json` and the weights in
 //! `model.safetensors`, or in several such files and `model.safetensors.index.json`.
 //!
-//! Weights stream through a buffer of one mebibyte in both directions, so neither reading nor
-//! writing holds a second copy of the model.
+//! Weights pass in short parts in both directions, so neither reading nor writing holds a second copy of
+//! the model.
 
 mod config;
 
@@ -14,12 +14,13 @@ use crate::weights::Weights;
 use engine::arena::Row;
 use engine::{Dtype, Element, Error, Init, Table, bf16};
 use half::f16;
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use store::tensors::{self, Entry, Layout, Reader, TensorInfo, Unusable, Writer};
+use store::{Draft, Mapped, Whole, sync_folder};
 
 /// Bytes per safetensors file unless asked otherwise; what transformers 4 writes.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
@@ -28,13 +29,6 @@ const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// Ends the name of a file that is still being written.
-const TEMPORARY: &str = ".tmp";
-
-/// Largest safetensors header; the format's own limit.
-const MAX_HEADER: u64 = 100_000_000;
-/// Bytes read or written at once; a multiple of every element's size.
-const CHUNK: usize = 1 << 20;
 
 /// What PyTorch calls a storage type.
 fn torch_name(dtype: Dtype) -> &'static str {
@@ -45,11 +39,11 @@ fn torch_name(dtype: Dtype) -> &'static str {
     }
 }
 
-fn stored(dtype: Dtype) -> safetensors::Dtype {
+fn stored(dtype: Dtype) -> tensors::Dtype {
     match dtype {
-        Dtype::F32 => safetensors::Dtype::F32,
-        Dtype::Bf16 => safetensors::Dtype::BF16,
-        Dtype::F64 => safetensors::Dtype::F64,
+        Dtype::F32 => tensors::Dtype::F32,
+        Dtype::Bf16 => tensors::Dtype::BF16,
+        Dtype::F64 => tensors::Dtype::F64,
     }
 }
 
@@ -96,18 +90,14 @@ pub fn read_weights<E: Element<Acc = f32>>(
 ) -> Result<(), Error> {
     let table = &own_rows(table);
     let (listing, paths) = weight_files(dir)?;
-    let mut shards = paths.into_iter().map(Shard::open).collect::<Result<Vec<_>, _>>()?;
+    let shards = paths.into_iter().map(Shard::open).collect::<Result<Vec<_>, _>>()?;
     let places = match_tensors(&listing, &shards, table)?;
     for (row, shard) in table.rows().iter().zip(&places.rows) {
-        weights.fill_with(row.slot, |out| {
-            shards[*shard].values(&row.name, |first, values| {
-                out[first..first + values.len()].copy_from_slice(values);
-                Ok(())
-            })
-        })?;
+        let values = shards[*shard].values(&row.name)?;
+        weights.fill_parts(row.slot, |first, out| values.read(first, out))?;
     }
     match places.tied_head {
-        Some(shard) => compare_tied_head(&mut shards[shard], table, weights),
+        Some(shard) => compare_tied_head(&shards[shard], table, weights),
         None => Ok(()),
     }
 }
@@ -147,7 +137,7 @@ fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Plac
     let rows: HashMap<&str, &Row> = table.rows().iter().map(|r| (r.name.as_str(), r)).collect();
     let mut found: HashMap<String, usize> = HashMap::new();
     for (i, shard) in shards.iter().enumerate() {
-        for name in shard.header.offset_keys() {
+        for name in shard.reader.names() {
             if name.ends_with("rotary_emb.inv_freq") {
                 continue;
             }
@@ -181,66 +171,43 @@ fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Plac
 }
 
 fn compare_tied_head<E: Element<Acc = f32>>(
-    shard: &mut Shard,
+    shard: &Shard,
     table: &Table,
     weights: &Weights<E>,
 ) -> Result<(), Error> {
     let row = table.rows().iter().find(|row| row.name == EMBED);
-    let embed = weights.get(row.expect("every model has an embedding").slot)?;
-    let path = shard.path.clone();
-    shard.values(HEAD, |first, values| {
-        if values == &embed[first..first + values.len()] {
+    let embed = row.expect("every model has an embedding").slot;
+    let (head, mut part) = (shard.values(HEAD)?, Vec::new());
+    weights.read_parts(embed, |first, embed| {
+        part.resize(embed.len(), 0.0);
+        head.read(first, &mut part)?;
+        if part == embed {
             return Ok(());
         }
-        Err(Error::Config(format!(
-            "{}: tensor {HEAD} differs from {EMBED} although tie_word_embeddings = true; \
-             remove it, or set tie_word_embeddings to false in config.json",
-            path.display()
-        )))
+        let what = format!(
+            "differs from {EMBED} although tie_word_embeddings = true; remove it, or set \
+             tie_word_embeddings to false in config.json"
+        );
+        Err(shard.bad(HEAD, what))
     })
 }
 
-/// One safetensors file whose header has been read and agrees with the file's length.
+/// One file of weights.
 struct Shard {
     path: PathBuf,
-    file: File,
-    /// Where the tensors' bytes start.
-    data: u64,
-    header: Metadata,
+    reader: Reader,
 }
 
 impl Shard {
     fn open(path: PathBuf) -> Result<Shard, Error> {
         let absent = "give a directory with model.safetensors, or all files of its index";
-        let mut file = File::open(&path).map_err(|e| Error::io(&path, e, absent))?;
-        let unreadable = |e| Error::io(&path, e, "make it a readable file");
-        let corrupt = |what: String| {
-            Error::Config(format!("{}: {what}; copy or export it again", path.display()))
-        };
-        let length = file.metadata().map_err(unreadable)?.len();
-        if length < 8 {
-            return Err(corrupt(format!("truncated: {length} bytes are no safetensors file")));
+        match Reader::open(&path) {
+            Ok(reader) => Ok(Shard { path, reader }),
+            Err(Unusable::Io(e)) => Err(Error::io(&path, e, absent)),
+            Err(Unusable::Content(what)) => {
+                Err(Error::Config(format!("{}: {what}; copy or export it again", path.display())))
+            }
         }
-        let mut prefix = [0; 8];
-        file.read_exact(&mut prefix).map_err(unreadable)?;
-        let header_bytes = u64::from_le_bytes(prefix);
-        if header_bytes > MAX_HEADER {
-            return Err(corrupt(format!("corrupt: a header of {header_bytes} bytes")));
-        }
-        let data = 8 + header_bytes;
-        if length < data {
-            return Err(corrupt(format!("truncated: {length} bytes, its header alone {data}")));
-        }
-        let mut text = vec![0; header_bytes as usize];
-        file.read_exact(&mut text).map_err(unreadable)?;
-        let header: Metadata = serde_json::from_slice(&text)
-            .map_err(|e| corrupt(format!("corrupt safetensors header: {e}")))?;
-        let expected = data + header.data_len() as u64;
-        if length != expected {
-            let what = if length < expected { "truncated" } else { "corrupt" };
-            return Err(corrupt(format!("{what}: {length} bytes, its header says {expected}")));
-        }
-        Ok(Shard { path, file, data, header })
     }
 
     fn bad(&self, name: &str, what: impl std::fmt::Display) -> Error {
@@ -248,11 +215,11 @@ impl Shard {
     }
 
     fn info(&self, name: &str) -> &TensorInfo {
-        self.header.info(name).expect("the name comes from this header")
+        self.reader.info(name).expect("the name comes from this header")
     }
 
     fn require(&self, name: &str, info: &TensorInfo, shape: &[usize]) -> Result<(), Error> {
-        use safetensors::Dtype::{BF16, F16, F32, F64};
+        use tensors::Dtype::{BF16, F16, F32, F64};
         if info.shape != shape {
             let what = format!(
                 "has shape {:?}, config.json asks for {shape:?}; give files of one model",
@@ -268,50 +235,49 @@ impl Shard {
         Ok(())
     }
 
-    /// Hands the elements of `name` to `each` in order and in chunks, with the index of each
-    /// chunk's first element.
-    fn values(
-        &mut self,
-        name: &str,
-        mut each: impl FnMut(usize, &[f32]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let TensorInfo { dtype, data_offsets: (start, end), .. } = *self.info(name);
-        let unreadable = |e| Error::io(&self.path, e, "copy the model again");
-        self.file.seek(SeekFrom::Start(self.data + start as u64)).map_err(unreadable)?;
-        let mut bytes = vec![0; CHUNK.min(end - start)];
-        let mut values = Vec::new();
-        let (mut left, mut first) = (end - start, 0);
-        while left > 0 {
-            let chunk = &mut bytes[..CHUNK.min(left)];
-            self.file.read_exact(chunk).map_err(unreadable)?;
-            decode(&mut values, chunk, dtype);
-            if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-                let what = format!(
-                    "has {} at element {}; give a model whose weights are finite in f32",
-                    values[i],
-                    first + i
-                );
-                return Err(self.bad(name, what));
-            }
-            each(first, &values)?;
-            first += values.len();
-            left -= chunk.len();
-        }
-        Ok(())
+    fn values<'a>(&'a self, name: &'a str) -> Result<Values<'a>, Error> {
+        let bytes = self.reader.bytes(name);
+        let bytes = bytes.map_err(|e| Error::io(&self.path, e, "copy the model again"))?;
+        Ok(Values { shard: self, name, dtype: self.info(name).dtype, bytes })
     }
 }
 
-/// Replaces `values` by the elements in `bytes`.
-fn decode(values: &mut Vec<f32>, bytes: &[u8], dtype: safetensors::Dtype) {
-    use safetensors::Dtype::{BF16, F16, F32, F64};
-    values.clear();
-    match dtype {
-        F32 => values.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-        BF16 => values.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
-        F16 => values.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
-        F64 => values.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
-        other => unreachable!("{other} was refused with the header"),
+/// The elements of one tensor, as they are stored.
+struct Values<'a> {
+    shard: &'a Shard,
+    name: &'a str,
+    dtype: tensors::Dtype,
+    bytes: Mapped,
+}
+
+impl Values<'_> {
+    /// Sets `out` to the elements from `first` on; refuses what is not finite.
+    fn read(&self, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        use tensors::Dtype::{BF16, F16, F32, F64};
+        let each = self.dtype.bitsize() / 8;
+        let bytes = &self.bytes[first * each..][..out.len() * each];
+        match self.dtype {
+            F32 => decode(out, bytes, f32::from_le_bytes),
+            BF16 => decode(out, bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            F16 => decode(out, bytes, |b| f16::from_le_bytes(b).to_f32()),
+            F64 => decode(out, bytes, |b| f64::from_le_bytes(b) as f32),
+            other => unreachable!("{other} was refused with the header"),
+        }
+        match out.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(i) => {
+                let (x, i) = (out[i], first + i);
+                let what =
+                    format!("has {x} at element {i}; give a model whose weights are finite in f32");
+                Err(self.shard.bad(self.name, what))
+            }
+        }
     }
+}
+
+fn decode<const BYTES: usize>(out: &mut [f32], bytes: &[u8], element: impl Fn([u8; BYTES]) -> f32) {
+    let (elements, _) = bytes.as_chunks();
+    out.iter_mut().zip(elements).for_each(|(x, &bytes)| *x = element(bytes));
 }
 
 // ---- writing ------------------------------------------------------------------------------------
@@ -319,9 +285,9 @@ fn decode(values: &mut Vec<f32>, bytes: &[u8], dtype: safetensors::Dtype) {
 /// Writes the model as a directory that transformers loads. Weights go to one file, or, if they
 /// exceed `shard_bytes`, to several with an index. The same input gives the same bytes.
 ///
-/// Every file is written under a temporary name and synced; only when all are complete do they
-/// take their names, and weights of an earlier export that no longer belong are removed. A failure
-/// therefore leaves an earlier export intact. Other files in `dir` stay as they are.
+/// Only when all files are complete and synced do they take their names, and weights of an earlier
+/// export that no longer belong are removed. A failure therefore leaves an earlier export intact. Other
+/// files in `dir` stay as they are, but for unfinished ones.
 ///
 /// # Errors
 /// If a weight is not finite in `dtype`, an adapter is not merged, or a file cannot be written.
@@ -335,32 +301,35 @@ pub fn write<E: Element<Acc = f32>>(
 ) -> Result<(), Error> {
     check_merged(dir, table, weights)?;
     let table = &own_rows(table);
-    check_finite(dir, table, weights, dtype)?;
     fs::create_dir_all(dir).map_err(|e| Error::io(dir, e, "give a directory that can be made"))?;
     let shards = split(table, dtype, shard_bytes);
     let mut staged = Vec::new();
     let mut weight_map = BTreeMap::new();
-    for (i, rows) in shards.iter().enumerate() {
-        let name = match shards.len() {
+    let shard_count = shards.len();
+    for (i, rows) in shards.into_iter().enumerate() {
+        let name = match shard_count {
             1 => SINGLE.to_string(),
             n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
         };
         weight_map.extend(rows.iter().map(|row| (row.name.clone(), name.clone())));
-        staged.push(Staged::new(dir, &name, |out| write_shard(out, rows, weights, dtype))?);
+        staged.push(write_shard(dir, &name, rows, weights, dtype)?);
     }
-    if shards.len() > 1 {
+    if shard_count > 1 {
         let total_size = (table.parameters() * bytes_of(dtype)) as u64;
         let index = Index { metadata: IndexMetadata { total_size }, weight_map };
-        staged.push(Staged::text(dir, INDEX, &json(&index))?);
+        staged.push(write_text(dir, INDEX, &json(&index))?);
     }
     let generation = Generation { bos_token_id: config.bos, eos_token_id: config.eos };
-    staged.push(Staged::text(dir, GENERATION, &json(&generation))?);
-    staged.push(Staged::text(dir, CONFIG, &config_json(config, dtype))?);
-    for file in &staged {
-        file.commit()?;
+    staged.push(write_text(dir, GENERATION, &json(&generation))?);
+    staged.push(write_text(dir, CONFIG, &config_json(config, dtype))?);
+    let mut written = BTreeSet::new();
+    for file in staged {
+        let path = file.path().to_path_buf();
+        file.rename().map_err(|e| Error::io(&path, e, "make it a file that can be replaced"))?;
+        written.insert(path);
     }
-    remove_stale(dir, &staged)?;
-    sync_directory(dir)
+    remove_stale(dir, &written)?;
+    sync_folder(dir).map_err(|e| Error::io(dir, e, "check the disk"))
 }
 
 /// `model.safetensors.index.json`.
@@ -401,31 +370,15 @@ fn check_merged<E: Element<Acc = f32>>(
     weights: &Weights<E>,
 ) -> Result<(), Error> {
     for row in table.rows().iter().filter(|row| row.init == Init::Zeros) {
-        if weights.get(row.slot)?.iter().any(|&b| b != 0.0) {
+        weights.read_parts(row.slot, |_, values| {
+            if values.iter().all(|&b| b == 0.0) {
+                return Ok(());
+            }
             let (dir, name) = (dir.display(), &row.name);
-            return Err(Error::Config(format!(
+            Err(Error::Config(format!(
                 "{dir}: not written: the adapter {name} is not merged; merge the model first"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn check_finite<E: Element<Acc = f32>>(
-    dir: &Path,
-    table: &Table,
-    weights: &Weights<E>,
-    dtype: Dtype,
-) -> Result<(), Error> {
-    for row in table.rows() {
-        let values = weights.get(row.slot)?;
-        if let Some(i) = values.iter().position(|&x| !is_finite(x, dtype)) {
-            let (dir, name, x, to) = (dir.display(), &row.name, values[i], torch_name(dtype));
-            return Err(Error::NonFinite(format!(
-                "{dir}: not written: {name} has {x} at element {i}, not finite in {to}; \
-                 go back to an earlier checkpoint"
-            )));
-        }
+            )))
+        })?;
     }
     Ok(())
 }
@@ -446,38 +399,54 @@ fn split(table: &Table, dtype: Dtype, shard_bytes: u64) -> Vec<Vec<&Row>> {
     shards
 }
 
-/// One safetensors file: the header's length, the header, the tensors in the order of their names.
+/// What to do about a file that cannot be written.
+const NO_ROOM: &str = "make room or give another directory";
+
+/// One safetensors file, its tensors in the order of their names.
 fn write_shard<E: Element<Acc = f32>>(
-    out: &mut impl Write,
-    rows: &[&Row],
+    dir: &Path,
+    name: &str,
+    mut rows: Vec<&Row>,
     weights: &Weights<E>,
     dtype: Dtype,
-) -> io::Result<()> {
-    let mut rows = rows.to_vec();
+) -> Result<Whole, Error> {
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut end = 0;
-    let infos = rows.iter().map(|row| {
-        let start = end;
-        end += row.slot.len() * bytes_of(dtype);
-        let (shape, data_offsets) = (row.shape.clone(), (start, end));
-        (row.name.clone(), TensorInfo { dtype: stored(dtype), shape, data_offsets })
+    let entries = rows.iter().map(|row| {
+        let (name, shape) = (row.name.clone(), row.shape.clone());
+        Entry { name, dtype: stored(dtype), shape }
     });
-    let format = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let header = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&header)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
-    let mut bytes = vec![0; CHUNK];
+    let layout = Layout::new(&entries.collect::<Vec<_>>(), &[("format", "pt")]);
+    let path = dir.join(name);
+    let fail = |e| Error::io(&path, e, NO_ROOM);
+    let draft = Draft::create(&path).map_err(fail)?;
+    let (mut out, mut bytes) = (Writer::new(draft, &layout).map_err(fail)?, Vec::new());
     for row in rows {
-        let tensor = weights.get(row.slot).map_err(io::Error::other)?;
-        for values in tensor.chunks(CHUNK / bytes_of(dtype)) {
-            let bytes = &mut bytes[..values.len() * bytes_of(dtype)];
-            encode(bytes, values, dtype);
-            out.write_all(bytes)?;
-        }
+        out.begin(&row.name);
+        weights.read_parts(row.slot, |first, values| {
+            if let Some(i) = values.iter().position(|&x| !is_finite(x, dtype)) {
+                let (dir, name, x, to) = (dir.display(), &row.name, values[i], torch_name(dtype));
+                return Err(Error::NonFinite(format!(
+                    "{dir}: not written: {name} has {x} at element {}, not finite in {to}; \
+                     go back to an earlier checkpoint",
+                    first + i
+                )));
+            }
+            bytes.resize(values.len() * bytes_of(dtype), 0);
+            encode(&mut bytes, values, dtype);
+            out.write(&bytes).map_err(fail)
+        })?;
     }
-    Ok(())
+    out.end().0.finish().map_err(fail)
+}
+
+fn write_text(dir: &Path, name: &str, text: &str) -> Result<Whole, Error> {
+    let path = dir.join(name);
+    let write = || {
+        let mut draft = Draft::create(&path)?;
+        draft.write_all(text.as_bytes())?;
+        draft.finish()
+    };
+    write().map_err(|e| Error::io(&path, e, NO_ROOM))
 }
 
 fn encode(bytes: &mut [u8], values: &[f32], dtype: Dtype) {
@@ -500,58 +469,16 @@ fn encode(bytes: &mut [u8], values: &[f32], dtype: Dtype) {
     }
 }
 
-/// A complete, synced file under a temporary name; dropped, it removes what is left of it.
-struct Staged {
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl Staged {
-    fn new(
-        dir: &Path,
-        name: &str,
-        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-    ) -> Result<Staged, Error> {
-        let staged =
-            Staged { temporary: dir.join(format!("{name}{TEMPORARY}")), path: dir.join(name) };
-        let create = || {
-            let mut out = BufWriter::new(File::create(&staged.temporary)?);
-            write(&mut out)?;
-            out.into_inner()?.sync_all()
-        };
-        match create() {
-            Ok(()) => Ok(staged),
-            Err(e) => Err(Error::io(&staged.path, e, "make room or give another directory")),
-        }
-    }
-
-    fn text(dir: &Path, name: &str, text: &str) -> Result<Staged, Error> {
-        Staged::new(dir, name, |out| out.write_all(text.as_bytes()))
-    }
-
-    fn commit(&self) -> Result<(), Error> {
-        fs::rename(&self.temporary, &self.path)
-            .map_err(|e| Error::io(&self.path, e, "make it a file that can be replaced"))
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // After `commit` there is nothing under this name; before, an error is being reported.
-        let _ = fs::remove_file(&self.temporary);
-    }
-}
-
-/// Removes weights that an earlier or interrupted export left beside the `written` ones: a loader
-/// would take them for this model's.
-fn remove_stale(dir: &Path, written: &[Staged]) -> Result<(), Error> {
+/// Removes weights that an earlier export left beside the `written` ones, and what one that was
+/// interrupted left unfinished: a loader would take the first for this model's.
+fn remove_stale(dir: &Path, written: &BTreeSet<PathBuf>) -> Result<(), Error> {
     let unreadable = |e| Error::io(dir, e, "make the directory readable");
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name = name.strip_suffix(TEMPORARY).unwrap_or(name);
-        let ours = name == SINGLE || name == INDEX || is_shard(name);
-        if ours && !written.iter().any(|file| file.path == path) {
+        let weights = name == SINGLE || name == INDEX || is_shard(name);
+        let unfinished = store::is_unfinished(name) && path.is_file();
+        if unfinished || weights && !written.contains(&path) {
             fs::remove_file(&path)
                 .map_err(|e| Error::io(&path, e, "remove it: it belongs to an earlier export"))?;
         }
@@ -566,15 +493,4 @@ fn is_shard(name: &str) -> bool {
         .and_then(|rest| rest.strip_suffix(".safetensors"))
         .and_then(|rest| rest.split_once("-of-"))
         .is_some_and(|(i, n)| number(i) && number(n))
-}
-
-/// Makes the new names last through a power cut, where directories can be synced.
-fn sync_directory(dir: &Path) -> Result<(), Error> {
-    #[cfg(unix)]
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|e| Error::io(dir, e, "check the disk"))?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
 }

@@ -18,7 +18,6 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::error::Error;
-use crate::files;
 use layers::{Layer, flatten};
 pub use layers::{Resolved, Sources};
 pub use values::{
@@ -261,7 +260,7 @@ impl RunConfig {
     /// [`Error::Io`] if it cannot be written; the old file is then untouched.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let text = self.to_table().to_string();
-        files::write_atomic(path, text.as_bytes())
+        store::write(path, text.as_bytes())
             .map_err(Error::io("cannot write the configuration", path))
     }
 

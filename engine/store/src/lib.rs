@@ -1,0 +1,28 @@
+//! Files and folders that a reader, or a crash, never meets half of, and tensors in them.
+//!
+//! - [`write()`] and [`Draft`] replace one file; [`Whole`] holds a finished one back until others are
+//!   finished too.
+//! - [`DraftFolder`] replaces a folder.
+//! - [`File`] is open under its own name, to be appended to or to lie in a folder in the making.
+//! - [`tensors`] reads and writes safetensors, tensor by tensor, with a checksum.
+//!
+//! The rule: what has a name is durable. Content is synced before it gets its name, and the folder
+//! after. What a killed process leaves has a name that begins with [`UNFINISHED`]; whoever owns the
+//! folder deletes it, see [`unfinished`] and [`remove`].
+//!
+//! Each act is told once it is done, at level trace: `wrote`, `synced`, `renamed`. With
+//! `RUST_LOG=store=trace` the order shows, and tests hold a run's against what a power cut allows.
+//!
+//! Errors are the system's: the caller knows what the file is for, and names it and the remedy.
+#![deny(unsafe_code)]
+
+mod file;
+mod folder;
+mod map;
+mod sum;
+pub mod tensors;
+
+pub use file::{Draft, File, UNFINISHED, Whole, is_unfinished, sync_folder, unfinished, write};
+pub use folder::{DraftFolder, remove, remove_folder};
+pub use map::Mapped;
+pub use sum::Sum;
