@@ -77,19 +77,19 @@ impl Values<'_> {
         bad: impl Fn(f32, usize) -> Error,
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        fn look<T: bytemuck::Pod + Into<f32>>(values: &[T]) -> Result<&[u8], (f32, usize)> {
+            match values.iter().position(|&x| !x.into().is_finite()) {
+                Some(i) => Err((values[i].into(), i)),
+                None => Ok(bytemuck::cast_slice(values)),
+            }
+        }
+        let mut each = |first: usize, looked: Result<&[u8], (f32, usize)>| match looked {
+            Ok(bytes) => each(bytes),
+            Err((x, i)) => Err(bad(x, first + i)),
+        };
         match self {
-            Values::F32(values) => values.read_parts(|first, values| {
-                if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-                    return Err(bad(values[i], first + i));
-                }
-                each(bytemuck::cast_slice(values))
-            }),
-            Values::Bf16(values) => values.read_parts(|first, values| {
-                if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-                    return Err(bad(values[i].to_f32(), first + i));
-                }
-                each(bytemuck::cast_slice(values))
-            }),
+            Values::F32(values) => values.read_parts(|first, part| each(first, look(part))),
+            Values::Bf16(values) => values.read_parts(|first, part| each(first, look(part))),
         }
     }
 }
