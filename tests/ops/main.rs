@@ -14,5 +14,4 @@ mod loss;
 mod norm;
 mod rmsnorm;
 mod rope;
-mod simd;
 mod swiglu;

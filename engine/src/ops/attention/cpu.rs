@@ -413,7 +413,7 @@ fn pack_columns<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
         copy_rows::<E, V, F>(rows_of, src.at(t, 0), rows - t, D);
         for j in (0..V::NR).step_by(V::LANES) {
             for i in (0..stride).step_by(V::LANES) {
-                F::transpose(
+                F::transpose_items(
                     &mut panel[i * V::NR + j..],
                     V::NR,
                     &rows_of[j * stride + i..],
@@ -526,7 +526,7 @@ fn narrow<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
 ) {
     let whole = dst.len() - dst.len() % V::LANES;
     for d in (0..whole).step_by(V::LANES) {
-        F::store(V::load(&src[d..]) * V::splat(factor), &mut dst[d..]);
+        F::store_sums(V::load(&src[d..]) * V::splat(factor), &mut dst[d..]);
     }
     if whole < dst.len() {
         store::<E, V>(V::load(&src[whole..]) * V::splat(factor), &mut dst[whole..]);
