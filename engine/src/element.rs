@@ -34,7 +34,7 @@ impl std::fmt::Display for Dtype {
 
 /// A type that activations and weights are stored in. Arithmetic happens in [`Element::Acc`].
 ///
-/// Sealed by construction: its methods speak of [`Vector`], which only this crate implements.
+/// Sealed by construction: its methods speak of `Vector`, which only this crate implements.
 pub trait Element:
     bytemuck::Pod + Default + PartialEq + PartialOrd + Send + Sync + std::fmt::Debug + 'static
 {

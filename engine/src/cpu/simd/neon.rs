@@ -4,7 +4,6 @@
 use super::Vector;
 use super::tile::Tile;
 use super::vector::operators;
-use half::bf16;
 use std::arch::aarch64::*;
 
 /// Four f32.
@@ -33,18 +32,6 @@ impl Vector for Neon {
         assert!(dst.len() >= 4);
         // SAFETY: four elements are writable.
         unsafe { vst1q_f32(dst.as_mut_ptr(), self.0) }
-    }
-    #[inline(always)]
-    fn load_bf16(src: &[bf16]) -> Self {
-        Self::load(&std::array::from_fn::<f32, 4, _>(|i| src[i].to_f32()))
-    }
-    #[inline(always)]
-    fn store_bf16(self, dst: &mut [bf16]) {
-        let mut lanes = [0.0; 4];
-        self.store(&mut lanes);
-        for i in 0..4 {
-            dst[i] = bf16::from_f32(lanes[i]);
-        }
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

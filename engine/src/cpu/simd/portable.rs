@@ -3,7 +3,6 @@
 use super::Vector;
 use super::tile::Tile;
 use crate::element::Real;
-use half::bf16;
 use std::ops::{Add, Div, Mul, Sub};
 
 /// So many lanes.
@@ -71,16 +70,6 @@ impl<R: Real, const LANES: usize> Vector for Portable<R, LANES> {
     #[inline(always)]
     fn store(self, dst: &mut [R]) {
         dst[..LANES].copy_from_slice(&self.0);
-    }
-    #[inline(always)]
-    fn load_bf16(src: &[bf16]) -> Self {
-        Self(std::array::from_fn(|i| R::from_f64(src[i].to_f32().into())))
-    }
-    #[inline(always)]
-    fn store_bf16(self, dst: &mut [bf16]) {
-        for i in 0..LANES {
-            dst[i] = bf16::from_f32(self.0[i].to_f64() as f32);
-        }
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

@@ -31,11 +31,25 @@ pub trait Vector:
     fn load(src: &[Self::Scalar]) -> Self;
     /// Into the first `LANES` elements of `dst`.
     fn store(self, dst: &mut [Self::Scalar]);
-    /// As [`Vector::load`], widened.
-    fn load_bf16(src: &[bf16]) -> Self;
-    /// As [`Vector::store`], rounded to nearest even; NaN stays NaN.
-    fn store_bf16(self, dst: &mut [bf16]);
 
+    /// As [`Vector::load`], widened.
+    #[inline(always)]
+    fn load_bf16(src: &[bf16]) -> Self {
+        let mut lanes = [Self::Scalar::ZERO; MAX_LANES];
+        for i in 0..Self::LANES {
+            lanes[i] = Self::Scalar::from_f64(src[i].to_f32().into());
+        }
+        Self::load(&lanes)
+    }
+    /// As [`Vector::store`], rounded to nearest even; NaN stays NaN.
+    #[inline(always)]
+    fn store_bf16(self, dst: &mut [bf16]) {
+        let mut lanes = [Self::Scalar::ZERO; MAX_LANES];
+        self.store(&mut lanes);
+        for i in 0..Self::LANES {
+            dst[i] = bf16::from_f32(lanes[i].to_f64() as f32);
+        }
+    }
     /// Loads what there is of `LANES` elements, zeros behind it.
     #[inline(always)]
     fn load_part(src: &[Self::Scalar]) -> Self {
