@@ -1,7 +1,7 @@
 //! Storage types. f32 and bf16 train; f64 exists so that whole models can be gradient-checked.
 
 use crate::cpu::ops::Ops;
-use crate::cpu::simd::{DotKernel, Isa, Kernel, Vector};
+use crate::cpu::simd::{self, Isa, ItemKernel, Kernel, Vector};
 use half::bf16;
 
 /// The name of a storage type.
@@ -34,7 +34,7 @@ impl std::fmt::Display for Dtype {
 
 /// A type that activations and weights are stored in. Arithmetic happens in [`Element::Acc`].
 ///
-/// Sealed by construction: its methods speak of [`Vector`], which only this crate implements.
+/// Sealed by construction: its methods speak of `Vector`, which only this crate implements.
 pub trait Element:
     bytemuck::Pod + Default + PartialEq + PartialOrd + Send + Sync + std::fmt::Debug + 'static
 {
@@ -103,7 +103,11 @@ pub trait Real:
     /// Runs `kernel` with this type's vectors on `isa`.
     fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Out;
     /// Runs `kernel` with the dot products of `isa`, which must have them; f64 has none.
-    fn dispatch_dots<K: DotKernel<Self>>(isa: Isa, kernel: K) -> K::Out;
+    fn dispatch_dots(isa: Isa, kernel: impl ItemKernel<Self>);
+    /// e^x of a vector.
+    fn exp_of<V: Vector<Scalar = Self>>(x: V) -> V;
+    /// 2^x of a vector.
+    fn exp2_of<V: Vector<Scalar = Self>>(x: V) -> V;
 }
 
 struct PanelWidth;
@@ -130,7 +134,7 @@ impl Arith for f32 {}
 impl Arith for f64 {}
 
 macro_rules! real {
-    ($t:ident, $dtype:ident, $dispatch:path, $dots:expr) => {
+    ($t:ident, $dtype:ident, $dispatch:path, $dots:expr, $exp:path, $exp2:path) => {
         impl Element for $t {
             type Acc = $t;
             const DTYPE: Dtype = Dtype::$dtype;
@@ -202,14 +206,27 @@ macro_rules! real {
             fn dispatch<K: Kernel<$t>>(isa: Isa, kernel: K) -> K::Out {
                 $dispatch(isa, kernel)
             }
-            fn dispatch_dots<K: DotKernel<$t>>(isa: Isa, kernel: K) -> K::Out {
+            fn dispatch_dots(isa: Isa, kernel: impl ItemKernel<$t>) {
                 $dots(isa, kernel)
+            }
+            #[inline(always)]
+            fn exp_of<V: Vector<Scalar = $t>>(x: V) -> V {
+                $exp(x)
+            }
+            #[inline(always)]
+            fn exp2_of<V: Vector<Scalar = $t>>(x: V) -> V {
+                $exp2(x)
             }
         }
     };
 }
-real!(f32, F32, crate::cpu::simd::dispatch_f32, crate::cpu::simd::dispatch_dots);
-real!(f64, F64, crate::cpu::simd::dispatch_f64, |isa, _| unreachable!("{isa:?}: f64 has no pairs"));
+real!(f32, F32, simd::dispatch_f32, simd::dispatch_dots, simd::exp_f32, simd::exp2_f32);
+real!(f64, F64, simd::dispatch_f64, no_pairs, simd::exp_f64, simd::exp2_f64);
+
+/// Pairs are made of bf16, whose sums are f32.
+fn no_pairs(isa: Isa, _: impl ItemKernel<f64>) {
+    unreachable!("{isa:?}: f64 has no pairs")
+}
 
 impl Element for bf16 {
     type Acc = f32;

@@ -17,5 +17,4 @@ mod loss;
 mod norm;
 mod rmsnorm;
 mod rope;
-mod simd;
 mod swiglu;

@@ -2,13 +2,13 @@
 //!
 //! The first SIGINT or SIGTERM asks for an orderly stop: finish the step, save, exit with 130 or
 //! 143. The second ends the process at once with the same codes. SIGUSR1 asks for a checkpoint
-//! and lets the run go on.
+//! and lets the run go on; Windows has no such signal.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// What has been asked of the process so far.
@@ -36,8 +36,12 @@ impl Signals {
             flag::register(signal, Arc::clone(&armed))?;
             flag::register_usize(signal, Arc::clone(&signals.stop), signal as usize)?;
         }
-        flag::register(SIGUSR1, Arc::clone(&signals.save))?;
-        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        #[cfg(unix)]
+        {
+            use signal_hook::consts::{SIGUSR1, SIGXFSZ};
+            flag::register(SIGUSR1, Arc::clone(&signals.save))?;
+            flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        }
         Ok(signals)
     }
 

@@ -3,7 +3,7 @@
 //! disturb says nothing about the machine.
 
 use super::Cpu;
-use super::simd::{DotKernel, Dots, Factors, Kernel, Pair, Vector, prefetch_stream};
+use super::simd::{Factors, ItemKernel, Kernel, MAX_LANES, Vector, prefetch_stream};
 use super::tiles::Tiles;
 use crate::buf::Buf;
 use crate::device::Device;
@@ -32,7 +32,12 @@ pub fn fma_flops(cpu: &Cpu) -> f64 {
 /// instruction set has none.
 pub fn dot_flops(cpu: &Cpu) -> Option<f64> {
     let isa = cpu.isa();
-    isa.dots().then(|| best_of_rounds(cpu, || f32::dispatch_dots(isa, DotChains)))
+    let work = || {
+        let mut flop = 0.0;
+        f32::dispatch_dots(isa, DotChains { flop: &mut flop });
+        flop
+    };
+    isa.dots().then(|| best_of_rounds(cpu, work))
 }
 
 /// FLOP/s that a matrix product in storage type `E` could reach: [`dot_flops`] for bf16 where
@@ -79,20 +84,21 @@ impl Kernel<f32> for Chains {
     }
 }
 
-/// The same for pairs of bf16.
-struct DotChains;
+/// The same for items of bf16. Writes FLOP.
+struct DotChains<'a> {
+    flop: &'a mut f64,
+}
 
-impl DotKernel<f32> for DotChains {
-    type Out = f64;
+impl ItemKernel<f32> for DotChains<'_> {
     #[inline(always)]
-    fn run<V: Dots<Scalar = f32>>(self) -> f64 {
+    fn run<V: Vector<Scalar = f32>, F: Factors<V>>(self) {
         const N: usize = 24;
         // A quarter, for it takes two cycles each, and there are twice as many chains.
         let links = LINKS / 4;
         // x = x + 1/4 - 1/4 stays at 1.
         let half = bf16::from_f32(black_box(0.5));
-        let (a, b) =
-            (V::Pairs::splat(Pair::new(half, half)), V::Pairs::splat(Pair::new(half, -half)));
+        let (a, b) = ([half; 2 * MAX_LANES], [[half, -half]; MAX_LANES]);
+        let (a, b) = (F::of_row(&a), F::of_row(b.as_flattened()));
         let mut x = [V::splat(black_box(1.0)); N];
         for _ in 0..links {
             for i in 0..N {
@@ -100,7 +106,7 @@ impl DotKernel<f32> for DotChains {
             }
         }
         black_box(x.map(V::sum));
-        (4 * N * V::LANES * links) as f64
+        *self.flop = (2 * F::K * N * V::LANES * links) as f64;
     }
 }
 

@@ -341,9 +341,9 @@ fn turn<B: Element, V: Vector<Scalar = B::Acc>, F: Factors<V>>(
             }
         }
         if k + V::LANES <= ks {
-            F::transpose(&mut panel[k * V::NR + j..], V::NR, &square, V::LANES);
+            F::transpose_items(&mut panel[k * V::NR + j..], V::NR, &square, V::LANES);
         } else {
-            F::transpose(&mut turned, V::LANES, &square, V::LANES);
+            F::transpose_items(&mut turned, V::LANES, &square, V::LANES);
             for (q, turned) in turned.chunks_exact(V::LANES).take(ks - k).enumerate() {
                 panel[(k + q) * V::NR + j..][..V::LANES].copy_from_slice(turned);
             }
@@ -473,7 +473,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
                 |di, sums| {
                     let dst = &mut c.row_mut(i + di)[j..][..V::NR];
                     for (&v, dst) in sums.iter().zip(dst.chunks_exact_mut(V::LANES)) {
-                        F::store(v, dst);
+                        F::store_sums(v, dst);
                     }
                 },
             ),
@@ -485,7 +485,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
                 |di, sums| {
                     let dst = &mut c.row_mut(i + di)[j..][..V::NR];
                     for (&v, dst) in sums.iter().zip(dst.chunks_exact_mut(V::LANES)) {
-                        F::store(E::load::<V>(dst) + v, dst);
+                        F::store_sums(E::load::<V>(dst) + v, dst);
                     }
                 },
             ),
@@ -499,7 +499,7 @@ impl<E: Element, A: Element<Acc = E::Acc>> Task<'_, '_, E, A> {
                     let addend = &addend[start + di * N..][..V::NR];
                     let vectors = dst.chunks_exact_mut(V::LANES).zip(addend.chunks_exact(V::LANES));
                     for (&v, (dst, base)) in sums.iter().zip(vectors) {
-                        F::store(E::load::<V>(base) + v, dst);
+                        F::store_sums(E::load::<V>(base) + v, dst);
                     }
                 },
             ),

@@ -3,7 +3,7 @@
 pub mod ceiling;
 pub mod gemm;
 pub mod ops;
-pub mod simd;
+pub(crate) mod simd;
 pub mod tiles;
 
 use crate::buf::Memory;

@@ -4,7 +4,8 @@
 //! own, scaled to the largest score so far; at the end they are added, scaled to the largest of all.
 //! Sequences decoded together share no task.
 
-use super::{Head, narrow, products_of, scale};
+use super::pack::{Head, narrow, products_of};
+use super::scale;
 use crate::cpu::Cpu;
 use crate::cpu::simd::{
     Factors, ItemKernel, Kernel, MAX_LANES, Vector, dispatch_items, load, store,
