@@ -4,7 +4,7 @@ use engine::{Dims, Dtype};
 use model::config::{Config, hidden};
 use model::{hf, params};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn named(name: &str) -> Config {
     Config::named(name).unwrap()
@@ -241,4 +241,24 @@ fn every_bad_value_is_one_line() {
     assert!(list.starts_with("not a JSON object: "), "{list}");
     let absent = hf::read_config("no/such/config.json".as_ref()).unwrap_err().to_string();
     assert!(absent.starts_with("no/such/config.json: No such file"), "{absent}");
+}
+
+#[test]
+fn adapters_that_cannot_be_are_refused_in_one_line() {
+    use model::{Lora, Target};
+    let refused = |lora: Lora, parts: &[&str]| {
+        let config = Config { lora: Some(lora), ..Config::named("260k").unwrap() };
+        let error = config.validate(Path::new("config.json")).unwrap_err().to_string();
+        assert!(!error.contains('\n') && parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(Lora { rank: 0, ..Lora::new(8) }, &["rank = 0", "1 to 4096"]);
+    refused(Lora::new(5000), &["rank = 5000"]);
+    refused(Lora { alpha: f64::NAN, ..Lora::new(8) }, &["alpha = NaN", "positive"]);
+    refused(Lora { alpha: -1.0, ..Lora::new(8) }, &["alpha = -1"]);
+    refused(Lora { targets: vec![], ..Lora::new(8) }, &["no targets", "q_proj"]);
+    let twice = vec![Target::Up, Target::Query, Target::Up];
+    refused(Lora { targets: twice, ..Lora::new(8) }, &["mlp.up_proj", "twice"]);
+    let all = Lora { targets: Target::ALL.to_vec(), ..Lora::new(8) };
+    let config = Config { lora: Some(all), ..Config::named("260k").unwrap() };
+    config.validate(Path::new("config.json")).unwrap();
 }
