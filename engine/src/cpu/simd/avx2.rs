@@ -1,7 +1,7 @@
 //! AVX2 with fused multiply-add.
 //!
-//! Values of this type are only made inside of [`run`], which is called after the CPU's features were
-//! checked: that makes the intrinsics callable. Loads and stores assert their lengths.
+//! Values of this type are only made inside of [`run`], which is called after the CPU's features
+//! were checked: that makes the intrinsics callable. Loads and stores assert their lengths.
 
 use super::tile::Tile;
 use super::vector::operators;

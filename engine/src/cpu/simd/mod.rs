@@ -41,8 +41,8 @@ pub trait Kernel<R: Real> {
     fn run<V: Vector<Scalar = R>>(self) -> Self::Out;
 }
 
-/// Work on items of factors, compiled for items of one value of k, and for pairs where a set has dot
-/// products of them. Mark `run` `#[inline(always)]`.
+/// Work on items of factors, compiled for items of one value of k, and for pairs where a set has
+/// dot products of them. Mark `run` `#[inline(always)]`.
 pub trait ItemKernel<R: Real> {
     /// Does the work with vectors `V` and registers of items `F`.
     fn run<V: Vector<Scalar = R>, F: Factors<V>>(self);

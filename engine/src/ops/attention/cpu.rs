@@ -3,10 +3,11 @@
 //! has dot products of them. There weights and their gradients are rounded to bf16, each by at
 //! most 2^-9 of its value, as factors; sums of weights are of what they were before.
 //!
-//! Here is how work is divided. A task of `forward` is some queries of a segment, of the heads that
-//! share a key/value head; of `backward`, some keys of a segment and of one key/value head. Sums for
-//! dQ are such a task's own if it has all keys of the segment; else each task sums into memory of its
-//! own, and the sums are added in order. A token that is decoded alone has the path in `one`.
+//! Here is how work is divided. A task of `forward` is some queries of a segment, of the heads
+//! that share a key/value head; of `backward`, some keys of a segment and of one key/value head.
+//! Sums for dQ are such a task's own if it has all keys of the segment; else each task sums into
+//! memory of its own, and the sums are added in order. A token that is decoded alone has the path
+//! in `one`.
 
 mod backward;
 mod forward;

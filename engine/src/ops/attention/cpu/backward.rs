@@ -1,6 +1,7 @@
-//! Backward of some keys of a segment and of one key/value head. Head by head, queries and gradients
-//! are packed from the first key on; then, for each block of keys and each block of queries from the
-//! diagonal on, so that the sums for dK and dV stay close, with delta = sum over D of dO O:
+//! Backward of some keys of a segment and of one key/value head. Head by head, queries and
+//! gradients are packed from the first key on; then, for each block of keys and each block of
+//! queries from the diagonal on, so that the sums for dK and dV stay close, with delta = sum over D
+//! of dO O:
 //!   S = Q K^T / sqrt(D)      P = e^(S - lse)      dP = dO V^T      dS = P (dP - delta)
 //!   dQ += dS K      dK += dS^T Q      dV += P^T dO
 //! and at last dQ / sqrt(D) and dK / sqrt(D). Powers are powers of 2: S and lse are in bits. A tile
@@ -211,7 +212,7 @@ impl<R: Real, I: bytemuck::Pod> Block<'_, R, I> {
         // dK += dS^T Q and dV += P^T dO: key j is seen by the queries from j - ahead on.
         let seeing = |j: usize| j.saturating_sub(ahead) / F::K..rows.div_ceil(F::K);
         let turned = |data| Lines { data, row: 1, col: KEYS };
-        let panels = |data| Panels { data, len: head.items * V::NR }.from_item::<V>(i0 / F::K);
+        let panels = |data| Panels { data, len: head.items * V::NR }.skip_items::<V>(i0 / F::K);
         product::<V, F>(dk, (keys, D), turned(&*self.ds), panels(&*head.q_panels), true, seeing);
         product::<V, F>(dv, (keys, D), turned(&*self.p), panels(&*head.do_panels), true, seeing);
     }

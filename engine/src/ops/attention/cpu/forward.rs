@@ -82,7 +82,7 @@ impl<E: Element> ItemKernel<E::Acc> for Forward<'_, '_, E> {
 }
 
 impl<E: Element> Forward<'_, '_, E> {
-    /// O and log-sum-exp of head `h` of the group, of the block of queries from `i0` of the tile on.
+    /// O and log-sum-exp of head `h` of the group, of the queries from `i0` of the tile on.
     #[inline(always)]
     fn O<V: Vector<Scalar = E::Acc>, F: Factors<V>>(
         &mut self,
@@ -93,12 +93,11 @@ impl<E: Element> Forward<'_, '_, E> {
         let (D, q, q0) = (self.D, self.q.at(i0, h * self.D), self.q0 + i0);
         let rows = QUERIES.min(self.o.rows() - i0);
         pack_rows::<E, V, F>(&mut b.q_rows[..rows * row_stride(D, F::K)], q, rows, D);
-        let score = |i: usize, t: usize| dot::<E, V, F>(q.row(i, D), self.k.row(t, D));
         // m = S of a query's own key.
         for i in 0..rows {
-            b.m[i] = score(i, q0 + i) * scale(D);
+            b.m[i] = dot::<E, V, F>(q.row(i, D), self.k.row(q0 + i, D)) * scale(D);
         }
-        let mut restarted = false;
+        let (mut l, mut restarted) = ([E::Acc::ZERO; QUERIES], false);
         loop {
             b.l.fill(E::Acc::ZERO);
             for k0 in (0..q0 + rows).step_by(KEYS) {
@@ -114,16 +113,20 @@ impl<E: Element> Forward<'_, '_, E> {
                 }
                 // O = P V for the first keys, then O += P V.
                 let p = Lines { data: &*b.p, row: KEYS / F::K, col: 1 };
-                let v = b.v_panels.from_item::<V>(k0 / F::K);
+                let v = b.v_panels.skip_items::<V>(k0 / F::K);
                 product::<V, F>(b.o, (rows, D), p, v, k0 > 0, |i| 0..seen(i).div_ceil(F::K));
             }
-            let high = |i: &usize| l::<V>(b.l, *i) >= E::Acc::from_f64(HIGH);
-            if restarted || !(0..rows).any(|i| high(&i)) {
+            for i in 0..rows {
+                l[i] = V::load(&b.l[i * MAX_LANES..]).sum();
+            }
+            let high = E::Acc::from_f64(HIGH);
+            if restarted || !l[..rows].iter().any(|&l| l >= high) {
                 break;
             }
             // Only where a score is far above that of the query's own key: m = max S.
-            for i in (0..rows).filter(high) {
-                let scores = (0..=q0 + i).map(|t| score(i, t));
+            for i in (0..rows).filter(|&i| l[i] >= high) {
+                let (q, k) = (q.row(i, D), self.k);
+                let scores = (0..=q0 + i).map(|t| dot::<E, V, F>(q, k.row(t, D)));
                 let top = scores.fold(E::Acc::NEG_INFINITY, |top, s| if s > top { s } else { top });
                 b.m[i] = top * scale(D);
             }
@@ -131,21 +134,14 @@ impl<E: Element> Forward<'_, '_, E> {
         }
         // O / l, and m + ln l, in nats.
         for i in 0..rows {
-            let l = l::<V>(b.l, i);
             let o = &mut self.o.row_mut(i0 + i)[h * D..][..D];
-            narrow::<E, V, F>(o, &b.o[sums_len(i, D)..], E::Acc::ONE / l);
+            narrow::<E, V, F>(o, &b.o[sums_len(i, D)..], E::Acc::ONE / l[i]);
             if let Some(lse) = &mut self.lse {
                 let ln_2 = E::Acc::from_f64(std::f64::consts::LN_2);
-                lse.row_mut(i0 + i)[h] = b.m[i] * ln_2 + l.ln();
+                lse.row_mut(i0 + i)[h] = b.m[i] * ln_2 + l[i].ln();
             }
         }
     }
-}
-
-/// l of query `i`, from its lanes.
-#[inline(always)]
-fn l<V: Vector>(lanes: &[V::Scalar], i: usize) -> V::Scalar {
-    V::load(&lanes[i * MAX_LANES..]).sum()
 }
 
 impl<R: Real, I: bytemuck::Pod> Block<'_, R, I> {

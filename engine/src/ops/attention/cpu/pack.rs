@@ -133,9 +133,9 @@ pub struct Panels<'a, I> {
 }
 
 impl<I> Panels<'_, I> {
-    /// The part that starts at item `k` of each.
+    /// What is left of each behind `k` items.
     #[inline(always)]
-    pub fn from_item<V: Vector>(self, k: usize) -> Self {
+    pub fn skip_items<V: Vector>(self, k: usize) -> Self {
         Panels { data: &self.data[k * V::NR..], ..self }
     }
 }
@@ -168,8 +168,8 @@ pub fn pack_panels<'a, E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
     Panels { data: dst, len }
 }
 
-/// c = a * b, or c += a * b, for `rows` rows and D columns. The tile of rows from i on sums over the
-/// items `k(i)`, by which `a` and `b` are counted.
+/// c = a * b, or c += a * b, for `rows` rows and D columns. The tile of rows from i on sums over
+/// the items `k(i)`, by which `a` and `b` are counted.
 #[inline(always)]
 pub fn product<V: Vector, F: Factors<V>>(
     c: &mut [V::Scalar],
@@ -242,8 +242,8 @@ pub fn products_of<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>>(
     sum
 }
 
-/// The lanes of vector `j` of a tile's row that are among its first `count` columns, zeros elsewhere.
-/// `lane` holds 0, 1, 2, and so on.
+/// The lanes of vector `j` of a tile's row that are among its first `count` columns, zeros
+/// elsewhere. `lane` holds 0, 1, 2, and so on.
 #[inline(always)]
 pub fn first<V: Vector>(x: V, lane: &[V::Scalar; MAX_LANES], count: usize, j: usize) -> V {
     let last = count as f64 - (1 + j * V::LANES) as f64;

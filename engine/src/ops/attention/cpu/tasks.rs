@@ -1,4 +1,4 @@
-//! How the rows of a batch become tasks: by lengths alone, so that the bits do not depend on threads.
+//! How the rows of a batch become tasks: by lengths alone, so that bits do not depend on threads.
 
 use crate::segments::{Segment, Segments};
 use std::ops::Range;
