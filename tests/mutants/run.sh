@@ -86,14 +86,15 @@ check_fits() {
     fi
 }
 
-planted=
+planted=()
 restore() {
-    if [[ -n $planted ]]; then
-        mv "$dir/whole" "$tree/$planted"
+    local n
+    for n in "${!planted[@]}"; do
+        mv "$dir/whole.$n" "$tree/${planted[n]}"
         # Newer than what was built from the fault.
-        touch "$tree/$planted"
-        planted=
-    fi
+        touch "$tree/${planted[n]}"
+    done
+    planted=()
 }
 
 finish() {
@@ -104,8 +105,8 @@ finish() {
 plant() {
     local file=$tree/${files[$1]} text
     text=$(content "$file")
-    cp -p "$file" "$dir/whole"
-    planted=${files[$1]}
+    cp -p "$file" "$dir/whole.${#planted[@]}"
+    planted+=("${files[$1]}")
     text=${text/"${olds[$1]}"/"${news[$1]}"}
     printf %s "${text%x}" >"$file"
 }
@@ -183,12 +184,36 @@ for i in "${chosen[@]}"; do
     done <<<"${tests[i]}"
 done
 
-declare -A caught missed broken crates
+# The op that a fault is in, if it is tested by that op's tests alone.
+op_of() {
+    local test op
+    [[ ${files[$1]} =~ ^engine/src/ops/([a-z]+)/ ]] || return 0
+    op=${BASH_REMATCH[1]}
+    while IFS= read -r test; do
+        [[ $test =~ ^-p\ handgrad\ --test\ ops\ --(\ $op::[a-z_]+)+$ ]] || return 0
+    done <<<"${tests[$1]}"
+    echo "$op"
+}
+
+# Faults that are planted together, a list of them an element: no op calls another, so faults in
+# different ops do not see each other, and one build serves them all.
+batches=() ops=()
 for i in "${chosen[@]}"; do
-    crate=${lists[i]}
+    op=$(op_of "$i")
+    place=${#batches[@]}
+    if [[ -n $op ]]; then
+        for n in "${!batches[@]}"; do
+            if [[ -n ${ops[n]} && " ${ops[n]} " != *" $op "* ]]; then place=$n; break; fi
+        done
+    fi
+    batches[place]+="${batches[place]:+ }$i"
+    ops[place]+="${ops[place]:+ }$op"
+done
+
+# Whether the planted fault $1 is noticed: a line, and a count for the table.
+judge() {
+    local i=$1 crate=${lists[$1]} begin=$SECONDS verdict=missed by= code test
     crates[$crate]=1
-    begin=$SECONDS verdict=missed by=
-    plant "$i"
     while IFS= read -r test; do
         code=0
         run_test "$test" || code=$?
@@ -197,13 +222,19 @@ for i in "${chosen[@]}"; do
             2) verdict='does not build'; break ;;
         esac
     done <<<"${tests[i]}"
-    restore
     echo "$verdict: ${names[i]}: ${titles[i]}$by ($((SECONDS - begin)) s)"
     case $verdict in
         caught) caught[$crate]=$((${caught[$crate]:-0} + 1)) ;;
         missed) missed[$crate]=$((${missed[$crate]:-0} + 1)) ;;
         *) broken[$crate]=$((${broken[$crate]:-0} + 1)) ;;
     esac
+}
+
+declare -A caught missed broken crates
+for batch in "${batches[@]}"; do
+    for i in $batch; do plant "$i"; done
+    for i in $batch; do judge "$i"; done
+    restore
 done
 
 echo
