@@ -44,7 +44,7 @@ impl<E: Element> Llama<E> {
     /// let config = Config::named("260k").expect("a named size");
     /// let model = Llama::<f32>::new(&dev, &config, 16);
     /// let mut weights = Weights::<f32>::zeros(&dev, model.table());
-    /// init::fill(&dev, weights.master_mut(), model.table(), 1);
+    /// init::fill(&dev, &mut weights, model.table(), 1);
     ///
     /// let (prompt, continuations) = ([1, 70, 71], [vec![72, 73], vec![300, 301, 302]]);
     /// let packed: Vec<Vec<u32>> =
@@ -57,7 +57,7 @@ impl<E: Element> Llama<E> {
     /// }
     ///
     /// let mut cache = Cache::new(&dev, &config.dims, tokens.len(), Mode::Full);
-    /// let mut scratch = Scratch::forward_only(&dev, &config.dims, tokens.len());
+    /// let mut scratch = Scratch::forward_only(&dev, &config, tokens.len());
     /// let batch = Batch::new(&tokens, &targets, &segments);
     /// let scores = model.score(&dev, weights.view(), batch, &mut cache, &mut scratch)?;
     ///
