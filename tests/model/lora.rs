@@ -228,8 +228,8 @@ fn a_checkpoint_holds_what_is_frozen_and_what_is_trained() {
     (0..3).for_each(|_| bench.step(1e-2));
 
     let mut again = new();
-    let mut found = train::checkpoint::latest(&root).unwrap().require(&root).unwrap();
-    again.trainer.resume(&mut found).unwrap();
+    let found = train::checkpoint::latest(&root).unwrap().require(&root).unwrap();
+    again.trainer.resume(&found).unwrap();
     (0..3).for_each(|_| again.step(1e-2));
     for trained in [false, true] {
         assert!(bits(&bench, trained) == bits(&again, trained), "trained {trained}");

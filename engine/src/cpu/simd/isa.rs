@@ -63,7 +63,7 @@ impl Isa {
         }
     }
 
-    /// Whether it has dot products of bf16 pairs: [`super::dispatch_dots`] may be called.
+    /// Whether it has dot products of bf16 pairs: `dispatch_dots` may be called.
     pub fn dots(self) -> bool {
         self == Isa::Avx512Bf16
     }
