@@ -153,6 +153,9 @@ pub enum Error {
         /// The smallest that makes sense.
         least: usize,
     },
+    /// Someone asked to stop; what is done stays done.
+    #[error("stopped before the end; run the same command again to go on")]
+    Stopped,
 }
 
 impl Error {

@@ -1,0 +1,58 @@
+//! Corpora from raw dumps: documents, the sources that read them, and jobs over shards.
+//!
+//! A [`Source`] is a plain function: it reads one [`Shard`] of the input and hands its documents
+//! to a [`Sink`] one after the other, each with the [`Trail`] of what every rule said of it. It
+//! holds one document at a time, knows nothing of other shards, and so may run anywhere.
+
+mod document;
+pub mod documents;
+pub mod input;
+mod sink;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use document::{Document, MAX_BYTES, Trail, Verdict};
+pub use input::{Meter, Piece, Shard};
+pub use sink::{Counts, Damage, RuleCounts, Sink, Tally};
+
+use crate::Error;
+
+/// Where documents come from, with the rules of that place and their thresholds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Files that hold documents already.
+    Documents(documents::Options),
+}
+
+impl Source {
+    /// Its name on the command line and in a manifest.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Source::Documents(_) => "documents",
+        }
+    }
+
+    /// Divides files and folders into shards of about `shard_bytes`. The division depends on the
+    /// inputs alone, never on who will work on them.
+    ///
+    /// # Errors
+    /// A path that is missing or unreadable, or of a kind that the source does not read.
+    pub fn shards(&self, inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>, Error> {
+        match self {
+            Source::Documents(_) => documents::shards(inputs, shard_bytes),
+        }
+    }
+
+    /// Reads one shard. What cannot be read is counted and passed over.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`]; a file that cannot be opened; whatever the sink says.
+    pub fn read(&self, shard: &Shard, sink: &mut Sink) -> Result<(), Error> {
+        match self {
+            Source::Documents(options) => documents::read(options, shard, sink),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the corpora: documents, readers, jobs, deduplication, reports.
+
+mod documents;
