@@ -4,10 +4,17 @@
 //! to a [`Sink`] one after the other, each with the [`Trail`] of what every rule said of it. It
 //! holds one document at a time, knows nothing of other shards, and so may run anywhere.
 
+pub mod arxiv;
+pub mod books;
 mod document;
 pub mod documents;
+mod encoding;
+pub mod github;
 pub mod input;
+mod markup;
 mod sink;
+pub mod stackexchange;
+pub mod wikipedia;
 
 use std::path::PathBuf;
 
@@ -25,6 +32,16 @@ use crate::Error;
 pub enum Source {
     /// Files that hold documents already.
     Documents(documents::Options),
+    /// Files of projects under free licences.
+    Github(github::Options),
+    /// Articles.
+    Wikipedia(wikipedia::Options),
+    /// Texts of Project Gutenberg.
+    Books(books::Options),
+    /// Papers in TeX.
+    Arxiv(arxiv::Options),
+    /// Questions with their answers.
+    Stackexchange(stackexchange::Options),
 }
 
 impl Source {
@@ -32,6 +49,11 @@ impl Source {
     pub fn name(&self) -> &'static str {
         match self {
             Source::Documents(_) => "documents",
+            Source::Github(_) => "github",
+            Source::Wikipedia(_) => "wikipedia",
+            Source::Books(_) => "books",
+            Source::Arxiv(_) => "arxiv",
+            Source::Stackexchange(_) => "stackexchange",
         }
     }
 
@@ -43,6 +65,11 @@ impl Source {
     pub fn shards(&self, inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>, Error> {
         match self {
             Source::Documents(_) => documents::shards(inputs, shard_bytes),
+            Source::Github(_) => github::shards(inputs, shard_bytes),
+            Source::Wikipedia(_) => wikipedia::shards(inputs, shard_bytes),
+            Source::Books(_) => books::shards(inputs, shard_bytes),
+            Source::Arxiv(_) => arxiv::shards(inputs, shard_bytes),
+            Source::Stackexchange(options) => stackexchange::shards(options, inputs),
         }
     }
 
@@ -53,6 +80,11 @@ impl Source {
     pub fn read(&self, shard: &Shard, sink: &mut Sink) -> Result<(), Error> {
         match self {
             Source::Documents(options) => documents::read(options, shard, sink),
+            Source::Github(options) => github::read(options, shard, sink),
+            Source::Wikipedia(options) => wikipedia::read(options, shard, sink),
+            Source::Books(options) => books::read(options, shard, sink),
+            Source::Arxiv(options) => arxiv::read(options, shard, sink),
+            Source::Stackexchange(options) => stackexchange::read(options, shard, sink),
         }
     }
 }
