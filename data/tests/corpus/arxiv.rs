@@ -127,7 +127,7 @@ fn no_macro_runs_away() {
     let chain: String = (0..25)
         .map(|i| format!("\\def\\z{}{{\\z{1}{{}}\\z{1}{{}}}}\n", name(i), name(i + 1)))
         .collect();
-    let tex = format!("{chain}\\def\\zz{{long}}\n\\section{{S}}\n\\za");
+    let tex = format!("{chain}\\def\\zz{{long}}\n\\section{{S}}\n\\za\n");
     let options = Options { max_bytes: 1 << 20, ..Options::default() };
     let submission = Submission { files: files(&[("a.tex", &tex)]), ..Submission::default() };
     let (_, trail) = document(submission.clone(), &options);
@@ -251,6 +251,8 @@ fn hostile_tex_takes_linear_time() {
         "\\x{",
         "\\x[",
         "%",
+        "a%\n",
+        "\\bibliography",
         "\\begin{verbatim}",
         "\\verb|",
         "\\url{",

@@ -71,7 +71,7 @@ fn overlap_is_the_share_of_common_runs() {
         assert_eq!(overlap > 0.9, share > 90);
     }
     let (a, _) = mixed(100);
-    let part = near::shingles(&a[..a.len() / 4], 5);
+    let part = near::shingles(&a.split(' ').take(1250).collect::<Vec<_>>().join(" "), 5);
     assert!(near::overlap(&part, &near::shingles(&a, 5)) > 0.999, "a part of a book");
     assert_eq!(near::overlap(&near::shingles("", 5), &near::shingles("", 5)), 0.0);
 }

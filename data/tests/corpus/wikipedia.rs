@@ -48,11 +48,11 @@ fn formatting_goes_and_text_stays() {
 
 #[test]
 fn what_never_ends_is_text_without_its_mark() {
-    assert_eq!(shown("a {{b\n== c ==\n[[d]] '''e'''"), "a b\n\nc\n\nd e");
+    assert_eq!(shown("a {{b\n== c ==\n[[d]] '''e'''"), "a b\n\nc\nd e");
     assert_eq!(shown("a [[b|c [[d]] \n\ne"), "a b|c d\n\ne");
     assert_eq!(shown("a [[b\nc]] d"), "a b\nc]] d");
     assert_eq!(shown("{| \n| a {{b \n|}\nc"), "c");
-    assert_eq!(shown("a <ref>b [[c]]\n== d ==\ne"), "a b c\n\nd\n\ne");
+    assert_eq!(shown("a <ref>b [[c]]\n== d ==\ne"), "a b c\n\nd\ne");
     assert_eq!(shown("{{{{a}} b"), "b");
     assert_eq!(shown("[http://x y\nz]"), "http://x y\nz]");
 }
@@ -211,7 +211,7 @@ fn a_multistream_dump_is_divided_between_its_streams() {
     }
     let path = write(&dir, "enwiki.xml.bz2", &bytes);
     let source = Source::Wikipedia(Options::default());
-    let shards = source.shards(&[path.clone()], 400).unwrap();
+    let shards = source.shards(std::slice::from_ref(&path), 400).unwrap();
     assert!(shards.len() > 3, "{} shards", shards.len());
     let ends: Vec<_> = shards.iter().map(|s| (s.pieces[0].start, s.pieces[0].end)).collect();
     assert!(ends.windows(2).all(|pair| pair[0].1 == pair[1].0), "{ends:?}");
@@ -242,7 +242,7 @@ fn a_bad_block_costs_its_stream_and_a_broken_tail_its_page() {
     let (documents, counts) = read_wiki(&path);
     assert_eq!((documents.len(), counts.damaged["broken_page"]), (1, 1));
 
-    let hole = [&whole[..torn], &whole[whole.rfind("  <page>").unwrap()..]].concat();
+    let hole = [&whole[..torn], "\n", &whole[whole.rfind("  <page>").unwrap()..]].concat();
     let path = write(&dir, "dewiki.xml", hole.as_bytes());
     let (documents, counts) = read_wiki(&path);
     let texts: Vec<_> = documents.iter().map(|d| &*d.text).collect();

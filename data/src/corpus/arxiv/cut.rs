@@ -9,6 +9,9 @@ const HEADINGS: [&str; 7] =
 const BIBLIOGRAPHIES: [&str; 3] = ["thebibliography", "references", "REFERENCES"];
 const CALLS: [&str; 3] = ["bibliography", "bibliographystyle", "printbibliography"];
 
+/// Longest argument of a call.
+const ARGUMENT_BYTES: usize = 1024;
+
 /// What is cut besides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cuts {
@@ -82,13 +85,13 @@ fn start(text: &str, body: usize) -> (usize, bool) {
     (begin, false)
 }
 
-/// Bytes of the `[..]` and `{..}` that follow, on the same line.
+/// Bytes of the `[..]` and `{..}` that follow.
 fn arguments(rest: &str) -> usize {
     let mut at = 0;
-    for (open, close) in [('[', ']'), ('{', '}')] {
-        let line = rest[at..].split('\n').next().unwrap_or_default();
-        if line.starts_with(open) {
-            at += line.find(close).map_or(0, |end| end + 1);
+    for (open, close) in [('[', b']'), ('{', b'}')] {
+        if rest[at..].starts_with(open) {
+            let end = rest[at..].bytes().take(ARGUMENT_BYTES).position(|byte| byte == close);
+            at += end.map_or(0, |end| end + 1);
         }
     }
     at

@@ -275,6 +275,9 @@ impl Expander {
         self.active.push(key);
         // What was one token for the command before it stays one.
         let argument = inner.is_none() && last_command(out).is_some_and(|c| TAKES.contains(&c));
+        if argument {
+            self.push("{", out)?;
+        }
         let start = out.len();
         self.seam = true;
         self.run(&known.body, 0..known.body.text.len(), &arguments, out)?;
@@ -285,9 +288,8 @@ impl Expander {
         if spaced {
             out.truncate(out.len() - XSPACE.len());
         }
-        if argument && !is_single(&out[start..]) {
-            out.insert(start, '{');
-            out.push('}');
+        if argument {
+            self.push("}", out)?;
         }
         // TeX drops blanks after a name, unless `\xspace` puts one back.
         if known.parameters == 0 && !spaced && inner.is_none() {
@@ -336,7 +338,7 @@ impl Expander {
     }
 
     /// Takes a definition out of the text. Inside of a body there is none: that makes a program.
-    fn define(&mut self, name: &str, source: &Source, lexer: &mut Lexer, out: &mut String) -> bool {
+    fn define(&mut self, name: &str, source: &Source, lexer: &mut Lexer, out: &str) -> bool {
         if !self.active.is_empty() {
             return false;
         }
@@ -487,14 +489,6 @@ fn last_command(text: &str) -> Option<&str> {
     let name = text.len() - letters;
     let slashes = text[..name].bytes().rev().take(64).take_while(|&byte| byte == b'\\').count();
     (letters > 0 && slashes % 2 == 1).then_some(&text[name..])
-}
-
-/// Whether `text` is a character or a name.
-fn is_single(text: &str) -> bool {
-    let mut lexer = Lexer::new(text, false);
-    let first = lexer.next();
-    let one = !matches!(first, Some((Token::Text, _))) || text.chars().nth(1).is_none();
-    one && lexer.at == text.len()
 }
 
 /// The name in `{name}`.

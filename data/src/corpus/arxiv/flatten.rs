@@ -33,9 +33,9 @@ impl<'a> Files<'a> {
         Files { by_name: files.iter().enumerate().map(file).collect(), max_bytes }
     }
 
-    /// The text that begins with the main file: among the files that no other reads, the one with
-    /// `\documentclass` that has most text with all that it reads. Without `\documentclass`
-    /// anywhere, all files that no other reads, in the archive's order.
+    /// The text that begins with the main file: of those with `\documentclass`, in themselves or in
+    /// what they read, the one that has most text with all that it reads. Without any, all files that
+    /// no other reads, in the archive's order.
     pub(super) fn flatten(&self) -> Flat {
         let mut roots: Vec<_> = self.roots();
         roots.sort_by_key(|name| self.by_name[name].0);
@@ -44,9 +44,7 @@ impl<'a> Files<'a> {
             self.add(root, &mut Vec::new(), &mut flat);
             flat
         });
-        let (mains, others): (Vec<Flat>, Vec<Flat>) = flats.partition(|flat| {
-            flat.text.contains("\\documentclass") || flat.text.contains("\\documentstyle")
-        });
+        let (mains, others): (Vec<Flat>, Vec<Flat>) = flats.partition(|flat| is_main(&flat.text));
         let longest = mains.into_iter().rev().max_by_key(|flat| flat.text.len());
         longest.unwrap_or_else(|| Flat {
             files: others.iter().map(|flat| flat.files).sum(),
@@ -55,7 +53,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Files that no other file reads; all, if each is read by some other.
+    /// Files that no other file reads, and those with `\documentclass`; all, if there is neither.
     fn roots(&self) -> Vec<&'a str> {
         let mut read = std::collections::BTreeSet::new();
         for (&name, (_, text)) in &self.by_name {
@@ -66,8 +64,8 @@ impl<'a> Files<'a> {
                 }
             }
         }
-        let roots: Vec<_> =
-            self.by_name.keys().copied().filter(|name| !read.contains(name)).collect();
+        let is_root = |name: &&str| !read.contains(name) || is_main(&self.by_name[name].1);
+        let roots: Vec<_> = self.by_name.keys().copied().filter(is_root).collect();
         if roots.is_empty() { self.by_name.keys().copied().collect() } else { roots }
     }
 
@@ -122,6 +120,10 @@ impl<'a> Files<'a> {
     }
 }
 
+fn is_main(text: &str) -> bool {
+    text.contains("\\documentclass") || text.contains("\\documentstyle")
+}
+
 fn clean_name(name: &str) -> &str {
     name.trim_start_matches("./")
 }
@@ -133,10 +135,10 @@ fn clean_name(name: &str) -> &str {
 pub(super) fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lexer = Lexer::new(text, true);
-    let mut ended = true;
+    let (mut ended, mut line) = (true, 0);
     while let Some((token, range)) = lexer.next() {
         match token {
-            Token::Comment => drop_comment(&mut out, &mut lexer),
+            Token::Comment => drop_comment(&mut out, line, &mut lexer),
             Token::Command("iffalse") if ended => match fi(&lexer) {
                 Some(end) => lexer.at = end,
                 None => {
@@ -150,14 +152,19 @@ pub(super) fn without_comments(text: &str) -> String {
                 let found = memchr::memmem::find(lexer.rest().as_bytes(), end.as_bytes());
                 lexer.at += found.map_or(lexer.rest().len(), |at| at + end.len());
             }
-            _ => out.push_str(&text[range]),
+            _ => {
+                if let Some(end) = text[range.clone()].rfind('\n') {
+                    line = out.len() + end + 1;
+                }
+                out.push_str(&text[range]);
+            }
         }
     }
     out
 }
 
-fn drop_comment(out: &mut String, lexer: &mut Lexer) {
-    let line = out.rfind('\n').map_or(0, |at| at + 1);
+/// Drops a comment from the line that begins at `line` of `out`.
+fn drop_comment(out: &mut String, line: usize, lexer: &mut Lexer) {
     let text = out[line..].trim_end_matches([' ', '\t']).len();
     let (alone, glued) = (text == 0, text == out.len() - line);
     out.truncate(line + text);

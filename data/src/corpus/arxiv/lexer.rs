@@ -22,7 +22,7 @@ const VERBATIM: [&str; 9] = [
 const LITERAL: [&str; 4] = ["url", "path", "nolinkurl", "href"];
 
 /// Longest argument of these.
-const LITERAL_BYTES: usize = 4096;
+const LITERAL_BYTES: usize = 2048;
 
 /// A piece of TeX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

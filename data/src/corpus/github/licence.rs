@@ -84,6 +84,10 @@ fn words(text: &str) -> String {
 pub fn is_licence_file(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     let stem = [".MD", ".TXT", ".RST"].iter().find_map(|e| upper.strip_suffix(e)).unwrap_or(&upper);
+    // `LICENSE-2.0` is a licence, `license_test.go` is none.
+    if stem.rsplit_once('.').is_some_and(|(_, e)| e.bytes().all(|b| b.is_ascii_alphabetic())) {
+        return false;
+    }
     ["LICENSE", "LICENCE", "COPYING"]
         .iter()
         .any(|word| stem.split(['-', '_', '.']).any(|part| part == *word))

@@ -258,8 +258,11 @@ pub fn text(question: &Post, answers: &[Post], options: &Options) -> String {
     for (i, post) in [question].into_iter().chain(answers).enumerate() {
         part.clear();
         push_html_text(&post.body, Layout::Plain, &mut part);
-        out.push_str(if i == 0 { "\n\n" } else { "\n\nA: " });
-        out.push_str(part.trim());
+        let part = part.trim();
+        if !part.is_empty() {
+            out.push_str(if i == 0 { "\n\n" } else { "\n\nA: " });
+            out.push_str(part);
+        }
     }
     out
 }

@@ -22,6 +22,8 @@ pub(super) struct Streams<R: BufRead> {
     held: Vec<u8>,
     /// Bytes of `held` that were handed on.
     used: usize,
+    /// Bytes of `held` that are of whole streams.
+    sure: usize,
     /// What was wrong with streams that were left.
     damage: Damage,
 }
@@ -62,21 +64,25 @@ impl<R: BufRead> Streams<R> {
     pub(super) fn new(inner: R, damage: Damage) -> Streams<R> {
         let reader = Rewind { again: io::Cursor::default(), inner };
         let decoder = Some(bzip2::bufread::BzDecoder::new(reader));
-        Streams { decoder, held: Vec::new(), used: 0, damage }
+        Streams { decoder, held: Vec::new(), used: 0, sure: 0, damage }
     }
 
     /// Reads on until there is something to hand on, or all is read.
     fn fill(&mut self) -> io::Result<()> {
         self.held.drain(..self.used);
+        self.sure = self.sure.saturating_sub(self.used);
         self.used = 0;
         while self.held.len() <= HELD_BACK {
             let Some(decoder) = &mut self.decoder else { return Ok(()) };
             let start = self.held.len();
-            self.held.resize(start + HELD_BACK, 0);
+            self.held.resize(start + (1 << 16), 0);
             let read = decoder.read(&mut self.held[start..]);
             self.held.truncate(start + *read.as_ref().unwrap_or(&0));
             match read {
-                Ok(0) => self.next_stream()?,
+                Ok(0) => {
+                    self.sure = start;
+                    self.next_stream()?;
+                }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                     self.damage.borrow_mut().push("the file ends in a stream".to_string());
@@ -84,9 +90,9 @@ impl<R: BufRead> Streams<R> {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Other => return Err(e),
                 Err(e) => {
-                    // None of it can be trusted. A line ends here, whatever follows.
+                    // The block cannot be trusted. A line ends here, whatever follows.
                     self.damage.borrow_mut().push(e.to_string());
-                    self.held.clear();
+                    self.held.truncate(self.sure.max(start.saturating_sub(HELD_BACK)));
                     self.held.push(b'\n');
                     self.skip_to_stream()?;
                 }
@@ -144,7 +150,8 @@ impl<R: BufRead> Read for Streams<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let ready = |streams: &Streams<R>| {
             let back = if streams.decoder.is_some() { HELD_BACK } else { 0 };
-            streams.held.len().saturating_sub(back).saturating_sub(streams.used)
+            let ready = streams.held.len().saturating_sub(back).max(streams.sure);
+            ready.saturating_sub(streams.used)
         };
         if ready(self) == 0 {
             self.fill()?;
@@ -287,7 +294,10 @@ impl<R: BufRead> Pages<R> {
             }
             let Some(found) = &mut page else { continue };
             if in_text || tag.starts_with("<text") {
-                in_text = add_text(found, line, in_text);
+                let Some(goes_on) = add_text(found, line, in_text) else {
+                    return Ok(Some(Err(self.broken("an element in a text"))));
+                };
+                in_text = goes_on;
                 if found.text.len() > MAX_BYTES {
                     return Ok(Some(Err(self.broken("longer than a document may be"))));
                 }
@@ -304,27 +314,24 @@ impl<R: BufRead> Pages<R> {
     }
 }
 
-/// Adds a line of `<text ..>..</text>`; says whether the text goes on.
-fn add_text(page: &mut Page, line: &str, in_text: bool) -> bool {
+/// Adds a line of `<text ..>..</text>`; says whether the text goes on, nothing if it is broken.
+fn add_text(page: &mut Page, line: &str, in_text: bool) -> Option<bool> {
     let content = if in_text {
         line
     } else {
         // Of several revisions the last counts.
         page.text.clear();
-        let Some(end) = line.find('>') else { return false };
+        let end = line.find('>')?;
         if line[..end].ends_with('/') {
-            return false;
+            return Some(false);
         }
         &line[end + 1..]
     };
-    match content.find("</text>") {
-        Some(end) => push_unescaped(&content[..end], &mut page.text),
-        None => {
-            push_unescaped(content, &mut page.text);
-            return true;
-        }
-    }
-    false
+    // No other element has a place in a text.
+    let end = content.find('<').unwrap_or(content.len());
+    push_unescaped(&content[..end], &mut page.text);
+    let (all, closed) = (end == content.len(), content[end..].starts_with("</text>"));
+    (all || closed).then_some(all)
 }
 
 fn add_field(page: &mut Page, tag: &str) {

@@ -450,9 +450,7 @@ impl<'a> Pass<'a> {
     fn pipe(&mut self) -> usize {
         let at = self.out.len();
         if let Some(frame) = self.frames.last_mut() {
-            if frame.pipe.is_none() {
-                frame.pipe = Some(at);
-            }
+            frame.pipe.get_or_insert(at);
         }
         self.letter()
     }
