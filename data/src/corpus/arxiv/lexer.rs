@@ -21,7 +21,7 @@ const VERBATIM: [&str; 9] = [
 /// Commands whose first argument may hold `%` and `#` as they are.
 const LITERAL: [&str; 4] = ["url", "path", "nolinkurl", "href"];
 
-/// Longest argument of these.
+/// Longest argument of these, and of `\verb`.
 const LITERAL_BYTES: usize = 2048;
 
 /// A piece of TeX.
@@ -123,12 +123,11 @@ fn line_length(rest: &str) -> usize {
 
 /// `\verb|..|`, which never leaves its line.
 fn verb(rest: &str, length: usize) -> (Token<'_>, usize) {
-    let after = &rest[length..];
-    let after = after.strip_prefix('*').unwrap_or(after);
-    let line = &after[..line_length(after)];
-    let end = line.chars().next().and_then(|mark| {
-        let inner = &line[mark.len_utf8()..];
-        Some(mark.len_utf8() * 2 + inner.find(mark)?)
+    let after = rest[length..].strip_prefix('*').unwrap_or(&rest[length..]);
+    let end = after.chars().next().filter(|&mark| mark != '\n').and_then(|mark| {
+        let line =
+            after.char_indices().skip(1).take_while(|&(at, c)| c != '\n' && at < LITERAL_BYTES);
+        line.into_iter().find(|&(_, c)| c == mark).map(|(at, _)| at + mark.len_utf8())
     });
     match end {
         Some(end) => (Token::Verbatim, rest.len() - after.len() + end),
