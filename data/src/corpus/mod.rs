@@ -4,18 +4,28 @@
 //! to a [`Sink`] one after the other, each with the [`Trail`] of what every rule said of it. It
 //! holds one document at a time, knows nothing of other shards, and so may run anywhere.
 
+mod bz2;
+pub mod dedup;
 mod document;
 pub mod documents;
 pub mod input;
+pub mod job;
+mod report;
 mod sink;
+mod stage;
+mod stats;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use bz2::Blocks;
 pub use document::{Document, MAX_BYTES, Trail, Verdict};
 pub use input::{Meter, Piece, Shard};
+pub use job::{Layout, Progress};
 pub use sink::{Counts, Damage, RuleCounts, Sink, Tally};
+pub use stage::{Explained, Options, Summary, explain, pipe, run};
+pub use stats::{Lengths, Sample, Stats};
 
 use crate::Error;
 
