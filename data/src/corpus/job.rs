@@ -227,30 +227,12 @@ impl Job {
         let text = serde_json::to_vec_pretty(&manifest).expect("plain fields always serialise");
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
         let path = folder.join("job.json");
-        match std::fs::read(&path) {
-            Ok(found) if found == text => {}
-            Ok(found) => {
-                return Err(Error::Job { path, reason: difference(&found, &manifest) });
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let mut entries = std::fs::read_dir(folder).map_err(Error::read(folder))?;
-                // Another task may be just about to name its own.
-                let foreign = |entry: &io::Result<std::fs::DirEntry>| {
-                    let name = entry.as_ref().map(|e| e.file_name()).unwrap_or_default();
-                    !name.as_encoded_bytes().starts_with(b".partial-") && name != "job.json"
-                };
-                if let Some(Ok(entry)) = entries.find(foreign) {
-                    let reason = format!(
-                        "holds {:?} and no job; give a new or empty folder",
-                        entry.file_name()
-                    );
-                    return Err(Error::Job { path: folder.to_path_buf(), reason });
-                }
-                let file = temporary(&path)?;
-                file.as_file().write_all(&text).map_err(Error::write(&path))?;
-                persist(file, &path)?;
-            }
-            Err(e) => return Err(Error::read(&path)(e)),
+        if !path.exists() {
+            begin(folder, &path, &text)?;
+        }
+        let found = std::fs::read(&path).map_err(Error::read(&path))?;
+        if found != text {
+            return Err(Error::Job { path, reason: difference(&found, &manifest) });
         }
         let key = format!("{:032x}", xxh3_128(&text));
         Ok(Job { folder: folder.to_path_buf(), manifest, key })
@@ -598,6 +580,23 @@ impl Write for Hashed {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Makes an empty folder a job's. Others may be doing the same at this moment.
+fn begin(folder: &Path, path: &Path, text: &[u8]) -> Result<(), Error> {
+    let entries = std::fs::read_dir(folder).map_err(Error::read(folder))?;
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let foreign = names.iter().find(|name| !name.as_encoded_bytes().starts_with(b".partial-"));
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(name) = foreign {
+        let reason = format!("holds {name:?} and no job; give a new or empty folder");
+        return Err(Error::Job { path: folder.to_path_buf(), reason });
+    }
+    let file = temporary(path)?;
+    file.as_file().write_all(text).map_err(Error::write(path))?;
+    persist(file, path)
 }
 
 /// The counts in a task's result, if it has any.

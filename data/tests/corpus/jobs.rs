@@ -67,7 +67,7 @@ fn any_layout_gives_the_same_bytes() {
             });
         } else {
             // A phase needs all of the one before it, so each task has to be called once a phase.
-            let rounds = (0..6).find(|_| tasks.iter().map(|&task| both(task)).all(|done| done));
+            let rounds = (0..8).find(|_| tasks.iter().filter(|&&task| !both(task)).count() == 0);
             assert!(rounds.is_some(), "{tasks:?} never end");
         }
         trees.push((tree(&one, &[]), tree(&two, &[])));
@@ -268,6 +268,8 @@ fn a_source_is_a_filter_too() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     let said = String::from_utf8(output.stdout).unwrap();
-    let found: Vec<&str> = said.lines().filter(|line| line.starts_with('{')).collect();
+    // The test runner's own words stand on the same lines.
+    let found: Vec<&str> =
+        said.lines().filter_map(|line| line.find('{').map(|at| &line[at..])).collect();
     assert_eq!(found, text.lines().collect::<Vec<_>>());
 }

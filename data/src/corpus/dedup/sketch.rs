@@ -83,7 +83,7 @@ pub(super) fn sketch(bins: &mut [u64], shingles: &[u64]) {
     for round in 0u64.. {
         for &shingle in shingles {
             let hash = mix64(shingle.wrapping_add(round.wrapping_mul(STEP)));
-            let bin = &mut bins[((hash >> 32) * count >> 32) as usize];
+            let bin = &mut bins[(((hash >> 32) * count) >> 32) as usize];
             empty -= usize::from(*bin == u64::MAX);
             // Values of an earlier round are less than any of a later one.
             *bin = (*bin).min(round << 32 | hash & 0xFFFF_FFFF);
