@@ -148,9 +148,11 @@ pub struct Progress {
     pub phase: &'static str,
     /// Tasks done, by anyone, and in all.
     pub tasks: (usize, usize),
-    /// Bytes of input that this process has read in this phase, and will in all. Where a phase
-    /// reads no input, tasks stand for bytes.
-    pub bytes: (u64, u64),
+    /// What this process has done of its part of the phase, and its part: bytes of input, or
+    /// tasks where a phase reads none.
+    pub work: (u64, u64),
+    /// Whether that is bytes.
+    pub in_bytes: bool,
     /// Since the phase began here.
     pub elapsed: Duration,
     /// What became of documents, in the tasks that are done.
@@ -160,7 +162,7 @@ pub struct Progress {
 impl Progress {
     /// Time until this process has done its part, if its pace holds.
     pub fn left(&self) -> Option<Duration> {
-        let (done, all) = self.bytes;
+        let (done, all) = self.work;
         let left = all.saturating_sub(done) as f64 / done as f64;
         (done > 0).then(|| self.elapsed.mul_f64(left.min(1e6)))
     }
@@ -169,13 +171,11 @@ impl Progress {
 impl std::fmt::Display for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{} {}/{}", self.phase, self.tasks.0, self.tasks.1)?;
-        let rate = self.bytes.0 as f64 / self.elapsed.as_secs_f64().max(1e-3) / 1e6;
-        write!(
-            f,
-            " {:.0}/{:.0} MB {rate:.1} MB/s",
-            self.bytes.0 as f64 / 1e6,
-            self.bytes.1 as f64 / 1e6
-        )?;
+        if self.in_bytes {
+            let (done, all) = (self.work.0 as f64 / 1e6, self.work.1 as f64 / 1e6);
+            let rate = done / self.elapsed.as_secs_f64().max(1e-3);
+            write!(f, " {done:.0}/{all:.0} MB {rate:.1} MB/s")?;
+        }
         if let Some(left) = self.left() {
             write!(f, " {} s left", left.as_secs())?;
         }
@@ -322,8 +322,12 @@ impl Job {
         let began = Instant::now();
         let folder = self.folder.join(phase.name);
         std::fs::create_dir_all(&folder).map_err(Error::write(&folder))?;
-        let mut state =
-            Progress { phase: phase.name, tasks: (0, phase.count), ..Default::default() };
+        let mut state = Progress {
+            phase: phase.name,
+            tasks: (0, phase.count),
+            in_bytes: phase.reads_input,
+            ..Default::default()
+        };
         let (mut todo, mut left) = (Vec::new(), Vec::new());
         for index in 0..phase.count {
             if stop.load(Ordering::Relaxed) {
@@ -341,7 +345,7 @@ impl Job {
         }
         let weight =
             |&index: &usize| if phase.reads_input { self.shards()[index].bytes() } else { 1 };
-        state.bytes.1 = todo.iter().map(weight).sum();
+        state.work.1 = todo.iter().map(weight).sum();
         self.work_off(phase, &todo, layout, stop, began, &mut state, progress)?;
         while !left.is_empty() {
             left.retain(|&index| !matches!(self.record(phase, index), Ok(Some(_))));
@@ -408,7 +412,7 @@ impl Job {
                     halt.store(true, Ordering::Relaxed);
                 }
                 state.tasks.0 = before + finished.load(Ordering::Relaxed);
-                state.bytes.0 = meter.bytes().min(state.bytes.1);
+                state.work.0 = meter.bytes().min(state.work.1);
                 state.elapsed = began.elapsed();
                 state.counts = counted.lock().expect("no panic in it").clone();
                 progress(state);

@@ -196,7 +196,7 @@ fn a_job_notices_what_changed() {
     let usual = options(&inputs, dir.path().join("out"), alone(1));
     let run = |options: &Options| {
         let mut done = 0;
-        let result = run(options, &Default::default(), &mut |progress| done = progress.bytes.1);
+        let result = run(options, &Default::default(), &mut |progress| done = progress.work.1);
         result.map(|_| done).map_err(|e| e.to_string())
     };
     assert!(run(&usual).unwrap() > 0);
@@ -224,6 +224,22 @@ fn a_job_notices_what_changed() {
     write(&folder, "precious.txt", b"");
     let said = run(&Options { out: folder, ..usual }).unwrap_err();
     assert!(said.contains("precious.txt") && said.contains("empty folder"), "{said}");
+}
+
+#[test]
+fn progress_ends_where_it_should() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = inputs(dir.path());
+    let (mut tasks, mut last) = (0, String::new());
+    let mut hear = |progress: &data::corpus::Progress| {
+        assert!(progress.tasks.0 >= tasks && progress.work.0 <= progress.work.1, "{progress}");
+        tasks = progress.tasks.0;
+        last = progress.to_string();
+    };
+    run(&options(&inputs, dir.path().join("out"), alone(2)), &Default::default(), &mut hear)
+        .unwrap();
+    assert!(last.starts_with(&format!("shards {tasks}/{tasks} ")), "{last}");
+    assert!(last.contains(" MB/s 0 s left, 730 of 730 documents kept"), "{last}");
 }
 
 /// Files of a job that were lost or cut are made again.
