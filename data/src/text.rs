@@ -49,6 +49,8 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
+    #[cfg(feature = "corpus")]
+    Bzip2,
 }
 
 impl Compression {
@@ -57,6 +59,8 @@ impl Compression {
         match () {
             () if ends("gz") => Compression::Gzip,
             () if ends("zst") => Compression::Zstd,
+            #[cfg(feature = "corpus")]
+            () if ends("bz2") => Compression::Bzip2,
             () => Compression::None,
         }
     }
@@ -67,14 +71,16 @@ impl Compression {
             Compression::None => None,
             Compression::Gzip => Some("gzip"),
             Compression::Zstd => Some("zstd"),
+            #[cfg(feature = "corpus")]
+            Compression::Bzip2 => Some("bzip2"),
         }
     }
 
     /// Unpacks `reader`, all members or frames of it.
-    pub(crate) fn decoder(
+    pub(crate) fn decoder<'a>(
         self,
-        reader: impl BufRead + Send + 'static,
-    ) -> std::io::Result<Box<dyn BufRead + Send>> {
+        reader: impl BufRead + 'a,
+    ) -> std::io::Result<Box<dyn BufRead + 'a>> {
         Ok(match self {
             Compression::None => Box::new(reader),
             Compression::Gzip => {
@@ -82,6 +88,10 @@ impl Compression {
             }
             Compression::Zstd => {
                 Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(reader)?))
+            }
+            #[cfg(feature = "corpus")]
+            Compression::Bzip2 => {
+                Box::new(BufReader::new(bzip2::bufread::MultiBzDecoder::new(reader)))
             }
         })
     }
@@ -96,13 +106,15 @@ impl Compression {
 /// A path that is missing or unreadable, a file of no known kind that was given by itself, a
 /// folder without any file of a known kind.
 pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
-    find(inputs, &|path| Kind::of(path).is_some())
+    let kinds = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .bin token shards";
+    find(inputs, &|path| Kind::of(path).is_some(), kinds)
 }
 
-/// As [`find_files`], for any choice of files.
+/// As [`find_files`], for any choice of files, which errors call `kinds`.
 pub(crate) fn find(
     inputs: &[PathBuf],
     wanted: &dyn Fn(&Path) -> bool,
+    kinds: &'static str,
 ) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for input in inputs {
@@ -110,10 +122,10 @@ pub(crate) fn find(
             let before = files.len();
             walk(input, wanted, &mut files)?;
             if files.len() == before {
-                return Err(Error::EmptyFolder { path: input.clone() });
+                return Err(Error::EmptyFolder { path: input.clone(), kinds });
             }
         } else if !wanted(input) {
-            return Err(Error::Unsupported { path: input.clone() });
+            return Err(Error::Unsupported { path: input.clone(), kinds });
         } else {
             files.push(input.clone());
         }
@@ -219,7 +231,7 @@ impl Iterator for Documents {
 struct Lines {
     path: PathBuf,
     compression: Compression,
-    reader: Box<dyn BufRead + Send>,
+    reader: Box<dyn BufRead>,
     line: u64,
     buffer: Vec<u8>,
 }

@@ -6,23 +6,34 @@
 
 pub mod arxiv;
 pub mod books;
+mod bz2;
+pub mod dedup;
 mod document;
 pub mod documents;
 mod encoding;
 pub mod github;
 pub mod input;
+pub mod job;
 mod markup;
+mod report;
+mod sink;
 mod sink;
 pub mod stackexchange;
+mod stage;
+mod stats;
 pub mod wikipedia;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use bz2::Blocks;
 pub use document::{Document, MAX_BYTES, Trail, Verdict};
 pub use input::{Meter, Piece, Shard};
+pub use job::{Layout, Progress};
 pub use sink::{Counts, Damage, RuleCounts, Sink, Tally};
+pub use stage::{Explained, Options, Summary, explain, pipe, run};
+pub use stats::{Lengths, Sample, Stats};
 
 use crate::Error;
 

@@ -150,6 +150,12 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Takes over what another sink found damaged.
+    pub(crate) fn take_damage(&mut self, other: Counts) {
+        let damage = Counts { damaged: other.damaged, damage: other.damage, ..Counts::default() };
+        self.counts.merge(&damage);
+    }
+
     /// What counts the bytes that are read, and says when to stop.
     pub fn meter(&self) -> &Meter {
         &self.meter

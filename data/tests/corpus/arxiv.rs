@@ -5,7 +5,7 @@ use std::io::Write as _;
 use data::corpus::Source;
 use data::corpus::arxiv::{Options, Submission, document, redpajama};
 
-use crate::{assert_linear, kept, read};
+use crate::sources::{assert_linear, kept, read};
 
 fn files(files: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
     files.iter().map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).collect()

@@ -5,7 +5,7 @@ use std::path::Path;
 use data::corpus::Source;
 use data::corpus::github::{Options, Shape, header, licence, redpajama};
 
-use crate::{assert_linear, kept, read};
+use crate::sources::{assert_linear, kept, read};
 
 const MIT: &str = "The MIT License\n\nCopyright (c) 2020 Some One\n\nPermission is hereby granted, \
 free of charge, to any person obtaining a copy\nof this software and associated documentation files \

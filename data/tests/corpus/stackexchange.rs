@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use data::corpus::stackexchange::{Options, Post, text};
 use data::corpus::{Source, stackexchange};
 
-use crate::{kept, read};
+use crate::sources::{kept, read};
 
 /// A dump of rows in a folder named after its site.
 fn site(dir: &tempfile::TempDir, name: &str, rows: &[&str]) -> PathBuf {
@@ -103,7 +103,7 @@ fn what_is_no_question_is_counted_by_rule_and_broken_rows_cost_themselves() {
     assert_eq!(counts.rules["post_type"].dropped.documents, 1);
     assert_eq!(counts.rules["question"].dropped.documents, 1);
     assert_eq!(counts.damaged["broken_row"], 4);
-    assert!(counts.damage[0].place.ends_with("Posts.xml: line 6"), "{:?}", counts.damage[0]);
+    assert!(counts.damage[0].place.contains("Posts.xml: byte "), "{:?}", counts.damage[0]);
 }
 
 #[test]
@@ -122,4 +122,16 @@ fn the_largest_sites_are_kept() {
 fn options_are_checked() {
     let error = serde_json::from_str::<stackexchange::Options>("{\"site\": 3}").unwrap_err();
     assert!(error.to_string().contains("unknown field `site`"), "{error}");
+}
+
+#[test]
+fn a_site_is_read_from_its_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = site(&dir, "plain", &[QUESTION, NINE]).parent().unwrap().to_path_buf();
+    std::fs::write(folder.join("Comments.xml"), "<comments>").unwrap();
+    let path = dir.path().join("coffee.stackexchange.com.7z");
+    sevenz_rust2::compress_to_path(&folder, &path).unwrap();
+    let (found, counts) = read(&source(Options::default()), std::slice::from_ref(&path));
+    assert_eq!(kept(&found)[0].id, "coffee.stackexchange.com/1");
+    assert_eq!((counts.kept.documents, counts.damage.len()), (1, 0));
 }

@@ -8,7 +8,7 @@ use data::corpus::wikipedia::Options;
 use data::corpus::wikipedia::wikitext::{Layout, strip};
 use data::corpus::{Counts, Document, Source};
 
-use crate::{assert_linear, kept, read};
+use crate::sources::{assert_linear, kept, read};
 
 const PLAIN: Layout =
     Layout { language: "en", categories: false, empty_sections: false, as_anchor: false };

@@ -171,7 +171,7 @@ fn identifier(stem: &str) -> String {
 pub(super) fn shards(inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>, Error> {
     let known =
         |path: &Path| path.extension().is_some_and(|e| e == "tar" || e == "gz" || e == "tgz");
-    let files = find(inputs, &known)?;
+    let files = find(inputs, &known, ".tar, .tar.gz, .tgz, .gz")?;
     let pieces: Result<_, _> = files.iter().map(|path| Piece::whole(path)).collect();
     pieces.map(|pieces| input::group(pieces, shard_bytes))
 }

@@ -79,7 +79,7 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 /// See [`super::Source::shards`].
 pub(super) fn shards(inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>, Error> {
-    let files = find(inputs, &|path| path.extension().is_some_and(|e| e == "txt"))?;
+    let files = find(inputs, &|path| path.extension().is_some_and(|e| e == "txt"), ".txt")?;
     let pieces: Result<_, _> = files.iter().map(|path| Piece::whole(path)).collect();
     pieces.map(|pieces| input::group(pieces, shard_bytes))
 }

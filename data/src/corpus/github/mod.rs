@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::document::{Document, MAX_BYTES, Trail};
-use super::documents::{LineError, Lines};
+use super::documents::{Lines, each_line, place};
 use super::input::{self, Piece, Shard};
 use super::sink::Sink;
 use crate::Error;
@@ -210,7 +210,8 @@ pub(super) fn shards(inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>,
     for input in inputs {
         if !std::fs::metadata(input).map_err(Error::read(input))?.is_dir() {
             if !is_rows(input) {
-                return Err(Error::Unsupported { path: input.clone() });
+                let kinds = "folders of checkouts, .jsonl, .gz or .zst";
+                return Err(Error::Unsupported { path: input.clone(), kinds });
             }
             shards.push(Shard { pieces: vec![Piece::whole(input)?] });
             continue;
@@ -375,31 +376,21 @@ fn read_rows(
     tokenizer: Option<&Tokenizer>,
     sink: &mut Sink,
 ) -> Result<(), Error> {
-    let mut lines = Lines::new(input::open(piece, sink.meter())?);
-    loop {
-        let place = |line| format!("{}: line {line}", piece.path.display());
-        match lines.next_line() {
-            Ok(None) => return Ok(()),
-            Ok(Some((number, line))) => match serde_json::from_slice::<Row>(line) {
-                Ok(row) => {
-                    let Row { content, path, repo_name: project, license: licence } = row;
-                    let text = content.unwrap_or_default();
-                    let source = Source { project, path, licence, text };
-                    let (document, trail) = document(source, options, tokenizer)?;
-                    sink.push(document, trail)?;
-                }
-                Err(e) => sink.pass_over("not_a_row", place(number), reason(&e)),
-            },
-            Err(LineError::TooLong) => {
-                let reason = format!("longer than {MAX_BYTES} bytes");
-                sink.pass_over("too_long", place(lines.line), reason);
+    let path = &piece.path;
+    let lines = Lines::new(input::open(piece, sink.meter())?, 0);
+    each_line(path, lines, u64::MAX, sink, &mut |sink, start, line| {
+        match serde_json::from_slice::<Row>(line) {
+            Ok(row) => {
+                let Row { content, path, repo_name: project, license: licence } = row;
+                let text = content.unwrap_or_default();
+                let source = Source { project, path, licence, text };
+                let (document, trail) = document(source, options, tokenizer)?;
+                sink.push(document, trail)
             }
-            Err(LineError::Io(e)) => {
-                // A stop looks like a failed read.
-                sink.meter().check()?;
-                sink.pass_over("unreadable", place(lines.line), e.to_string());
-                return Ok(());
+            Err(e) => {
+                sink.pass_over("not_a_row", place(path, start), reason(&e));
+                Ok(())
             }
         }
-    }
+    })
 }

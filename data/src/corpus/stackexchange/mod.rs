@@ -7,6 +7,7 @@
 
 mod join;
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::join::Join;
-use super::document::{Document, MAX_BYTES, Trail};
-use super::documents::{LineError, Lines};
-use super::input::{self, Piece, Shard};
+use super::document::{Document, Trail};
+use super::documents::{Lines, each_line, place};
+use super::input::{self, ArchiveError, Format, Piece, Shard};
 use super::markup::{Layout, push_html_text, push_unescaped};
 use super::sink::Sink;
 use crate::Error;
@@ -66,7 +67,7 @@ pub struct Post {
 /// See [`super::Source::shards`]: a site is a shard, because any of its answers may belong to any of
 /// its questions.
 pub(super) fn shards(options: &Options, inputs: &[PathBuf]) -> Result<Vec<Shard>, Error> {
-    let files = find(inputs, &|path| site(path).is_some())?;
+    let files = find(inputs, &|path| site(path).is_some(), "Posts.xml (also .gz, .zst or .bz2), .7z")?;
     let pieces = files.iter().map(|path| Piece::whole(path)).collect::<Result<Vec<_>, _>>()?;
     let mut kept: Vec<usize> = (0..pieces.len()).collect();
     if pieces.len() > options.sites {
@@ -78,29 +79,29 @@ pub(super) fn shards(options: &Options, inputs: &[PathBuf]) -> Result<Vec<Shard>
     Ok(kept.into_iter().map(|i| Shard { pieces: vec![pieces[i].clone()] }).collect())
 }
 
-/// The site that a file is of: `ai.stackexchange.com/Posts.xml` and
-/// `ai.stackexchange.com.Posts.xml.gz` are both of `ai.stackexchange.com`.
+/// The site that a file is of: `ai.stackexchange.com/Posts.xml`, `ai.stackexchange.com.Posts.xml.gz`,
+/// `ai.stackexchange.com.7z` and `ai.stackexchange.com-Posts.7z` are all of `ai.stackexchange.com`.
 fn site(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let name = [".gz", ".zst"].iter().find_map(|e| name.strip_suffix(e)).unwrap_or(name);
-    let before = name.strip_suffix("Posts.xml")?.trim_end_matches(['.', '-', '_']);
+    let name = [".gz", ".zst", ".bz2"].iter().find_map(|e| name.strip_suffix(e)).unwrap_or(name);
+    let before = match name.strip_suffix(".7z") {
+        Some(archive) => archive.strip_suffix("-Posts").unwrap_or(archive),
+        None => name.strip_suffix("Posts.xml")?.trim_end_matches(['.', '-', '_']),
+    };
     let folder = || path.parent()?.file_name()?.to_str();
     Some(if before.is_empty() { folder().unwrap_or("site") } else { before }.to_string())
 }
 
 /// Rows of a site's dump: questions, answers and all other posts, as its size is counted.
 fn count_posts(piece: &Piece) -> Result<u64, Error> {
-    let mut lines = Lines::new(input::open(piece, &input::Meter::default())?);
     let mut posts = 0;
-    loop {
-        match lines.next_line() {
-            Ok(None) | Err(LineError::Io(_)) => return Ok(posts),
-            Ok(Some((_, line))) => {
-                posts += u64::from(line.trim_ascii_start().starts_with(b"<row "))
-            }
-            Err(LineError::TooLong) => {}
-        }
-    }
+    let mut none = |_, _| Ok(());
+    let mut sink = Sink::new(input::Meter::default(), &mut none);
+    each_row(piece, &mut sink, &mut |_, _, line| {
+        posts += u64::from(line.trim_ascii_start().starts_with(b"<row "));
+        Ok(())
+    })?;
+    Ok(posts)
 }
 
 /// See [`super::Source::read`].
@@ -121,38 +122,54 @@ pub(super) fn read(options: &Options, shard: &Shard, sink: &mut Sink) -> Result<
 
 /// Reads all rows of a site; what is neither question nor answer goes at once.
 fn read_rows(site: &str, piece: &Piece, join: &mut Join, sink: &mut Sink) -> Result<(), Error> {
-    let mut lines = Lines::new(input::open(piece, sink.meter())?);
-    loop {
-        let place = |line| format!("{}: line {line}", piece.path.display());
-        let (number, line) = match lines.next_line() {
-            Ok(None) => return Ok(()),
-            Ok(Some(line)) => line,
-            Err(LineError::TooLong) => {
-                let reason = format!("longer than {MAX_BYTES} bytes");
-                sink.pass_over("too_long", place(lines.line), reason);
-                continue;
-            }
-            Err(LineError::Io(e)) => {
-                // A stop looks like a failed read.
-                sink.meter().check()?;
-                sink.pass_over("unreadable", place(lines.line), e.to_string());
-                return Ok(());
-            }
-        };
+    each_row(piece, sink, &mut |sink, start, line| {
         match std::str::from_utf8(line).map_err(|e| e.to_string()).and_then(parse_row) {
-            Ok(None) => {}
+            Ok(None) => Ok(()),
             Ok(Some((Kind::Other(kind), post))) => {
                 let mut trail = Trail::default();
                 trail.say("post_type", false, kind as f64, 2.0);
                 let id = format!("{site}/{}", post.id);
                 let source = "stackexchange".to_string();
-                sink.push(Document { text: post.body, source, id, meta: Map::new() }, trail)?;
+                sink.push(Document { text: post.body, source, id, meta: Map::new() }, trail)
             }
-            Ok(Some((Kind::Question | Kind::Answer, post))) => {
-                let scratch = |source| Error::Write { path: std::env::temp_dir(), source };
-                join.push(post).map_err(scratch)?;
+            Ok(Some((Kind::Question | Kind::Answer, post))) => join
+                .push(post)
+                .map_err(|source| Error::Write { path: std::env::temp_dir(), source }),
+            Err(reason) => {
+                sink.pass_over("broken_row", place(&piece.path, start), reason);
+                Ok(())
             }
-            Err(reason) => sink.pass_over("broken_row", place(number), reason),
+        }
+    })
+}
+
+/// Gives `take` each line of a site's posts, and the byte where it begins. The site's archive as it
+/// is published, a .7z, is read as it is.
+fn each_row(
+    piece: &Piece,
+    sink: &mut Sink,
+    take: &mut dyn FnMut(&mut Sink, u64, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (meter, path) = (sink.meter().clone(), &piece.path);
+    if Format::of(path) != Some(Format::SevenZip) {
+        let lines = Lines::new(input::open(piece, &meter)?, 0);
+        return each_line(path, lines, u64::MAX, sink, take);
+    }
+    let read = input::entries(piece, &meter, &mut |entry| {
+        if entry.path.file_name().is_none_or(|name| name != "Posts.xml") {
+            return Ok(());
+        }
+        let content = BufReader::with_capacity(1 << 16, entry.content);
+        each_line(path, Lines::new(Box::new(content), 0), u64::MAX, sink, take)
+    });
+    match read {
+        Ok(()) => Ok(()),
+        Err(ArchiveError::Visitor(e)) => Err(e),
+        Err(ArchiveError::Damaged(reason)) => {
+            // A stop looks like a failed read.
+            meter.check()?;
+            sink.pass_over("unreadable", path.display().to_string(), reason);
+            Ok(())
         }
     }
 }

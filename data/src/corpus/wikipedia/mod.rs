@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use self::dump::{Broken, Damage, Page, Pages, Streams, Utf16};
 use self::wikitext::Layout;
 use super::document::{Document, Trail};
-use super::input::{self, Metered, Piece, Shard};
+use super::input::{self, Format, Metered, Piece, Shard};
 use super::sink::Sink;
 use crate::Error;
 use crate::text::find;
@@ -112,10 +112,8 @@ fn is_bzip2(path: &Path) -> bool {
 
 /// See [`super::Source::shards`].
 pub(super) fn shards(inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>, Error> {
-    let files = find(inputs, &|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        [".xml", ".xml.bz2", ".xml.gz", ".xml.zst"].iter().any(|end| name.ends_with(end))
-    })?;
+    let wanted = |path: &Path| Format::of(path) == Some(Format::Xml);
+    let files = find(inputs, &wanted, ".xml (also .bz2, .gz or .zst)")?;
     let mut pieces = Vec::new();
     for path in &files {
         let whole = Piece::whole(path)?;
