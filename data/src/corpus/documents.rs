@@ -121,14 +121,14 @@ fn read_lines(
     sink: &mut Sink,
 ) -> Result<(), Error> {
     let name = name_of(path);
-    each_line(path, lines, end, sink, &mut |sink, start, line| {
-        match parse(options, line, || format!("{name}:{start}")) {
-            Ok(None) => Ok(()),
-            Ok(Some(document)) => sink.push(document, Trail::default()),
-            Err(reason) => {
-                sink.pass_over("not_a_document", place(path, start), reason);
-                Ok(())
-            }
+    each_line(path, lines, end, sink, &mut |sink, start, line| match parse(options, line, || {
+        format!("{name}:{start}")
+    }) {
+        Ok(None) => Ok(()),
+        Ok(Some(document)) => sink.push(document, Trail::default()),
+        Err(reason) => {
+            sink.pass_over("not_a_document", place(path, start), reason);
+            Ok(())
         }
     })
 }

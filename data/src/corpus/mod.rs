@@ -17,7 +17,6 @@ pub mod job;
 mod markup;
 mod report;
 mod sink;
-mod sink;
 pub mod stackexchange;
 mod stage;
 mod stats;

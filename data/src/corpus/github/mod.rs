@@ -378,19 +378,20 @@ fn read_rows(
 ) -> Result<(), Error> {
     let path = &piece.path;
     let lines = Lines::new(input::open(piece, sink.meter())?, 0);
-    each_line(path, lines, u64::MAX, sink, &mut |sink, start, line| {
-        match serde_json::from_slice::<Row>(line) {
-            Ok(row) => {
-                let Row { content, path, repo_name: project, license: licence } = row;
-                let text = content.unwrap_or_default();
-                let source = Source { project, path, licence, text };
-                let (document, trail) = document(source, options, tokenizer)?;
-                sink.push(document, trail)
-            }
-            Err(e) => {
-                sink.pass_over("not_a_row", place(path, start), reason(&e));
-                Ok(())
-            }
+    each_line(path, lines, u64::MAX, sink, &mut |sink, start, line| match serde_json::from_slice::<
+        Row,
+    >(line)
+    {
+        Ok(row) => {
+            let Row { content, path, repo_name: project, license: licence } = row;
+            let text = content.unwrap_or_default();
+            let source = Source { project, path, licence, text };
+            let (document, trail) = document(source, options, tokenizer)?;
+            sink.push(document, trail)
+        }
+        Err(e) => {
+            sink.pass_over("not_a_row", place(path, start), reason(&e));
+            Ok(())
         }
     })
 }

@@ -67,7 +67,8 @@ pub struct Post {
 /// See [`super::Source::shards`]: a site is a shard, because any of its answers may belong to any of
 /// its questions.
 pub(super) fn shards(options: &Options, inputs: &[PathBuf]) -> Result<Vec<Shard>, Error> {
-    let files = find(inputs, &|path| site(path).is_some(), "Posts.xml (also .gz, .zst or .bz2), .7z")?;
+    let files =
+        find(inputs, &|path| site(path).is_some(), "Posts.xml (also .gz, .zst or .bz2), .7z")?;
     let pieces = files.iter().map(|path| Piece::whole(path)).collect::<Result<Vec<_>, _>>()?;
     let mut kept: Vec<usize> = (0..pieces.len()).collect();
     if pieces.len() > options.sites {
@@ -122,23 +123,24 @@ pub(super) fn read(options: &Options, shard: &Shard, sink: &mut Sink) -> Result<
 
 /// Reads all rows of a site; what is neither question nor answer goes at once.
 fn read_rows(site: &str, piece: &Piece, join: &mut Join, sink: &mut Sink) -> Result<(), Error> {
-    each_row(piece, sink, &mut |sink, start, line| {
-        match std::str::from_utf8(line).map_err(|e| e.to_string()).and_then(parse_row) {
-            Ok(None) => Ok(()),
-            Ok(Some((Kind::Other(kind), post))) => {
-                let mut trail = Trail::default();
-                trail.say("post_type", false, kind as f64, 2.0);
-                let id = format!("{site}/{}", post.id);
-                let source = "stackexchange".to_string();
-                sink.push(Document { text: post.body, source, id, meta: Map::new() }, trail)
-            }
-            Ok(Some((Kind::Question | Kind::Answer, post))) => join
-                .push(post)
-                .map_err(|source| Error::Write { path: std::env::temp_dir(), source }),
-            Err(reason) => {
-                sink.pass_over("broken_row", place(&piece.path, start), reason);
-                Ok(())
-            }
+    each_row(piece, sink, &mut |sink, start, line| match std::str::from_utf8(line)
+        .map_err(|e| e.to_string())
+        .and_then(parse_row)
+    {
+        Ok(None) => Ok(()),
+        Ok(Some((Kind::Other(kind), post))) => {
+            let mut trail = Trail::default();
+            trail.say("post_type", false, kind as f64, 2.0);
+            let id = format!("{site}/{}", post.id);
+            let source = "stackexchange".to_string();
+            sink.push(Document { text: post.body, source, id, meta: Map::new() }, trail)
+        }
+        Ok(Some((Kind::Question | Kind::Answer, post))) => {
+            join.push(post).map_err(|source| Error::Write { path: std::env::temp_dir(), source })
+        }
+        Err(reason) => {
+            sink.pass_over("broken_row", place(&piece.path, start), reason);
+            Ok(())
         }
     })
 }
