@@ -133,6 +133,9 @@ fn read_lines(
     })
 }
 
+/// What is done with a line: where it begins, and its bytes.
+pub(super) type TakeLine<'a> = dyn FnMut(&mut Sink, u64, &[u8]) -> Result<(), Error> + 'a;
+
 /// How damage names a place in a file.
 pub(super) fn place(path: &Path, byte: u64) -> String {
     format!("{}: byte {byte}", path.display())
@@ -148,7 +151,7 @@ pub(super) fn each_line(
     mut lines: Lines,
     end: u64,
     sink: &mut Sink,
-    take: &mut dyn FnMut(&mut Sink, u64, &[u8]) -> Result<(), Error>,
+    take: &mut TakeLine,
 ) -> Result<(), Error> {
     while lines.at < end {
         let start = lines.at;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use self::join::Join;
 use super::document::{Document, Trail};
-use super::documents::{Lines, each_line, place};
+use super::documents::{Lines, TakeLine, each_line, place};
 use super::input::{self, ArchiveError, Format, Piece, Shard};
 use super::markup::{Layout, push_html_text, push_unescaped};
 use super::sink::Sink;
@@ -147,11 +147,7 @@ fn read_rows(site: &str, piece: &Piece, join: &mut Join, sink: &mut Sink) -> Res
 
 /// Gives `take` each line of a site's posts, and the byte where it begins. The site's archive as it
 /// is published, a .7z, is read as it is.
-fn each_row(
-    piece: &Piece,
-    sink: &mut Sink,
-    take: &mut dyn FnMut(&mut Sink, u64, &[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn each_row(piece: &Piece, sink: &mut Sink, take: &mut TakeLine) -> Result<(), Error> {
     let (meter, path) = (sink.meter().clone(), &piece.path);
     if Format::of(path) != Some(Format::SevenZip) {
         let lines = Lines::new(input::open(piece, &meter)?, 0);

@@ -194,7 +194,7 @@ pub(super) fn read(options: &Options, shard: &Shard, sink: &mut Sink) -> Result<
 
 fn open(piece: &Piece, damage: &Damage, sink: &Sink) -> Result<Box<dyn BufRead>, Error> {
     if !is_bzip2(&piece.path) {
-        return Ok(input::open(piece, sink.meter())?);
+        return input::open(piece, sink.meter());
     }
     let mut file = File::open(&piece.path).map_err(Error::read(&piece.path))?;
     file.seek(SeekFrom::Start(piece.start)).map_err(Error::read(&piece.path))?;
