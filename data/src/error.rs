@@ -22,16 +22,20 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file whose extension no reader knows.
-    #[error("{}: unsupported kind of file; give .txt, .jsonl, .jsonl.gz, .jsonl.zst, .bin token shards, or a folder of them", path.display())]
+    #[error("{}: unsupported kind of file; give {kinds}, or a folder of them", path.display())]
     Unsupported {
         /// The file as it was given.
         path: PathBuf,
+        /// What would be read.
+        kinds: &'static str,
     },
     /// A folder that holds nothing a reader knows.
-    #[error("{}: no .txt, .jsonl, .jsonl.gz, .jsonl.zst or .bin file in this folder; check the path", path.display())]
+    #[error("{}: none of {kinds} in this folder; check the path", path.display())]
     EmptyFolder {
         /// The folder as it was given.
         path: PathBuf,
+        /// What would be read.
+        kinds: &'static str,
     },
     /// No text or no tokens at all.
     #[error("{origin}: no text and no tokens in it; give data that is not empty")]
@@ -153,6 +157,25 @@ pub enum Error {
         /// The smallest that makes sense.
         least: usize,
     },
+    /// A job's folder that holds something else, or that is damaged.
+    #[error("{}: {reason}", path.display())]
+    Job {
+        /// The folder or a file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A name that nothing in a job has.
+    #[error("{}: no document {id}; give an id as it stands in the documents", path.display())]
+    NoDocument {
+        /// The job's folder.
+        path: PathBuf,
+        /// The id.
+        id: String,
+    },
+    /// Someone asked to stop; what is done stays done.
+    #[error("stopped before the end; run the same command again to go on")]
+    Stopped,
 }
 
 impl Error {

@@ -3,9 +3,11 @@
 //! From files to batches: [`text`] reads documents, [`tokenizer`] turns them into ids, [`shard`]
 //! stores ids and maps them back, [`prepare`] joins those three, and [`loader`] serves windows of
 //! ids in an order that depends on a seed and an index only. [`stories`] is a corpus that needs no
-//! file at all.
+//! file at all. With the feature `corpus`, the module of that name makes documents from raw dumps.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "corpus")]
+pub mod corpus;
 pub mod error;
 pub mod loader;
 pub mod prepare;

@@ -43,6 +43,60 @@ impl Kind {
     }
 }
 
+/// How a file is packed, told by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    #[cfg(feature = "corpus")]
+    Bzip2,
+}
+
+impl Compression {
+    pub(crate) fn of(path: &Path) -> Compression {
+        let ends = |ending| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+        match () {
+            () if ends("gz") => Compression::Gzip,
+            () if ends("zst") => Compression::Zstd,
+            #[cfg(feature = "corpus")]
+            () if ends("bz2") => Compression::Bzip2,
+            () => Compression::None,
+        }
+    }
+
+    /// What an error calls it.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+            #[cfg(feature = "corpus")]
+            Compression::Bzip2 => Some("bzip2"),
+        }
+    }
+
+    /// Unpacks `reader`, all members or frames of it.
+    pub(crate) fn decoder<'a>(
+        self,
+        reader: impl BufRead + 'a,
+    ) -> std::io::Result<Box<dyn BufRead + 'a>> {
+        Ok(match self {
+            Compression::None => Box::new(reader),
+            Compression::Gzip => {
+                Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(reader)))
+            }
+            Compression::Zstd => {
+                Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(reader)?))
+            }
+            #[cfg(feature = "corpus")]
+            Compression::Bzip2 => {
+                Box::new(BufReader::new(bzip2::bufread::MultiBzDecoder::new(reader)))
+            }
+        })
+    }
+}
+
 /// Resolves files and folders to files, in the order given, each folder's files sorted by path.
 ///
 /// Folders are searched in depth; names that begin with a dot, and files of no known kind, are
@@ -52,16 +106,26 @@ impl Kind {
 /// A path that is missing or unreadable, a file of no known kind that was given by itself, a
 /// folder without any file of a known kind.
 pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let kinds = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .bin token shards";
+    find(inputs, &|path| Kind::of(path).is_some(), kinds)
+}
+
+/// As [`find_files`], for any choice of files, which errors call `kinds`.
+pub(crate) fn find(
+    inputs: &[PathBuf],
+    wanted: &dyn Fn(&Path) -> bool,
+    kinds: &'static str,
+) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for input in inputs {
         if std::fs::metadata(input).map_err(Error::read(input))?.is_dir() {
             let before = files.len();
-            walk(input, &mut files)?;
+            walk(input, wanted, &mut files)?;
             if files.len() == before {
-                return Err(Error::EmptyFolder { path: input.clone() });
+                return Err(Error::EmptyFolder { path: input.clone(), kinds });
             }
-        } else if Kind::of(input).is_none() {
-            return Err(Error::Unsupported { path: input.clone() });
+        } else if !wanted(input) {
+            return Err(Error::Unsupported { path: input.clone(), kinds });
         } else {
             files.push(input.clone());
         }
@@ -69,7 +133,11 @@ pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+fn walk(
+    folder: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
     let mut entries = std::fs::read_dir(folder)
         .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
         .map_err(Error::read(folder))?;
@@ -80,8 +148,8 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
             continue;
         }
         if std::fs::metadata(&path).map_err(Error::read(&path))?.is_dir() {
-            walk(&path, files)?;
-        } else if Kind::of(&path).is_some() {
+            walk(&path, wanted, files)?;
+        } else if wanted(&path) {
             files.push(path);
         }
     }
@@ -129,7 +197,9 @@ impl Documents {
                     }
                 }
                 Some(Kind::Shard) | None => panic!("text: {} holds no text", path.display()),
-                Some(kind) => self.lines = Some(Lines::open(path, kind, &self.bytes_read)?),
+                Some(Kind::Jsonl | Kind::JsonlGz | Kind::JsonlZst) => {
+                    self.lines = Some(Lines::open(path, &self.bytes_read)?);
+                }
             }
         }
     }
@@ -160,8 +230,8 @@ impl Iterator for Documents {
 /// A JSON-lines file being read.
 struct Lines {
     path: PathBuf,
-    kind: Kind,
-    reader: Box<dyn BufRead + Send>,
+    compression: Compression,
+    reader: Box<dyn BufRead>,
     line: u64,
     buffer: Vec<u8>,
 }
@@ -173,19 +243,12 @@ struct Record<'a> {
 }
 
 impl Lines {
-    fn open(path: PathBuf, kind: Kind, bytes_read: &Arc<AtomicU64>) -> Result<Lines, Error> {
+    fn open(path: PathBuf, bytes_read: &Arc<AtomicU64>) -> Result<Lines, Error> {
         let file = File::open(&path).map_err(Error::read(&path))?;
         let counted = BufReader::new(Counted { file, bytes_read: Arc::clone(bytes_read) });
-        let reader: Box<dyn BufRead + Send> = match kind {
-            Kind::JsonlGz => {
-                Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(counted)))
-            }
-            Kind::JsonlZst => Box::new(BufReader::new(
-                zstd::stream::read::Decoder::with_buffer(counted).map_err(Error::read(&path))?,
-            )),
-            Kind::Text | Kind::Jsonl | Kind::Shard => Box::new(counted),
-        };
-        Ok(Lines { path, kind, reader, line: 0, buffer: Vec::new() })
+        let compression = Compression::of(&path);
+        let reader = compression.decoder(counted).map_err(Error::read(&path))?;
+        Ok(Lines { path, compression, reader, line: 0, buffer: Vec::new() })
     }
 
     /// The next line's text; blank lines are passed over.
@@ -221,10 +284,8 @@ impl Lines {
     }
 
     fn read_error(&self, source: std::io::Error) -> Error {
-        let format = match self.kind {
-            Kind::JsonlGz => "gzip",
-            Kind::JsonlZst => "zstd",
-            Kind::Text | Kind::Jsonl | Kind::Shard => return Error::read(&self.path)(source),
+        let Some(format) = self.compression.name() else {
+            return Error::read(&self.path)(source);
         };
         let path = self.path.clone();
         Error::Compressed { path, format, line: self.line, reason: source.to_string() }
@@ -232,7 +293,7 @@ impl Lines {
 }
 
 /// The parser sees one line at a time, so its own "line 1" would mislead.
-fn reason(e: &serde_json::Error) -> String {
+pub(crate) fn reason(e: &serde_json::Error) -> String {
     let text = e.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     format!("{text} (column {})", e.column())

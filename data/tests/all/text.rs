@@ -127,7 +127,7 @@ fn folder_without_text() {
     let dir = TempDir::new().unwrap();
     write(dir.path(), "corpus/a.csv", b"x");
     let error = read(&dir.path().join("corpus")).unwrap_err();
-    assert_says(&error, &["corpus: no .txt", "in this folder", "check the path"]);
+    assert_says(&error, &["corpus: none of .txt", "in this folder", "check the path"]);
 }
 
 #[test]
