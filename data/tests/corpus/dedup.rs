@@ -105,6 +105,7 @@ fn duplicates_go_and_nothing_else() {
     let rules = &summary.counts.rules;
     assert_eq!(rules["exact_duplicate"].dropped.documents, copies);
     assert_eq!(rules["near_duplicate"].dropped.documents as usize, near - missed);
+    assert_eq!(rules["near_duplicate"].kept as usize, kept.len());
     assert_eq!(summary.counts.kept.documents as usize, kept.len());
 }
 
