@@ -491,10 +491,13 @@ impl Job {
             }
             let file = temporary(&path)?;
             file.as_file().write_all(bytes).map_err(Error::write(&path))?;
-            persist(file, &path)?;
+            // Another task that ends just now has the same to say, and may have tidied up already.
+            let there = || std::fs::read(&path).is_ok_and(|found| found == *bytes);
+            persist(file, &path).or_else(|e| if there() { Ok(()) } else { Err(e) })?;
         }
-        let folders = std::fs::read_dir(&self.folder).map_err(Error::read(&self.folder))?;
-        for folder in folders.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let entries = std::fs::read_dir(&self.folder).map_err(Error::read(&self.folder))?;
+        let inner = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        for folder in inner.chain([self.folder.clone()]) {
             for entry in std::fs::read_dir(&folder).map_err(Error::read(&folder))?.flatten() {
                 if entry.file_name().as_encoded_bytes().starts_with(b".partial-") {
                     // Another task may have removed it just now.

@@ -120,6 +120,7 @@ fn draw(root: &Area, kept: &Lengths, dropped: &Lengths) -> Result<(), Box<dyn st
     let most = (0..bins).map(|bin| at(kept, bin) + at(dropped, bin)).max().unwrap_or(0).max(1);
     let mut chart = ChartBuilder::on(root)
         .margin(8)
+        .margin_right(28)
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(first as f64..bins as f64, 0.0..most as f64 * 1.05)?;

@@ -86,10 +86,11 @@ fn duplicates_go_and_nothing_else() {
     let summary = run(&options);
     let kept = kept(&options.out);
     let sets: Vec<_> = texts.iter().map(|text| shingles(text)).collect();
-    let (mut missed, mut near) = (0, 0);
+    let (mut copies, mut missed, mut near) = (0, 0, 0);
     for (i, text) in texts.iter().enumerate() {
         let copy = texts[..i].contains(text);
         let most = sets[..i].iter().map(|set| jaccard(set, &sets[i])).fold(0.0, f64::max);
+        copies += u64::from(copy);
         near += usize::from(!copy && most >= 0.8);
         if kept.contains(&i) {
             assert!(!copy, "{i} is a copy and stayed");
@@ -102,8 +103,9 @@ fn duplicates_go_and_nothing_else() {
     // 20 bands of 7 miss at most 0.9 % of pairs.
     assert!(missed <= 2, "{missed} of {near} near-duplicates stayed");
     let rules = &summary.counts.rules;
-    assert_eq!(rules["exact_duplicate"].dropped.documents, 60);
+    assert_eq!(rules["exact_duplicate"].dropped.documents, copies);
     assert_eq!(rules["near_duplicate"].dropped.documents as usize, near - missed);
+    assert_eq!(rules["near_duplicate"].kept as usize, kept.len());
     assert_eq!(summary.counts.kept.documents as usize, kept.len());
 }
 
@@ -123,7 +125,8 @@ fn ranges_and_shards_change_nothing() {
     let exact = dedup::Options { rules, ..options(&input, dir.path().join("d")) };
     let summary = run(&exact);
     assert!(!summary.counts.rules.contains_key("near_duplicate"));
-    assert_eq!(kept(&exact.out).len(), texts().len() - 60);
+    let different: BTreeSet<String> = texts().into_iter().collect();
+    assert_eq!(kept(&exact.out).len(), different.len());
 }
 
 /// A Python with DuckDB: `HANDGRAD_PYTHON`, or whatever `python3` is.

@@ -41,5 +41,5 @@ fn fields_become_parts_of_a_document() {
     assert_eq!(serde_json::to_string(&found[0].meta).unwrap(), r#"{"a":1,"b":2}"#);
     assert_eq!((counts.kept.documents, counts.kept.bytes), (2, 6));
     assert_eq!(counts.damaged["not_a_document"], 2);
-    assert!(counts.damage[0].place.ends_with("site.jsonl: byte 45"), "{:?}", counts.damage);
+    assert!(counts.damage[0].place.ends_with("site.jsonl: byte 44"), "{:?}", counts.damage);
 }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
-use self::select::Selection;
+use self::select::{Gone, Selection};
 use self::sketch::{Shingler, band_key, sketch};
 use self::table::{Column, Table};
 use super::document::{Document, Trail};
@@ -94,6 +94,22 @@ impl Default for Rules {
     /// 0.8 of the 5-grams; 20 bands of 7 miss 0.9 % of the pairs at the threshold.
     fn default() -> Rules {
         Rules { near: true, ngram: 5, bands: 20, rows: 7, threshold: 0.8 }
+    }
+}
+
+impl Rules {
+    /// What they say of a document: its similarity to the first earlier one that it repeats, or 0
+    /// where there is none.
+    fn judge(&self, gone: Option<&Gone>) -> Trail {
+        let mut trail = Trail::default();
+        let of = |exact: bool| gone.filter(|gone| gone.exact == exact);
+        let mut ask = |rule, gone: Option<&Gone>, threshold| {
+            trail.say(rule, gone.is_none(), gone.map_or(0.0, |gone| gone.jaccard), threshold)
+        };
+        if ask("exact_duplicate", of(true), 1.0) && self.near {
+            ask("near_duplicate", of(false), self.threshold);
+        }
+        trail
     }
 }
 
@@ -318,13 +334,11 @@ impl Dedup<'_> {
             // The sink that counts is ours; the source writes into one of its own.
             let meter = sink.meter().clone();
             let mut take = |mut document: Document, _: Trail| {
-                let mut trail = Trail::default();
-                if let Some(gone) = gone.get(&position) {
-                    let threshold = if gone.exact { 1.0 } else { self.options.rules.threshold };
-                    let rule = if gone.exact { "exact_duplicate" } else { "near_duplicate" };
+                let gone = gone.get(&position);
+                if let Some(gone) = gone {
                     document.meta.insert(DUPLICATE_OF.to_string(), gone.kept.into());
-                    trail.say(rule, false, gone.jaccard, threshold);
                 }
+                let trail = self.options.rules.judge(gone);
                 position += 1;
                 sink.push(document, trail)
             };
