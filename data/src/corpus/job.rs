@@ -20,13 +20,12 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tempfile::NamedTempFile;
+use store::Draft;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::input::{Meter, Piece, STDIN, Shard};
 use super::sink::Counts;
 use crate::Error;
-use crate::shard::{persist, temporary};
 
 /// Changes with the meaning of what a job writes.
 const FORMAT: u32 = 1;
@@ -452,10 +451,8 @@ impl Job {
         let counts = counts_of(&result);
         let record = Record { job: self.key_of(phase), inputs, outputs: task.outputs, result };
         let path = self.path(phase.name, index, "json");
-        let file = temporary(&path)?;
         let text = serde_json::to_vec(&record).expect("plain fields always serialise");
-        file.as_file().write_all(&text).map_err(Error::write(&path))?;
-        persist(file, &path)?;
+        store::write(&path, &text).map_err(Error::write(&path))?;
         Ok(counts)
     }
 
@@ -489,20 +486,20 @@ impl Job {
             if std::fs::read(&path).is_ok_and(|found| found == *bytes) {
                 continue;
             }
-            let file = temporary(&path)?;
-            file.as_file().write_all(bytes).map_err(Error::write(&path))?;
             // Another task that ends just now has the same to say, and may have tidied up already.
             let there = || std::fs::read(&path).is_ok_and(|found| found == *bytes);
-            persist(file, &path).or_else(|e| if there() { Ok(()) } else { Err(e) })?;
+            if let Err(e) = store::write(&path, bytes)
+                && !there()
+            {
+                return Err(Error::write(&path)(e));
+            }
         }
         let entries = std::fs::read_dir(&self.folder).map_err(Error::read(&self.folder))?;
         let inner = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
         for folder in inner.chain([self.folder.clone()]) {
-            for entry in std::fs::read_dir(&folder).map_err(Error::read(&folder))?.flatten() {
-                if entry.file_name().as_encoded_bytes().starts_with(b".partial-") {
-                    // Another task may have removed it just now.
-                    let _ = std::fs::remove_file(entry.path());
-                }
+            for path in store::unfinished(&folder).map_err(Error::read(&folder))? {
+                // Another task may have removed it just now.
+                let _ = std::fs::remove_file(path);
             }
         }
         Ok(())
@@ -523,7 +520,8 @@ impl Task<'_> {
         let path = self.job.path(folder, self.index, ending);
         let parent = path.parent().expect("it has a folder");
         std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
-        let hashed = Hashed { file: temporary(&path)?, hash: Xxh3::new(), bytes: 0 };
+        let file = Draft::create(&path).map_err(Error::write(&path))?;
+        let hashed = Hashed { file, hash: Xxh3::new(), bytes: 0 };
         Ok(Writer { out: BufWriter::with_capacity(1 << 18, hashed), path })
     }
 
@@ -535,7 +533,7 @@ impl Task<'_> {
         let Writer { out, path } = writer;
         let hashed = out.into_inner().map_err(|e| Error::write(&path)(e.into_error()))?;
         let hash = format!("{:032x}", hashed.hash.digest128());
-        persist(hashed.file, &path)?;
+        hashed.file.publish().map_err(Error::write(&path))?;
         let path = path.strip_prefix(&self.job.folder).expect("it lies there").to_path_buf();
         self.outputs.push(Output { path, bytes: hashed.bytes, hash });
         Ok(())
@@ -571,14 +569,14 @@ impl Write for Writer {
 }
 
 struct Hashed {
-    file: NamedTempFile,
+    file: Draft,
     hash: Xxh3,
     bytes: u64,
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.as_file().write(bytes)?;
+        let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);
         self.bytes += count as u64;
         Ok(count)
@@ -593,7 +591,7 @@ impl Write for Hashed {
 fn begin(folder: &Path, path: &Path, text: &[u8]) -> Result<(), Error> {
     let entries = std::fs::read_dir(folder).map_err(Error::read(folder))?;
     let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    let foreign = names.iter().find(|name| !name.as_encoded_bytes().starts_with(b".partial-"));
+    let foreign = names.iter().find(|name| !store::is_unfinished(&name.to_string_lossy()));
     if path.exists() {
         return Ok(());
     }
@@ -601,9 +599,7 @@ fn begin(folder: &Path, path: &Path, text: &[u8]) -> Result<(), Error> {
         let reason = format!("holds {name:?} and no job; give a new or empty folder");
         return Err(Error::Job { path: folder.to_path_buf(), reason });
     }
-    let file = temporary(path)?;
-    file.as_file().write_all(text).map_err(Error::write(path))?;
-    persist(file, path)
+    store::write(path, text).map_err(Error::write(path))
 }
 
 /// The counts in a task's result, if it has any.

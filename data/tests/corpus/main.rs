@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data::corpus::{Counts, Document, Meter, Sink, Source, documents};
-use data::rng::Rng;
+use data::rng::Philox;
+use rand_core::Rng;
 
 mod arxiv;
 mod books;
@@ -55,7 +56,7 @@ fn read(inputs: &[PathBuf]) -> (Vec<Document>, Counts) {
 
 /// Words drawn from 5000, from a seed.
 fn words(seed: u64, count: usize) -> Vec<String> {
-    let mut rng = Rng::new(seed, 0, 0);
+    let mut rng = Philox::new(seed, 0, 0);
     let word = |number: u32| format!("w{:03x}", number % 5000);
     (0..count).map(|_| word(rng.next_u32())).collect()
 }
