@@ -259,6 +259,8 @@ fn hostile_tex_takes_linear_time() {
         "\\iffalse ",
         "\\newcommand",
         "\\def\\a",
+        "\\def\\a{",
+        "\\newcommand{\\a}{",
         "\\def\\b#1{",
         "\\section[",
         "\\section{",

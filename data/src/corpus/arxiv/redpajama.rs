@@ -157,31 +157,37 @@ fn definitions(text: &str) -> Vec<(String, String)> {
         ("\\newcommand", new_command as fn(&str) -> Option<(&str, &str)>),
         ("\\def", def as fn(&str) -> Option<(&str, &str)>),
     ] {
-        let mut at = 0;
+        // Where the line ends that was looked at last: a line is searched for its end once.
+        let (mut at, mut end) = (0, 0);
         while let Some(next) = memmem::find(&text.as_bytes()[at..], start.as_bytes()) {
             at += next + start.len();
-            if let Some((name, value)) = parse(&text[at..]) {
+            let Some((name, rest)) = parse(&text[at..]) else { continue };
+            let open = text.len() - rest.len();
+            if open >= end {
+                end = memchr::memchr(b'\n', rest.as_bytes()).map_or(text.len(), |n| open + n);
+            }
+            if let Some(value) = value(&text[open..end]) {
                 found.push((name.to_string(), value.to_string()));
                 // The match ends with its line.
-                at = value.as_ptr() as usize - text.as_ptr() as usize + value.len() + 1;
+                at = end;
             }
         }
     }
     found
 }
 
-/// `*{\name}{value}` to the end of the line.
+/// `*{\name}` before a value.
 fn new_command(rest: &str) -> Option<(&str, &str)> {
     let rest = rest.strip_prefix('*').unwrap_or(rest).strip_prefix('{')?;
     let name = &rest[..name_length(rest)?];
-    Some((name, value(rest[name.len()..].strip_prefix('}')?)?))
+    Some((name, rest[name.len()..].strip_prefix('}')?))
 }
 
-/// `\name{value}` to the end of the line, with white space between.
+/// `\name` before a value, with white space between.
 fn def(rest: &str) -> Option<(&str, &str)> {
     let rest = rest.trim_start_matches(is_space);
     let name = &rest[..name_length(rest)?];
-    Some((name, value(rest[name.len()..].trim_start_matches(is_space))?))
+    Some((name, rest[name.len()..].trim_start_matches(is_space)))
 }
 
 fn is_space(c: char) -> bool {
@@ -195,6 +201,6 @@ fn name_length(rest: &str) -> Option<usize> {
 }
 
 /// What stands between `{` and the `}` that ends the line.
-fn value(rest: &str) -> Option<&str> {
-    rest.split('\n').next()?.strip_prefix('{')?.strip_suffix('}')
+fn value(line: &str) -> Option<&str> {
+    line.strip_prefix('{')?.strip_suffix('}')
 }
