@@ -3,7 +3,7 @@
 //!
 //! A document has a position: its shard and its row there. Of equal texts the first stays. Of those
 //! that stay, one goes if an earlier one is its near-duplicate: if they meet in a band of MinHash
-//! (see [`sketch`]) as first and other, or as neighbours, and the Jaccard similarity of their
+//! (see `sketch`) as first and other, or as neighbours, and the Jaccard similarity of their
 //! shingles, computed and not estimated, reaches the threshold. Nothing goes without an earlier
 //! document that it is a duplicate of, and no set of documents has to be joined by chains.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A pass reads from left to right and writes as it goes. What may have to be taken back (a
 //! template, a link's target, a footnote) begins with a frame on a stack that knows where its output
-//! begins; when its end comes, that output is truncated, or overwritten by [`GONE`] where it stands.
+//! begins; when its end comes, that output is truncated, or overwritten by `GONE` where it stands.
 //! An end closes the nearest frame of its kind; frames above it were never closed, and a second
 //! pass takes their beginnings for what they are: letters. So a million open braces cost two passes,
 //! as does any other text.
