@@ -131,12 +131,16 @@ fn cache_folder_that_is_not_there() {
 fn shard_of_another_tokenizer() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("m.bin");
-    shard(&path, 259, "beef".to_string(), &[10, 11, 12]);
-    let error = prepare(std::slice::from_ref(&path), None).unwrap_err();
-    assert_says(
-        &error,
-        &["m.bin: written with tokenizer beef", &Tokenizer::bytes().hash(), "--tokenizer"],
-    );
+    let own = Tokenizer::bytes().hash();
+    // As long as the right one, and not.
+    let near = own.chars().rev().collect::<String>();
+    assert_ne!(near, own);
+    for other in [near, "beef".to_string()] {
+        shard(&path, 259, other.clone(), &[10, 11, 12]);
+        let error = prepare(std::slice::from_ref(&path), None).unwrap_err();
+        let written = format!("m.bin: written with tokenizer {other}");
+        assert_says(&error, &[&written, &own, "--tokenizer"]);
+    }
     // Without a sidecar nobody knows, and the ids decide.
     std::fs::remove_file(Sidecar::path(&path)).unwrap();
     assert_eq!(prepare(&[path], None).unwrap().0, [10, 11, 12]);
