@@ -56,28 +56,27 @@ impl<E: Element> Weights<E> {
     /// # Errors
     /// [`Error::Device`] with what went wrong on a GPU, here or before.
     pub fn get(&self, slot: Slot) -> Result<Cow<'_, [E::Acc]>, Error> {
-        match &self.copy {
-            Some(copy) if !slot.is_trained() => {
-                let stored = copy.get(slot).read()?;
-                Ok(Cow::Owned(stored.iter().map(|x| x.to_acc()).collect()))
+        match self.kept(slot) {
+            Kept::Wide(values) => values.read(),
+            Kept::Narrow(values) => {
+                Ok(Cow::Owned(values.read()?.iter().map(|x| x.to_acc()).collect()))
             }
-            _ => self.master.get(slot).read(),
         }
     }
 
     /// Lets `write` set every element of a parameter; a frozen one is rounded to its storage. Call
     /// [`Weights::refresh`] after.
     pub fn fill_with<R>(&mut self, slot: Slot, write: impl FnOnce(&mut [E::Acc]) -> R) -> R {
-        match &mut self.copy {
-            Some(copy) if !slot.is_trained() => {
+        match self.kept_mut(slot) {
+            Kept::Wide(values) => values.fill_with(write),
+            Kept::Narrow(values) => {
                 let mut wide = vec![E::Acc::default(); slot.len()];
                 let result = write(&mut wide);
-                copy.get_mut(slot).fill_with(|stored| {
+                values.fill_with(|stored| {
                     stored.iter_mut().zip(&wide).for_each(|(to, &x)| *to = E::from_acc(x));
                 });
                 result
             }
-            _ => self.master.get_mut(slot).fill_with(write),
         }
     }
 
