@@ -1,5 +1,7 @@
 //! Tests of the data crate, one module for each of its own.
 
+#[path = "../shared/files.rs"]
+mod files;
 mod loader;
 mod prepare;
 mod rng;

@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data::Error;
@@ -6,19 +5,7 @@ use data::text::{Documents, find_files};
 use tempfile::TempDir;
 
 use crate::assert_says;
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder.join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    out.write_all(bytes).unwrap();
-    out.finish().unwrap()
-}
+use crate::files::{gzip, write};
 
 fn read(path: &Path) -> Result<Vec<String>, Error> {
     Documents::new(find_files(&[path.to_path_buf()])?).collect()

@@ -1,17 +1,19 @@
 //! Tests of the corpora: documents, readers, jobs, deduplication, reports.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data::corpus::{Counts, Document, Meter, Sink, Source, documents};
 use data::rng::Philox;
+use files::{gzip, write};
 use rand_core::Rng;
 
 mod arxiv;
 mod books;
 mod dedup;
 mod document;
+#[path = "../shared/files.rs"]
+mod files;
 mod github;
 mod inputs;
 mod jobs;
@@ -19,19 +21,6 @@ mod reports;
 mod sources;
 mod stackexchange;
 mod wikipedia;
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder.join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    out.write_all(bytes).unwrap();
-    out.finish().unwrap()
-}
 
 /// All documents of some files, and what was counted.
 fn read_in_shards(inputs: &[PathBuf], shard_bytes: u64) -> (Vec<Document>, Counts) {
