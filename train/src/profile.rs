@@ -20,6 +20,8 @@ pub const WARMUP: u64 = 3;
 /// Steps that are measured. The table is of the one of median duration: an average of several
 /// would hold what other programs took, medians of each op would not add up to a step.
 pub const MEASURED: u64 = 5;
+/// Width of the table's first column: the longest is "linear backward dW, gate and up".
+const OP: usize = 31;
 
 /// One training step as it was measured.
 #[derive(Clone, Debug)]
@@ -260,7 +262,7 @@ impl fmt::Display for Profile {
         )?;
         writeln!(
             f,
-            "{:<29} {:<28} {:>5} {:>9} {:>6} {:>9} {:>8} {:>8} {:>6}  {:<7} {:>8}",
+            "{:<OP$} {:<28} {:>5} {:>9} {:>6} {:>9} {:>8} {:>8} {:>6}  {:<7} {:>8}",
             "op",
             "shape",
             "calls",
@@ -277,16 +279,16 @@ impl fmt::Display for Profile {
             let part = row.part.map_or(String::new(), |part| format!(", {part}"));
             let bound = if row.bound == Bound::Compute { "compute" } else { "memory" };
             let (name, all) = (format!("{}{part}", row.op), (row.flop, row.bytes));
-            write!(f, "{name:<29} {:<28} {:>5}", row.shape, row.calls)?;
+            write!(f, "{name:<OP$} {:<28} {:>5}", row.shape, row.calls)?;
             self.figures(f, row.ms, Some(all))?;
             writeln!(f, "  {bound:<7} {:>6.0} %", 100.0 * row.attained)?;
         }
-        write!(f, "{:<29} {:<28} {:>5}", "between ops", "", "")?;
+        write!(f, "{:<OP$} {:<28} {:>5}", "between ops", "", "")?;
         self.figures(f, self.between_ops_ms, None)?;
         let sum = |of: fn(&Row) -> u64| self.ops.iter().map(of).sum();
         let (calls, all): (u64, _) =
             (sum(|row| row.calls), (sum(|row| row.flop), sum(|row| row.bytes)));
-        write!(f, "\n{:<29} {:<28} {calls:>5}", "step", format!("{} tokens", self.tokens))?;
+        write!(f, "\n{:<OP$} {:<28} {calls:>5}", "step", format!("{} tokens", self.tokens))?;
         self.figures(f, self.step_ms, Some(all))?;
         writeln!(f, "  {:<7} {:>6.0} %", "", 100.0 * self.attained)?;
         write!(
