@@ -5,16 +5,17 @@
 //! of the PTX into the file's name, so kernels of another version are never taken for these.
 
 use crate::{SM_80, SM_90A};
+use std::sync::LazyLock;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Architectures to assemble for, each with the PTX that it is made of.
-pub const TARGETS: [(&str, &str); 6] = [
-    ("sm_80", SM_80),
-    ("sm_86", SM_80),
-    ("sm_89", SM_80),
-    ("sm_90a", SM_90A),
-    ("sm_100", SM_80),
-    ("sm_120", SM_80),
+pub static TARGETS: [(&str, &LazyLock<String>); 6] = [
+    ("sm_80", &SM_80),
+    ("sm_86", &SM_80),
+    ("sm_89", &SM_80),
+    ("sm_90a", &SM_90A),
+    ("sm_100", &SM_80),
+    ("sm_120", &SM_80),
 ];
 
 /// The target that a PTX text states: "sm_80".
@@ -113,8 +114,8 @@ mod tests {
     fn ptx_says_what_it_is() {
         assert_eq!((target(PTX), kernels(PTX)), ("sm_80", 2));
         assert_eq!((target(PTX_90A), target("")), ("sm_90a", ""));
-        assert_eq!((target(SM_80), target(SM_90A)), ("sm_80", "sm_90a"));
-        assert!(kernels(SM_80) > 50 && kernels(SM_80) == kernels(SM_90A));
+        assert_eq!((target(&SM_80), target(&SM_90A)), ("sm_80", "sm_90a"));
+        assert!(kernels(&SM_80) > 50 && kernels(&SM_80) == kernels(&SM_90A));
     }
 
     #[test]
@@ -157,7 +158,7 @@ mod tests {
         let choice = choose(86, PTX, &all);
         assert_eq!(choice.file, Some(name("sm_80", PTX)));
         assert_eq!(choice.stale, [name("sm_86", "other")]);
-        assert_ne!(name("sm_80", SM_80), name("sm_80", SM_90A));
+        assert_ne!(name("sm_80", &SM_80), name("sm_80", &SM_90A));
     }
 
     /// An ELF file with one section of 8 bytes behind its headers.

@@ -2,8 +2,8 @@
 //! backend (`build-ptx.sh`); the PTX is committed, so that building the engine needs neither that
 //! compiler nor CUDA.
 //!
-//! One crate with two faces. For the host it is the PTX text ([`SM_80`], [`SM_90A`]), [`cubin`]: what
-//! may be loaded in its place, and [`launch`]: which kernel computes an op, on which grid, with which
+//! One crate with two faces. For the host it is the PTX text ([`SM_80`], [`SM_90A`]), which lies packed
+//! in the binary until a device asks for it, [`cubin`]: what may be loaded in its place, and [`launch`]: which kernel computes an op, on which grid, with which
 //! arguments. For the target nvptx64 it is the kernels, one file an op, on top of `ptx` (the machine's
 //! instructions) and `fragment` (operands of the tensor cores). [`math`] and [`tiles`] belong to both.
 //!
@@ -25,10 +25,20 @@ pub use text::{SM_80, SM_90A};
 
 #[cfg(not(target_arch = "nvptx64"))]
 mod text {
-    /// All kernels for compute capability 8.0 and newer, as PTX.
-    pub const SM_80: &str = include_str!("../ptx/sm_80.ptx");
-    /// All kernels for compute capability 9.0 alone (H100, H200), as PTX.
-    pub const SM_90A: &str = include_str!("../ptx/sm_90a.ptx");
+    use std::sync::LazyLock;
+
+    /// All kernels for compute capability 8.0 and newer, as PTX. Unpacked when first asked for.
+    pub static SM_80: LazyLock<String> =
+        LazyLock::new(|| unpack(include_bytes!(concat!(env!("OUT_DIR"), "/sm_80.ptx.z"))));
+    /// All kernels for compute capability 9.0 alone (H100, H200), as PTX. Unpacked when first asked for.
+    pub static SM_90A: LazyLock<String> =
+        LazyLock::new(|| unpack(include_bytes!(concat!(env!("OUT_DIR"), "/sm_90a.ptx.z"))));
+
+    /// The text that `build.rs` packed.
+    fn unpack(packed: &[u8]) -> String {
+        let bytes = miniz_oxide::inflate::decompress_to_vec_zlib(packed);
+        String::from_utf8(bytes.expect("packed by build.rs")).expect("PTX is text")
+    }
 }
 
 #[cfg(target_arch = "nvptx64")]

@@ -156,11 +156,33 @@ pub fn task_len() -> usize {
     ROWS_MAX * (KC + PAD)
 }
 
-/// C (M rows of N) = onto + a * b.
+/// C (M rows of N) = onto + a * b, all in one storage type.
 ///
 /// # Panics
 /// If shapes disagree: a caller bug.
-pub fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
+pub fn product<E: Element>(cpu: &Cpu, c_MN: &mut [E], a: Mat<E>, b: Mat<E>, onto: Onto<E>) {
+    (E::cpu().product)(cpu, c_MN, a, b, onto)
+}
+
+/// The same with C in the type of sums.
+///
+/// # Panics
+/// As [`product`].
+pub fn product_wide<E: Element>(
+    cpu: &Cpu,
+    c_MN: &mut [E::Acc],
+    a: Mat<E>,
+    b: Mat<E>,
+    onto: Onto<E::Acc>,
+) {
+    (E::cpu().product_wide)(cpu, c_MN, a, b, onto)
+}
+
+/// The same of any types, for the engine's own ops: it is compiled where it is called.
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn gemm<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
     cpu: &Cpu,
     c_MN: &mut [E],
     a: Mat<A>,

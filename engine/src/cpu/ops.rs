@@ -3,6 +3,7 @@
 //! in the storage type: half a minute a binary.
 
 use super::Cpu;
+use super::gemm::{Mat, Onto, gemm};
 use crate::arena::Slot;
 use crate::element::Element;
 use crate::ops::attention::{self, Heads};
@@ -51,6 +52,8 @@ pub struct Ops<E: Element> {
         usize,
     ),
     pub(crate) sum_of_squares: fn(&Cpu, &[E::Acc]) -> f64,
+    pub(crate) product: fn(&Cpu, &mut [E], Mat<E>, Mat<E>, Onto<E>),
+    pub(crate) product_wide: fn(&Cpu, &mut [E::Acc], Mat<E>, Mat<E>, Onto<E::Acc>),
     pub(crate) rmsnorm_forward: fn(&Cpu, &mut [E], &mut [E::Acc], &[E], &[E], f32),
     pub(crate) rmsnorm_apply: fn(&Cpu, &mut [E], &[E], &[E], &[E::Acc]),
     pub(crate) rmsnorm_backward:
@@ -78,6 +81,8 @@ impl<E: Element> Ops<E> {
             lora_backward_b: lora::cpu::backward_b,
             loss: loss::cpu::run,
             sum_of_squares: norm::cpu::sum_of_squares,
+            product: gemm,
+            product_wide: gemm,
             rmsnorm_forward: rmsnorm::cpu::forward,
             rmsnorm_apply: rmsnorm::cpu::apply,
             rmsnorm_backward: rmsnorm::cpu::backward,

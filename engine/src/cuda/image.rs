@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_whole_cubin_of_this_ptx_is_loaded_in_silence() {
-        let name = cubin::name("sm_90a", SM_90A);
-        let (found, told) = loaded(&[(&name, &elf())], 90, SM_90A);
+        let name = cubin::name("sm_90a", &SM_90A);
+        let (found, told) = loaded(&[(&name, &elf())], 90, &SM_90A);
         assert_eq!(found.unwrap().bytes, elf());
         assert!(told.is_empty(), "{told:?}");
     }
@@ -190,18 +190,18 @@ mod tests {
     #[test]
     fn a_cubin_that_cannot_be_taken_is_named() {
         let stale = cubin::name("sm_86", "older");
-        let (found, told) = loaded(&[(&stale, &elf())], 86, SM_80);
+        let (found, told) = loaded(&[(&stale, &elf())], 86, &SM_80);
         assert!(found.is_none() && told.len() == 1, "{told:?}");
         assert!(told[0].contains(&stale) && told[0].contains("build-cubins.sh"), "{told:?}");
 
-        let name = cubin::name("sm_86", SM_80);
-        let (found, told) = loaded(&[(&name, &elf()[..100])], 86, SM_80);
+        let name = cubin::name("sm_86", &SM_80);
+        let (found, told) = loaded(&[(&name, &elf()[..100])], 86, &SM_80);
         assert!(found.is_none() && told.len() == 1, "{told:?}");
         assert!(told[0].contains(&name) && told[0].contains("cut off after 100 bytes"), "{told:?}");
 
         let mut told = vec![];
         let missing = tempfile::tempdir().unwrap().path().join("gone");
-        assert!(load(&missing, 86, SM_80, &mut |line| told.push(line)).is_none());
+        assert!(load(&missing, 86, &SM_80, &mut |line| told.push(line)).is_none());
         assert!(told[0].contains("gone") && told[0].contains("compiles the PTX"), "{told:?}");
     }
 

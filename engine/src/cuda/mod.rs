@@ -77,8 +77,8 @@ struct Block {
 /// The PTX for a compute capability.
 fn ptx_for(capability: u32) -> Option<&'static str> {
     match capability {
-        90 => Some(kernels_ptx::SM_90A),
-        80.. => Some(kernels_ptx::SM_80),
+        90 => Some(&kernels_ptx::SM_90A),
+        80.. => Some(&kernels_ptx::SM_80),
         _ => None,
     }
 }

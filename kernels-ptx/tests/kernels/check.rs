@@ -32,7 +32,7 @@ pub fn rounded(storage: Storage, x: f64) -> f64 {
 
 /// The committed PTX, or that of the folder HANDGRAD_PTX (`check-ptx.sh`).
 static MODULES: LazyLock<[Module; 2]> = LazyLock::new(|| {
-    [("sm_80", SM_80), ("sm_90a", SM_90A)].map(|(target, text)| {
+    [("sm_80", &SM_80), ("sm_90a", &SM_90A)].map(|(target, text)| {
         let text = match std::env::var("HANDGRAD_PTX") {
             Ok(folder) => std::fs::read_to_string(format!("{folder}/{target}.ptx")).unwrap(),
             Err(_) => text.to_string(),

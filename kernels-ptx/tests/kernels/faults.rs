@@ -131,7 +131,7 @@ use FaultKind::{Divergent, Misaligned, OutOfBounds, Pending, Race, Uninitialised
 
 #[test]
 fn a_missing_barrier_or_wait() {
-    for module in [SM_80, SM_90A] {
+    for module in [&*SM_80, &*SM_90A] {
         let plants: [Plant; 2] = [
             ("bar.sync", dropped, &[Race, Pending]),
             ("cp.async.wait_group", dropped, &[Pending, Uninitialised]),
@@ -149,7 +149,7 @@ fn a_missing_barrier_or_wait() {
 
 #[test]
 fn a_wrong_address() {
-    for module in [SM_80, SM_90A] {
+    for module in [&*SM_80, &*SM_90A] {
         planted(
             module,
             "gemm_nt_bf16_128x128",
@@ -175,7 +175,7 @@ fn a_wrong_address() {
 
 #[test]
 fn a_divergent_warp() {
-    for module in [SM_80, SM_90A] {
+    for module in [&*SM_80, &*SM_90A] {
         let text = alone(module, "gemm_nt_bf16_128x128");
         for word in ["bar.sync", "ldmatrix", "mma.sync"] {
             let at = lines_with(&text, word)[0];

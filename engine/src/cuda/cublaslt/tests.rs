@@ -177,7 +177,7 @@ fn a_library_that_does_not_start_is_passed_over_and_named() {
 #[test]
 fn an_emulator_has_no_stream_to_multiply_on() {
     let driver =
-        crate::cuda::emulated::Emulated::new(kernels_ptx::SM_80, Hardware::strict(80).unwrap())
+        crate::cuda::emulated::Emulated::new(&kernels_ptx::SM_80, Hardware::strict(80).unwrap())
             .unwrap();
     let error = CublasLt::new(Arc::new(driver)).err().unwrap();
     assert!(error.contains("needs a GPU") && error.contains("--gemm rust"), "{error}");
