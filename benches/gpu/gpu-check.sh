@@ -35,10 +35,10 @@ for line in sys.stdin:
 pack() {
   local stage=$1 dir=$2 json=--message-format=json
   mkdir "$stage/bin"
-  cargo test --release --no-run -q -p handgrad --test ops --test model $json | collect "$stage/bin" ops model
+  cargo test --release --no-run -q -p handgrad --test gradients --test model $json | collect "$stage/bin" gradients model
   cargo bench --no-run -q --bench peer $json | collect "$stage/bin" peer
   cargo build --release -q -p handgrad --bin handgrad $json | collect "$stage/bin" handgrad
-  for name in ops model peer handgrad; do
+  for name in gradients model peer handgrad; do
     [ -x "$stage/bin/$name" ] || fail "cargo built no $name"
   done
   if [ -x kernels-ptx/build-cubins.sh ]; then

@@ -544,8 +544,8 @@ def sanitizer(tool):
         program = check.tool("compute-sanitizer")
         found = {}
         for module in ["swiglu", "rope", "norm", "adamw", "rmsnorm", "embedding", "loss", "attention", "lora", "linear"]:
-            names = gpu_tests(check, "ops", module)
-            words = [program, "--tool", tool, "--error-exitcode", "99", check.bin("ops"), "--exact", *names]
+            names = gpu_tests(check, "gradients", module)
+            words = [program, "--tool", tool, "--error-exitcode", "99", check.bin("gradients"), "--exact", *names]
             done = call(words, test_env(check), check=False)
             errors = [line for line in done.stdout.splitlines() if line.startswith("=========")]
             found[module] = summary(errors) or ended(done.returncode)
@@ -652,8 +652,9 @@ def items():
     first = [
         Item("machine", 3, 30, "an H100", machine),
         Item("open", 20, 100, "20-60 s into an empty cache, under 1 s from it", opening),
-        *(Item(f"ops/{op}", 4, 60, "all hold", tests("ops", op)) for op in OPS),
-        Item("model", 4, 60, "all hold", tests("model", "(gradients|segments)")),
+        *(Item(f"ops/{op}", 4, 60, "all hold", tests("gradients", op)) for op in OPS),
+        Item("model", 4, 60, "all hold", tests("gradients", "(model|adapters)")),
+        Item("segments", 4, 60, "all hold", tests("model", "segments")),
         Item("pretrain/bf16", 10, 70, same.format("0.05"), pretrain("bf16")),
         Item("pretrain/f32", 10, 70, same.format("1e-3"), pretrain("f32")),
         Item("text", 5, 40, "the same text, nats 1e-6 apart", text),

@@ -30,7 +30,7 @@ failures:
 ---- linear::gpu_against_reference stdout ----
 y f32 cuda 0 [1]: error 3.00e-7, plain loop 2.00e-7, budget 4.00e-7
 
-thread 'linear::gpu_against_reference' (77) panicked at tests/ops/check.rs:173:17:
+thread 'linear::gpu_against_reference' (77) panicked at tests/gradients/check.rs:173:17:
 y f32 cuda 0 [2]: error 1.40e-5, plain loop 1.30e-6, budget 2.90e-6
 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 

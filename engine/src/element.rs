@@ -226,7 +226,7 @@ real!(f64, F64, simd::dispatch_f64, no_pairs, simd::exp_f64, simd::exp2_f64);
 /// The crate's own tests are a build of the crate: an op in them would compile every kernel for every
 /// instruction set once more, and take as long as the crate itself.
 fn no_ops() -> ! {
-    unreachable!("unit tests run no op on the CPU: tests/ops is the place")
+    unreachable!("unit tests run no op on the CPU: tests/gradients is the place")
 }
 
 /// Pairs are made of bf16, whose sums are f32.

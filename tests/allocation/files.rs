@@ -26,7 +26,7 @@ fn peak_of(act: impl FnOnce()) -> usize {
 
 fn trainer<E: Element<Acc = f32>>() -> Trainer<E> {
     let dims = Dims { L: 1, C: 128, H: 4, G: 2, D: 32, F: 192, V: 16 << 10 };
-    let config: Config = super::common::config(dims, false);
+    let config: Config = super::bench::config(dims, false);
     let dev = Device::Cuda(Cuda::emulated(80).unwrap());
     Trainer::new(&dev, &config, Recipe::new(1, 16))
 }

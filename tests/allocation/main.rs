@@ -5,15 +5,14 @@
 mod files;
 mod plan;
 
-#[path = "../model/common.rs"]
-#[allow(dead_code)]
-mod common;
+#[path = "../shared/bench.rs"]
+mod bench;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{Bench, config};
+use bench::{Bench, config};
 use engine::{Dims, Element, bf16};
 use handgrad::{engine, model};
 use model::cache::Mode;

@@ -58,7 +58,7 @@ fn check<E: Element<Acc = f32>>(
 ) {
     let what = format!("{} {} {dims:?} B{B} T{T} {mode:?} {lora:?}", dev.describe(), E::NAME);
     let recipe = Recipe { cache: mode, context: T, ..Recipe::new(B, T) };
-    let config = Config { max_seq_len: T, lora, ..super::common::config(dims, false) };
+    let config = Config { max_seq_len: T, lora, ..super::bench::config(dims, false) };
     let plan = plan::<E>(dev, &config, &recipe, 0);
     let row = |name: &str| {
         let rows: Vec<u64> =

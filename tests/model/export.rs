@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{Bench, GQA, config};
+use crate::bench::{Bench, GQA, config};
 use engine::{Buf, Dtype};
 use model::cache::Mode;
 use model::hf;

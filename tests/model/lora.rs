@@ -1,65 +1,12 @@
-//! Low-rank adapters: gradients against central differences, decoding, merging.
+//! Low-rank adapters: decoding, merging, training, files. Their gradients are in `tests/gradients`.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::bench::{Bench, GQA, MHA, SOME, adapted, config, cpu};
 use crate::gpus::gpus;
-use crate::gradients::{agrees_on, worst_error_of};
 use engine::{Buf, Device, Dims, Element, Isa, Real, bf16};
 use model::cache::Mode;
 use model::decode::Decoder;
 use model::{Config, Lora, Target};
 use train::trainer::Trainer;
-
-/// Adapters beside some matrices, which leave gaps in the joint ones.
-const SOME: [Target; 4] = [Target::Value, Target::Output, Target::Up, Target::Down];
-
-/// `frozen` says whether the rest is. The scale leaves attention soft: at a scale of 3 scores grow so large
-/// that central differences see their curvature.
-fn adapted(dims: Dims, targets: &[Target], rslora: bool, frozen: bool) -> Config {
-    let lora = Lora { rslora, frozen, targets: targets.to_vec(), alpha: 1.5, ..Lora::new(3) };
-    Config { lora: Some(lora), ..config(dims, false) }
-}
-
-fn check(config: &Config, B: usize, T: usize, mode: Mode) {
-    let bench = Bench::<f64>::new(config, B, T, mode, 1);
-    let worst = bench.trainer.dev.clone().install(|| worst_error_of(bench, false));
-    println!("{:?} {mode:?}: worst relative error {worst:.1e}", config.lora);
-    assert!(worst <= 1e-6, "{worst:e}");
-}
-
-#[test]
-fn gradients_beside_every_matrix() {
-    check(&adapted(GQA, &Target::ALL, false, false), 2, 5, Mode::Linear);
-}
-
-#[test]
-fn gradients_beside_some_matrices_recomputed() {
-    check(&adapted(GQA, &SOME, true, false), 1, 5, Mode::Full);
-}
-
-#[test]
-fn gradients_of_adapters_alone() {
-    check(&adapted(GQA, &SOME, false, true), 2, 5, Mode::Linear);
-    check(&adapted(MHA, &Target::ALL, true, true), 1, 5, Mode::Full);
-}
-
-#[test]
-fn storage_types_agree() {
-    for frozen in [false, true] {
-        storage_types_agree_where(frozen);
-    }
-}
-
-fn storage_types_agree_where(frozen: bool) {
-    let config = adapted(GQA, &Target::ALL, false, frozen);
-    let mut exact = Bench::<f64>::new(&config, 2, 9, Mode::Linear, 2);
-    let loss = exact.gradients().mean();
-    let check = |dev: &Device| {
-        agrees_on::<f32>(&config, &exact, loss, dev, 1e-5, 2e-5);
-        agrees_on::<bf16>(&config, &exact, loss, dev, 3e-2, 0.2);
-    };
-    Isa::all_available().for_each(|isa| check(&cpu(isa, 2)));
-    gpus().for_each(|gpu| check(&gpu));
-}
 
 /// Logits of every token of a bench's batch.
 fn logits<E: Element>(bench: &mut Bench<E>) -> Vec<f64> {

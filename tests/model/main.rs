@@ -1,13 +1,12 @@
-//! Proofs of the whole model: gradients against central differences and PyTorch, determinism,
-//! caching modes, packing, decoding.
+//! Proofs of the whole model beside its gradients, which are in `tests/gradients`: determinism, caching
+//! modes, packing, decoding, scores, adapters, export.
 
-mod common;
+#[path = "../shared/bench.rs"]
+mod bench;
 mod export;
 #[path = "../shared/gpus.rs"]
 mod gpus;
-mod gradients;
 mod lora;
-mod parity;
 mod properties;
 mod score;
 mod segments;

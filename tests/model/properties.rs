@@ -1,7 +1,7 @@
 //! What must hold to the last bit: threads, caching modes; and to rounding: accumulation, decoding.
 //! On every instruction set of the machine; f64 has one path.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::bench::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
 use engine::ops::loss::{IGNORE, Loss};
 use engine::{Device, Dims, Element, Isa, Segments, bf16};

@@ -1,6 +1,6 @@
 //! Scores of rows: what a model makes of given tokens.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::bench::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
 use engine::ops::loss::IGNORE;
 use engine::{Buf, Device, Element, Isa, Real, Segments, bf16};

@@ -1,7 +1,7 @@
 //! Sequences beside each other: documents packed into one batch, and prompts decoded together, give
 //! what each gives alone.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::bench::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
 use engine::ops::loss::{IGNORE, Loss};
 use engine::{Buf, Device, Dims, Element, Isa, Real, Segments, bf16};

@@ -190,7 +190,7 @@ op_of() {
     [[ ${files[$1]} =~ ^engine/src/ops/([a-z]+)/ ]] || return 0
     op=${BASH_REMATCH[1]}
     while IFS= read -r test; do
-        [[ $test =~ ^-p\ handgrad\ --test\ ops\ --(\ $op::[a-z_]+)+$ ]] || return 0
+        [[ $test =~ ^-p\ handgrad\ --test\ gradients\ --(\ $op::[a-z_]+)+$ ]] || return 0
     done <<<"${tests[$1]}"
     echo "$op"
 }

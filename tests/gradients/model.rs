@@ -1,8 +1,9 @@
-//! Gradients of every parameter against central differences, in f64.
+//! The whole model: gradients of every parameter against central differences in f64, and those of
+//! every storage type and device against f64.
 
-use crate::common::{Bench, GQA, MHA, config, cpu};
+use crate::bench::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
-use engine::{Device, Dims, Element, Isa};
+use engine::{Device, Dims, Element, Isa, bf16};
 use model::Config;
 use model::cache::Mode;
 
@@ -99,7 +100,7 @@ fn storage_types_agree() {
     let check = |dev: &Device| {
         let config = config(GQA, false);
         agrees_on::<f32>(&config, &exact, loss, dev, 1e-5, 2e-5);
-        agrees_on::<engine::bf16>(&config, &exact, loss, dev, 3e-2, 0.2);
+        agrees_on::<bf16>(&config, &exact, loss, dev, 3e-2, 0.2);
     };
     Isa::all_available().for_each(|isa| check(&cpu(isa, 2)));
     gpus().for_each(|gpu| check(&gpu));

@@ -1,4 +1,6 @@
-//! A model of any storage type with everything that a step needs, filled from a formula.
+//! A model of any storage type with everything that a step needs, filled from a formula. Each test of
+//! whole models takes what it needs of it.
+#![allow(dead_code)]
 
 use engine::ops::loss::Loss;
 use engine::{Cpu, Device, Dims, Element, Isa, Real, Segments};
@@ -6,6 +8,7 @@ use handgrad::{engine, model, train};
 use model::cache::Mode;
 use model::config::Config;
 use model::llama::Batch;
+use model::{Lora, Target};
 use train::trainer::{Recipe, Trainer};
 
 /// Query heads share key/value heads, no size is a multiple of a vector, attention is wider than
@@ -25,6 +28,16 @@ pub fn config(dims: Dims, tied: bool) -> Config {
         eos: None,
         lora: None,
     }
+}
+
+/// Adapters beside some matrices, which leave gaps in the joint ones.
+pub const SOME: [Target; 4] = [Target::Value, Target::Output, Target::Up, Target::Down];
+
+/// `frozen` says whether the rest is. The scale leaves attention soft: at a scale of 3 scores grow so large
+/// that central differences see their curvature.
+pub fn adapted(dims: Dims, targets: &[Target], rslora: bool, frozen: bool) -> Config {
+    let lora = Lora { rslora, frozen, targets: targets.to_vec(), alpha: 1.5, ..Lora::new(3) };
+    Config { lora: Some(lora), ..config(dims, false) }
 }
 
 /// The CPU with a given instruction set.

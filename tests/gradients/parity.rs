@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{cpu, hash as splitmix64};
+use crate::bench::{cpu, hash as splitmix64};
 use data::loader::{Loader, LoaderConfig, Order};
 use data::shard::{ShardWriter, TokenSource};
 use engine::{Buf, Isa, Segments};
