@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use handgrad::data::bytes;
 use handgrad::data::loader::{Loader, LoaderConfig, Order};
 use handgrad::data::rng::Philox;
 use handgrad::data::shard::TokenSource;
 use handgrad::data::stories::Stories;
-use handgrad::data::tokenizer::Tokenizer;
 use handgrad::engine::ops::loss::{Sum, weight};
 use handgrad::engine::{Arena, Device, Segments, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
@@ -30,11 +30,10 @@ const SEED: u64 = 1;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let steps = std::env::args().nth(1).map_or(Ok(200), |text| text.parse())?;
 
-    // Text to tokens: documents one after the other, each closed by the end token.
-    let (tokenizer, mut ids) = (Tokenizer::bytes(), Vec::new());
+    // Text to tokens, a byte each: documents one after the other, each closed by the end token.
+    let mut ids = Vec::new();
     for story in Stories::new(SEED).documents(2000) {
-        ids.extend(tokenizer.encode(&story?)?);
-        ids.extend(tokenizer.eos());
+        ids.extend(bytes::encode(&story?).chain([bytes::EOS]));
     }
     let order =
         LoaderConfig { seq_len: T, seed: SEED, order: Order::Shuffled, range: 0..ids.len() as u64 };
@@ -43,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A model, and everything that a step needs, before the first one. Storage is bf16; sums,
     // gradients, moments and master weights are f32.
     let dev = Device::cpu(0)?;
-    let config = Config::named("260k").expect("a named size").with_vocab(tokenizer.vocab_size());
+    let config = Config::named("260k").expect("a named size").with_vocab(bytes::VOCAB);
     let model = Llama::<bf16>::new(&dev, &config, 2 * T);
     let mut weights = Weights::zeros(&dev, model.table());
     init::fill(&dev, &mut weights, model.table(), SEED);
@@ -76,13 +75,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What it has learned to write.
     let (mut decoder, mut random) = (Decoder::new(&dev, &model, 1, 2 * T), Philox::new(SEED, 0, 0));
-    let (start, sampler) =
-        (tokenizer.encode("Once upon a time")?, Sampler { temperature: 0.7, top_p: 0.95 });
+    let (start, sampler) = (
+        bytes::encode("Once upon a time").collect::<Vec<_>>(),
+        Sampler { temperature: 0.7, top_p: 0.95 },
+    );
     let (w, draw, mut text) = (weights.view(), || random.random(), Vec::new());
-    generate(&dev, &model, w, &mut decoder, &start, T, sampler, draw, tokenizer.eos(), |id| {
+    generate(&dev, &model, w, &mut decoder, &start, T, sampler, draw, Some(bytes::EOS), |id| {
         text.push(id);
         Ok::<_, handgrad::engine::Error>(())
     })?;
-    println!("Once upon a time{}", tokenizer.decode(&text)?);
+    println!("Once upon a time{}", bytes::decode(&text));
     Ok(())
 }

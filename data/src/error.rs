@@ -1,6 +1,8 @@
 //! The crate's one error. Each message is a single line: the file, the value, the remedy.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "files")]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// What can go wrong between files and batches.
 #[derive(Debug, thiserror::Error)]
@@ -180,12 +182,14 @@ pub enum Error {
 
 impl Error {
     /// For `map_err` on reading calls.
+    #[cfg(feature = "files")]
     pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Read { path, source }
     }
 
     /// For `map_err` on writing calls.
+    #[cfg(feature = "files")]
     pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Write { path, source }

@@ -17,7 +17,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rand_core::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::rng::{Philox, mix64};
@@ -27,8 +26,9 @@ const EPOCH_STREAM: u32 = 0x0E90_C400;
 const ROUNDS: usize = 6;
 
 /// In what order windows come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "files", serde(rename_all = "lowercase"))]
 pub enum Order {
     /// Each epoch a new permutation of new windows, that depends on the seed alone.
     Shuffled,

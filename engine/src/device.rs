@@ -28,6 +28,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Cuda::new`].
+    #[cfg(feature = "cuda")]
     pub fn cuda(ordinal: usize) -> Result<Self, Error> {
         Ok(Device::Cuda(Cuda::new(ordinal)?))
     }
@@ -38,6 +39,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::Device`] if it names something else.
+    #[cfg(feature = "emulator")]
     pub fn cuda_emulated() -> Result<Self, Error> {
         let named = std::env::var("HANDGRAD_EMULATOR").unwrap_or_else(|_| "80".into());
         let hardware =

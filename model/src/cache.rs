@@ -9,11 +9,11 @@ use crate::config::Config;
 use crate::projection::Low;
 use engine::ops::loss::Logits;
 use engine::{Buf, Device, Dims, Element, Plan, Real};
-use serde::{Deserialize, Serialize};
 
 /// What is kept between forward and backward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "hf", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "hf", serde(rename_all = "lowercase"))]
 pub enum Mode {
     /// The outputs of linear layers: no matrix product is computed twice.
     Linear,

@@ -1,5 +1,5 @@
 //! LLaMA: what a model is, where its parameters lie, forward and backward by hand, decoding, and
-//! Hugging Face directories. Source: Touvron et al. 2023, arXiv:2302.13971.
+//! Hugging Face directories (feature `hf`, on by default). Source: Touvron et al. 2023, arXiv:2302.13971.
 #![forbid(unsafe_code)]
 
 mod block;
@@ -7,6 +7,7 @@ pub mod cache;
 pub mod config;
 pub mod decode;
 pub mod generate;
+#[cfg(feature = "hf")]
 pub mod hf;
 pub mod init;
 pub mod kv;

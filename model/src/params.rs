@@ -82,6 +82,7 @@ pub fn count(config: &Config) -> u64 {
 }
 
 /// Whether a parameter belongs to an adapter, and not to the model itself.
+#[cfg(feature = "hf")]
 pub(crate) fn is_adapter(name: &str) -> bool {
     name.contains(".lora_")
 }

@@ -18,25 +18,43 @@
 //! | [`validation`], [`sample`] | the loss on held-out text; text of its own |
 //! | [`profile`] | a roofline of one step, op by op |
 //! | [`error`] | what went wrong, in one line, and the exit code |
+//!
+//! The feature `run`, on by default, is all that a program needs and a library's user may not: without it,
+//! there are the trainer, the loss on held-out tokens and the plan of memory.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "run")]
 pub mod checkpoint;
+#[cfg(feature = "run")]
 pub mod clock;
+#[cfg(feature = "run")]
 pub mod config;
+#[cfg(feature = "run")]
 pub mod corpus;
+#[cfg(feature = "run")]
 pub mod device;
+#[cfg(feature = "run")]
 pub mod directory;
 pub mod error;
+#[cfg(feature = "run")]
 pub mod inputs;
 pub mod memory;
+#[cfg(feature = "run")]
 pub mod metrics;
+#[cfg(feature = "run")]
 pub mod outdir;
 pub mod plan;
+#[cfg(feature = "run")]
 pub mod plot;
+#[cfg(feature = "run")]
 pub mod profile;
+#[cfg(feature = "run")]
 pub mod progress;
+#[cfg(feature = "run")]
 pub mod sample;
+#[cfg(feature = "run")]
 pub mod signals;
+#[cfg(feature = "run")]
 pub mod snapshot;
 pub mod trainer;
 pub mod validation;

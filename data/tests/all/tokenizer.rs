@@ -126,6 +126,20 @@ fn bytes_are_their_value_plus_three() {
 }
 
 #[test]
+fn bytes_need_no_tokenizer() {
+    for text in ["", "a\n", "\u{4e2d}\u{e4}\u{1F600} </s>", &Stories::story(3, 5)] {
+        let ids: Vec<u32> = data::bytes::encode(text).collect();
+        assert_eq!(ids, BYTES.encode(text).unwrap());
+        assert_eq!(data::bytes::decode(&ids), text);
+    }
+    // Special tokens, bytes that are no character, and ids that there are not.
+    let odd = [1, 3 + 0x41, 3 + 0xff, 2, 3 + 0xe4, 3 + 0x42, 0, 259, 4000];
+    assert_eq!(data::bytes::decode(&odd), BYTES.decode(&odd).unwrap());
+    assert_eq!((Some(data::bytes::BOS), Some(data::bytes::EOS)), (BYTES.bos(), BYTES.eos()));
+    assert_eq!(data::bytes::VOCAB, BYTES.vocab_size());
+}
+
+#[test]
 fn every_digit_stands_alone_and_unseen_characters_are_bytes() {
     let ids = TRAINED.encode("in 1987, 12 apples").unwrap();
     let digits: Vec<String> = ids.iter().map(|&id| piece(&TRAINED, id)).collect();

@@ -4,14 +4,21 @@
 //! Ops only queue work. What goes wrong sticks: the first failure is kept with its op's name, what
 //! follows is left out, and whoever reads results or calls [`Cuda::check`] gets the error. So a
 //! step needs no wait of the host, and no op a `Result`.
+//!
+//! The feature `cuda` opens GPUs, `emulator` the emulator. Without both nothing makes such a device.
+#![cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))]
 
 pub(crate) mod ceiling;
+#[cfg(feature = "cuda")]
 mod cublaslt;
 mod driver;
+#[cfg(feature = "emulator")]
 mod emulated;
+#[cfg(feature = "cuda")]
 mod image;
 pub mod plan;
 pub(crate) mod product;
+#[cfg(feature = "cuda")]
 mod real;
 
 use crate::element::{Dtype, Element};
@@ -22,6 +29,7 @@ pub(crate) use driver::{Arg, Event, Rows};
 use kernels_ptx::launch::Launch;
 pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
+#[cfg(feature = "emulator")]
 pub use ptx_emu::{Card, Hardware, Sums};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -75,6 +83,7 @@ struct Block {
 }
 
 /// The PTX for a compute capability.
+#[cfg(any(feature = "cuda", feature = "emulator"))]
 fn ptx_for(capability: u32) -> Option<&'static str> {
     match capability {
         90 => Some(&kernels_ptx::SM_90A),
@@ -88,6 +97,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`] if there is no driver, no such GPU, or one of them is too old.
+    #[cfg(feature = "cuda")]
     pub fn new(ordinal: usize) -> Result<Self, Error> {
         Self::open(ordinal, &mut |_| ())
     }
@@ -100,6 +110,7 @@ impl Cuda {
     ///
     /// # Errors
     /// As [`Cuda::new`].
+    #[cfg(feature = "cuda")]
     pub fn open(ordinal: usize, tell: &mut dyn FnMut(String)) -> Result<Self, Error> {
         let real = real::Real::open(ordinal, ptx_for, tell).map_err(Error::Device)?;
         Self::over(real)
@@ -110,6 +121,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`] for any other capability.
+    #[cfg(feature = "emulator")]
     pub fn emulated(capability: i32) -> Result<Self, Error> {
         let hardware = u32::try_from(capability).ok().and_then(Hardware::strict);
         let played = Card::ALL.map(|card| card.capability.to_string()).join(", ");
@@ -121,6 +133,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`] if there are no kernels for it.
+    #[cfg(feature = "emulator")]
     pub fn emulating(hardware: Hardware) -> Result<Self, Error> {
         let capability = hardware.card.capability;
         let ptx = ptx_for(capability);
@@ -149,6 +162,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`] if its library is not found, or this is the emulator.
+    #[cfg(feature = "cuda")]
     pub fn with_cublaslt(&self) -> Result<Self, Error> {
         let products = Products::cublaslt(self.inner.driver.clone()).map_err(Error::Device)?;
         Ok(Cuda { products: Arc::new(products), ..self.clone() })

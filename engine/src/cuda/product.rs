@@ -1,5 +1,6 @@
 //! Matrix products on the device: by our kernels, or by cuBLASLt for comparison.
 
+#[cfg(feature = "cuda")]
 use super::cublaslt::{self, CublasLt};
 use super::driver::{Arg, Driver};
 use super::{Cuda, Storage, Target, int};
@@ -11,10 +12,12 @@ use std::sync::Arc;
 /// What multiplies.
 pub(crate) enum Products {
     Kernels,
+    #[cfg(feature = "cuda")]
     CublasLt(Box<CublasLt>),
 }
 
 impl Products {
+    #[cfg(feature = "cuda")]
     pub fn cublaslt(driver: Arc<dyn Driver>) -> Result<Self, String> {
         CublasLt::new(driver).map(|lt| Products::CublasLt(Box::new(lt)))
     }
@@ -22,6 +25,7 @@ impl Products {
     pub fn describe(&self) -> String {
         match self {
             Products::Kernels => String::new(),
+            #[cfg(feature = "cuda")]
             Products::CublasLt(lt) => format!(", matrix products by cuBLASLt {}", lt.version()),
         }
     }
@@ -30,6 +34,7 @@ impl Products {
     pub fn held_bytes(&self) -> usize {
         match self {
             Products::Kernels => 0,
+            #[cfg(feature = "cuda")]
             Products::CublasLt(_) => cublaslt::WORKSPACE,
         }
     }
@@ -126,6 +131,7 @@ impl Product {
         room: u64,
     ) {
         match (&*cuda.products, storage) {
+            #[cfg(feature = "cuda")]
             (Products::CublasLt(lt), _) => {
                 cuda.attempt(|_| lt.multiply(self, storage, storage, [c, a, b], onto));
             }
@@ -146,6 +152,7 @@ impl Product {
         room: u64,
     ) {
         match (&*cuda.products, storage) {
+            #[cfg(feature = "cuda")]
             (Products::CublasLt(lt), _) => {
                 cuda.attempt(|_| lt.multiply(self, storage, Storage::F32, [c, a, b], onto));
             }

@@ -1,5 +1,5 @@
 //! One folder an op: `mod.rs` checks lengths and picks the device, `cpu.rs` computes,
-//! `reference.rs` is the formula in f64 that tests hold it against.
+//! `reference.rs` is the formula in f64 that tests hold it against (feature `reference`).
 //!
 //! Argument order: device, outputs, inputs, scalars. Backward overwrites its outputs unless a
 //! name carries `acc`. Lengths that disagree panic: they are caller bugs.

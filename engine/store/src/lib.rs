@@ -4,7 +4,8 @@
 //!   finished too.
 //! - [`DraftFolder`] replaces a folder.
 //! - [`File`] is open under its own name, to be appended to or to lie in a folder in the making.
-//! - [`tensors`] reads and writes safetensors, tensor by tensor, with a checksum.
+//! - [`tensors`] reads and writes safetensors, tensor by tensor, with a checksum (feature `tensors`, on by
+//!   default).
 //!
 //! The rule: what has a name is durable. Content is synced before it gets its name, and the folder
 //! after. What a killed process leaves has a name that begins with [`UNFINISHED`]; whoever owns the
@@ -20,6 +21,7 @@ mod file;
 mod folder;
 mod map;
 mod sum;
+#[cfg(feature = "tensors")]
 pub mod tensors;
 
 pub use file::{Draft, File, UNFINISHED, Whole, is_unfinished, sync_folder, unfinished, write};

@@ -8,6 +8,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;
+#[cfg(feature = "reference")]
 pub mod reference;
 
 use crate::{Device, Element, Slot, View, ViewMut};

@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;
+#[cfg(feature = "reference")]
 pub mod reference;
 
 use super::rows;

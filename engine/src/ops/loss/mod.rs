@@ -7,6 +7,7 @@
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod logits;
+#[cfg(feature = "reference")]
 pub mod reference;
 mod sum;
 

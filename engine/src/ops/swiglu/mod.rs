@@ -4,6 +4,7 @@
 
 pub(crate) mod cpu;
 mod cuda;
+#[cfg(feature = "reference")]
 pub mod reference;
 
 use super::rows;
