@@ -61,7 +61,7 @@ def bounds(ptx):
 
 
 def shared():
-    """Dynamic shared memory by capability and kernel, where tiles decide it: src/tiles.rs."""
+    """Dynamic shared memory by capability and kernel, where tiles decide it."""
     text = subprocess.run(
         ["cargo", "run", "--quiet", "--release", "-p", "handgrad-kernels-ptx", "--example", "shared"],
         check=True, capture_output=True, text=True, cwd=CRATE).stdout

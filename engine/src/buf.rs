@@ -1,7 +1,7 @@
 //! Typed allocations and borrowed ranges of them: numbers in a storage type, or ids. A view says nothing
 //! of shape: names do.
 
-use crate::cuda::{Allocation, Cuda, Rows};
+use crate::cuda::{self, Allocation, Cuda, Rows};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Error;
@@ -309,10 +309,10 @@ impl<'a, E: Pod> View<'a, E> {
     }
 
     /// Their address on the GPU.
-    pub(crate) fn gpu(self) -> u64 {
+    pub(crate) fn gpu(self) -> *const E {
         match self.at {
             At::Host(_) => elsewhere("the GPU"),
-            At::Gpu(at) => at.ptr,
+            At::Gpu(at) => cuda::pointer(at.ptr),
         }
     }
 }
@@ -415,10 +415,10 @@ impl<'a, E: Pod> ViewMut<'a, E> {
     }
 
     /// Their address on the GPU.
-    pub(crate) fn gpu(self) -> u64 {
+    pub(crate) fn gpu(self) -> *mut E {
         match self.at {
             AtMut::Host(_) => elsewhere("the GPU"),
-            AtMut::Gpu(at) => at.ptr,
+            AtMut::Gpu(at) => cuda::pointer(at.ptr),
         }
     }
 
@@ -430,7 +430,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         assert_eq!(self.len(), values.len(), "buf: write");
         match self.at {
             AtMut::Host(data) => data.copy_from_slice(values),
-            AtMut::Gpu(at) => at.cuda.upload(at.ptr, values),
+            AtMut::Gpu(at) => at.cuda.upload(cuda::pointer(at.ptr), values),
         }
     }
 
@@ -441,7 +441,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
             AtMut::Gpu(at) => {
                 let mut values = vec![E::zeroed(); at.len];
                 let result = write(&mut values);
-                at.cuda.upload(at.ptr, &values);
+                at.cuda.upload(cuda::pointer(at.ptr), &values);
                 result
             }
         }
@@ -467,7 +467,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
                     let part = at.range::<E>(first..at.len.min(first + PART));
                     staged.resize(part.len, E::zeroed());
                     fill(first, &mut staged)?;
-                    part.cuda.upload(part.ptr, &staged);
+                    part.cuda.upload(cuda::pointer(part.ptr), &staged);
                 }
                 Ok(())
             }
@@ -491,7 +491,7 @@ pub fn copy<E: Pod>(dev: &Device, dst: ViewMut<E>, src: View<E>) {
         Device::Cpu(_) => dst.host().copy_from_slice(src.host()),
         Device::Cuda(cuda) => {
             let width = src.len() * size_of::<E>();
-            let (dst, src) = (dst.gpu(), src.gpu());
+            let [dst, src] = [dst.gpu().cast_const(), src.gpu()].map(|at| at.addr() as u64);
             cuda.copy_rows(Rows { dst, dst_stride: width, src, src_stride: width, width, rows: 1 });
         }
     }

@@ -2,10 +2,12 @@
 //! backend (`build-ptx.sh`); the PTX is committed, so that building the engine needs neither that
 //! compiler nor CUDA.
 //!
-//! One crate with two faces. For the host it is the PTX text ([`SM_80`], [`SM_90A`]), which lies packed
-//! in the binary until a device asks for it, [`cubin`]: what may be loaded in its place, and [`launch`]: which kernel computes an op, on which grid, with which
-//! arguments. For the target nvptx64 it is the kernels, one file an op, on top of `ptx` (the machine's
-//! instructions) and `fragment` (operands of the tensor cores). [`math`] and [`tiles`] belong to both.
+//! One crate with two faces, and a folder for each op. Its `mod.rs` belongs to both: it declares the
+//! op's kernels, each once (`declare.rs`), and the sizes that kernels and launches share. For the target
+//! nvptx64 a declaration is a kernel, whose work is done in `device.rs`, on top of `ptx` (the machine's
+//! instructions) and `fragment` (operands of the tensor cores). For the host it is a [`launch::Kernel`]:
+//! a struct of named arguments, for which `launch.rs` chooses the grid. The host also has the PTX text
+//! ([`SM_80`], [`SM_90A`]), packed in the binary until a device asks for it, and [`cubin`]: what may be loaded in its place.
 //!
 //! Storage is f32 or bf16 and sums are f32. Pointers must be aligned to 16 bytes. Rows that are whole
 //! multiples of 16 bytes are read 16 bytes at a time, others element by element. No kernel uses
@@ -13,8 +15,20 @@
 #![cfg_attr(target_arch = "nvptx64", no_std)]
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, link_llvm_intrinsics))]
 
+#[macro_use]
+mod declare;
+
+pub mod adamw;
+pub mod attention;
+pub mod embedding;
+pub mod linear;
+pub mod loss;
 pub mod math;
-pub mod tiles;
+pub mod norm;
+pub mod rmsnorm;
+pub mod rope;
+pub mod scale;
+pub mod swiglu;
 
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod cubin;
@@ -42,35 +56,9 @@ mod text {
 }
 
 #[cfg(target_arch = "nvptx64")]
-mod adamw;
-#[cfg(target_arch = "nvptx64")]
-mod attention;
-#[cfg(target_arch = "nvptx64")]
-mod attention_decode;
-#[cfg(target_arch = "nvptx64")]
-mod attention_f32;
-#[cfg(target_arch = "nvptx64")]
-mod embedding;
-#[cfg(target_arch = "nvptx64")]
 mod fragment;
 #[cfg(target_arch = "nvptx64")]
-mod gemm;
-#[cfg(target_arch = "nvptx64")]
-mod loss;
-#[cfg(target_arch = "nvptx64")]
-mod norm;
-#[cfg(target_arch = "nvptx64")]
 mod ptx;
-#[cfg(target_arch = "nvptx64")]
-mod rmsnorm;
-#[cfg(target_arch = "nvptx64")]
-mod rope;
-#[cfg(target_arch = "nvptx64")]
-mod scale;
-#[cfg(target_arch = "nvptx64")]
-mod skinny;
-#[cfg(target_arch = "nvptx64")]
-mod swiglu;
 
 /// Nothing in a kernel panics; the compiler wants to know where it would go.
 #[cfg(target_arch = "nvptx64")]

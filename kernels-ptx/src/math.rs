@@ -1,9 +1,12 @@
 //! Scalar maths that host and device share, in core alone, so that the host can test it.
 
 /// A brain float: the upper half of an f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg(target_arch = "nvptx64")]
+#[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Bf16(pub u16);
+#[cfg(not(target_arch = "nvptx64"))]
+pub use half::bf16 as Bf16;
 
 /// log2(e): e^x = 2^(x * LOG2_E), and `ex2` is an instruction.
 pub const LOG2_E: f32 = core::f32::consts::LOG2_E;

@@ -46,9 +46,8 @@ pub fn product_flops<E: Element>(cuda: &Cuda) -> f64 {
     let [mut c, a, b] = [(); 3].map(|()| Buf::<E>::zeros(&dev, n * n));
     let product = Product::forward(n, n, n);
     let (c, a, b) = (c.view_mut().gpu(), a.view().gpu(), b.view().gpu());
-    let storage = storage::<E>();
-    let [room] = cuda.workspace([product.room(cuda.target(), storage)]);
-    let seconds = best(cuda, || product.narrow(cuda, storage, c, a, b, Onto::Zero, room));
+    let [room] = cuda.workspace([product.room(cuda.target(), storage::<E>())]);
+    let seconds = best(cuda, || product.narrow(cuda, c, a, b, Onto::Zero, room.cast()));
     2.0 * (n as f64).powi(3) / seconds
 }
 
@@ -58,7 +57,8 @@ pub fn memory_bandwidth(cuda: &Cuda) -> f64 {
     let bytes = if cuda.is_emulated() { 1 << 12 } else { copied(room(cuda)) as usize };
     let dev = Device::Cuda(cuda.clone());
     let [mut to, from] = [(); 2].map(|()| Buf::<f32>::zeros(&dev, bytes / 4));
-    let (dst, src) = (to.view_mut().gpu(), from.view().gpu());
+    let [dst, src] = [to.view_mut().gpu().cast_const(), from.view().gpu()];
+    let [dst, src] = [dst, src].map(|at| at.addr() as u64);
     let rows = Rows { dst, dst_stride: bytes, src, src_stride: bytes, width: bytes, rows: 1 };
     2.0 * bytes as f64 / best(cuda, || cuda.copy_rows(rows))
 }

@@ -4,19 +4,9 @@
 //! Calls act in order, as on one stream. A failure is one line without the op's name, which the
 //! device adds.
 
-use kernels_ptx::launch::{Launch, Target};
+use kernels_ptx::launch::{Arg, Launch, Target};
 use std::ffi::c_void;
 use std::marker::PhantomData;
-
-/// A kernel argument.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Arg {
-    /// An address in device memory; 0 for none.
-    Ptr(u64),
-    U32(u32),
-    U64(u64),
-    F32(f32),
-}
 
 /// Rows to copy within device memory. All in bytes but `rows`.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! The driver without a GPU: kernels run on the emulator, which refuses what hardware would let pass
 //! in silence. Far too slow to train with; made to debug and to prove.
 
-use super::driver::{Arg, Driver, Event, Result, Rows};
-use kernels_ptx::launch::{Launch, Target};
+use super::driver::{Driver, Event, Result, Rows};
+use kernels_ptx::launch::{Arg, Launch, Target};
 use ptx_emu::{Gpu, Grid, Hardware, Kernel, Module, Sums};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};

@@ -25,8 +25,8 @@ use crate::element::{Dtype, Element};
 use crate::error::Error;
 use crate::profile::Recorder;
 use driver::Driver;
-pub(crate) use driver::{Arg, Event, Rows};
-use kernels_ptx::launch::Launch;
+pub(crate) use driver::{Event, Rows};
+use kernels_ptx::launch::{Arg, Kernel, Launch};
 pub use kernels_ptx::launch::{Storage, Target};
 use product::Products;
 #[cfg(feature = "emulator")]
@@ -327,8 +327,9 @@ impl Cuda {
         allocation
     }
 
-    /// Addresses of parts of the work space, of so many bytes each, until the op ends.
-    pub(crate) fn workspace<const N: usize>(&self, parts: [usize; N]) -> [u64; N] {
+    /// Addresses of parts of the work space, of so many bytes each, until the op ends. A caller says by
+    /// `cast` what it keeps there.
+    pub(crate) fn workspace<const N: usize>(&self, parts: [usize; N]) -> [*mut u8; N] {
         let needed = workspace_bytes(&parts);
         let held = self.state().workspace;
         let block = if held.bytes >= needed {
@@ -338,7 +339,7 @@ impl Cuda {
         };
         let mut next = block.ptr;
         parts.map(|bytes| {
-            let at = next;
+            let at = pointer(next);
             next += bytes.next_multiple_of(ALIGN) as u64;
             at
         })
@@ -358,8 +359,12 @@ impl Cuda {
         Some(block)
     }
 
-    /// Queues a kernel.
-    pub(crate) fn launch(&self, launch: Launch, args: &[Arg]) {
+    /// Queues a kernel, on the grid that suits this device.
+    pub(crate) fn launch(&self, kernel: &impl Kernel) {
+        self.queue(kernel.launch(self.target()), kernel.arguments().as_ref());
+    }
+
+    fn queue(&self, launch: Launch, args: &[Arg]) {
         let (needed, most) = (launch.shared_bytes, self.target().shared_bytes);
         self.attempt(|driver| {
             let done = if needed > most {
@@ -375,9 +380,9 @@ impl Cuda {
     }
 
     /// Copies `src` to `dst`.
-    pub(crate) fn upload<E: bytemuck::Pod>(&self, dst: u64, src: &[E]) {
+    pub(crate) fn upload<E: bytemuck::Pod>(&self, dst: *mut E, src: &[E]) {
         if !src.is_empty() {
-            self.attempt(|driver| driver.upload(dst, bytemuck::cast_slice(src)));
+            self.attempt(|driver| driver.upload(dst.addr() as u64, bytemuck::cast_slice(src)));
         }
     }
 
@@ -402,6 +407,11 @@ impl Cuda {
             self.attempt(|driver| driver.copy_rows(rows));
         }
     }
+}
+
+/// An address in device memory, as kernels take it.
+pub(crate) fn pointer<T>(address: u64) -> *mut T {
+    std::ptr::without_provenance_mut(address as usize)
 }
 
 /// Bytes of work space with these parts.
@@ -574,9 +584,9 @@ pub(crate) mod tests {
         let (cuda, seen) = fake(Target::of(90), 1 << 30);
         let most = cuda.target().shared_bytes;
         let launch = Launch { kernel: "greedy", blocks: [1; 3], threads: 32, shared_bytes: most };
-        cuda.launch(launch, &[]);
+        cuda.queue(launch, &[]);
         cuda.check().unwrap();
-        cuda.launch(Launch { shared_bytes: most + 1, ..launch }, &[]);
+        cuda.queue(Launch { shared_bytes: most + 1, ..launch }, &[]);
         let error = cuda.check().unwrap_err().to_string();
         assert!(error.contains("kernel greedy") && error.contains("of 232448 that"), "{error}");
         assert_eq!(seen.lock().unwrap().len(), 1);
@@ -601,7 +611,8 @@ pub(crate) mod tests {
         assert_eq!(cuda.held_bytes(), (1600, 1024));
         drop((inside, outside));
         assert_eq!(cuda.held_bytes(), (1600, 0));
-        assert_eq!(cuda.workspace([300, 88])[1] - cuda.workspace([300, 88])[0], 512);
+        let parts = cuda.workspace([300, 88]).map(|part| part.addr());
+        assert_eq!(parts[1] - parts[0], 512);
         assert_eq!(cuda.held_bytes(), (1768, 0), "work space grows where the plan was short");
         assert_eq!(cuda.peak_bytes(), 1600 + 1024, "the buffer that is gone counts at its time");
         let more = Buf::<f32>::zeros(&dev, 300);

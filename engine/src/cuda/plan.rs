@@ -40,7 +40,7 @@ pub fn workspace<E: Element>(
         .map(|parts| workspace_bytes(&parts))
         .chain([
             workspace_bytes(&embedding::cuda::workspace(N)),
-            workspace_bytes(&rmsnorm::cuda::workspace::<E>(N, d.C)),
+            workspace_bytes(&rmsnorm::cuda::workspace(N, d.C)),
             workspace_bytes(&attention::cuda::workspace(Heads { H: d.H, G: d.G, D: d.D }, N)),
             workspace_bytes(&loss::cuda::workspace::<E>(target, rows, N, d.C, d.V)),
             workspace_bytes(&norm::cuda::workspace(len)),

@@ -2,11 +2,14 @@
 
 #[cfg(feature = "cuda")]
 use super::cublaslt::{self, CublasLt};
-use super::driver::{Arg, Driver};
-use super::{Cuda, Storage, Target, int};
-pub(crate) use kernels_ptx::launch::gemm::Layout;
-use kernels_ptx::launch::gemm::{self, Cut};
-use kernels_ptx::launch::skinny;
+use super::driver::Driver;
+use super::{Cuda, Storage, Target, int, storage};
+use crate::element::Element;
+use half::bf16;
+pub(crate) use kernels_ptx::linear::gemm::Layout;
+use kernels_ptx::linear::gemm::{self, Cut};
+use kernels_ptx::linear::skinny;
+use std::ptr::null;
 use std::sync::Arc;
 
 /// What multiplies.
@@ -54,13 +57,23 @@ pub(crate) struct Product {
 }
 
 /// What a product is added to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Onto {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Onto<T> {
     Zero,
     /// Another matrix like C.
-    Other(u64),
+    Other(*const T),
     /// What C holds.
     Itself,
+}
+
+impl<T> Onto<T> {
+    fn cast<U>(self) -> Onto<U> {
+        match self {
+            Onto::Zero => Onto::Zero,
+            Onto::Other(r) => Onto::Other(r.cast()),
+            Onto::Itself => Onto::Itself,
+        }
+    }
 }
 
 /// How our kernels of brain floats compute a product.
@@ -69,12 +82,6 @@ enum Way {
     FewRows,
     /// In tiles, and K perhaps in parts.
     Tiles(Cut),
-}
-
-/// Elements from row to row as a launch is chosen for: columns of wider rows may begin anywhere, and
-/// then no row is aligned, whatever its length.
-fn steps(ld: usize, at: u64) -> u32 {
-    if at.is_multiple_of(16) { int(ld) } else { 1 }
 }
 
 impl Product {
@@ -115,126 +122,145 @@ impl Product {
         }
     }
 
-    fn sizes(&self, ldc: usize) -> [Arg; 6] {
-        [self.M, self.N, self.K, self.lda, self.ldb, ldc].map(|x| Arg::U32(int(x)))
+    /// M, N, K, lda, ldb and ldc as kernels take them.
+    fn sizes(&self) -> [u32; 6] {
+        [self.M, self.N, self.K, self.lda, self.ldb, self.ldc].map(int)
     }
 
     /// Writes C, in the storage of A and B. `room` is the address of [`Product::room`] bytes.
-    pub fn narrow(
+    pub fn narrow<E: Element>(
         &self,
         cuda: &Cuda,
-        storage: Storage,
-        c: u64,
-        a: u64,
-        b: u64,
-        onto: Onto,
-        room: u64,
+        c: *mut E,
+        a: *const E,
+        b: *const E,
+        onto: Onto<E>,
+        room: *mut f32,
     ) {
-        match (&*cuda.products, storage) {
+        match (&*cuda.products, storage::<E>()) {
             #[cfg(feature = "cuda")]
             (Products::CublasLt(lt), _) => {
-                cuda.attempt(|_| lt.multiply(self, storage, storage, [c, a, b], onto));
+                cuda.attempt(|_| lt.multiply(self, c, a, b, onto));
             }
-            (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
-            (Products::Kernels, Storage::Bf16) => self.bf16(cuda, c, a, b, onto, room),
+            (Products::Kernels, Storage::F32) => {
+                self.f32(cuda, c.cast(), a.cast(), b.cast(), onto.cast());
+            }
+            (Products::Kernels, Storage::Bf16) => {
+                self.bf16(cuda, c.cast(), a.cast(), b.cast(), onto.cast(), room);
+            }
         }
     }
 
     /// Writes or adds to C in f32. `room` is the address of [`Product::room`] bytes.
-    pub fn wide(
+    pub fn wide<E: Element>(
         &self,
         cuda: &Cuda,
-        storage: Storage,
-        c: u64,
-        a: u64,
-        b: u64,
-        onto: Onto,
-        room: u64,
+        c: *mut E::Acc,
+        a: *const E,
+        b: *const E,
+        onto: Onto<E::Acc>,
+        room: *mut f32,
     ) {
-        match (&*cuda.products, storage) {
+        match (&*cuda.products, storage::<E>()) {
             #[cfg(feature = "cuda")]
             (Products::CublasLt(lt), _) => {
-                cuda.attempt(|_| lt.multiply(self, storage, Storage::F32, [c, a, b], onto));
+                cuda.attempt(|_| lt.multiply(self, c, a, b, onto));
             }
-            (Products::Kernels, Storage::F32) => self.f32(cuda, c, a, b, onto),
-            (Products::Kernels, Storage::Bf16) => self.bf16_wide(cuda, c, a, b, onto, room),
+            (Products::Kernels, Storage::F32) => {
+                self.f32(cuda, c.cast(), a.cast(), b.cast(), onto.cast());
+            }
+            (Products::Kernels, Storage::Bf16) => {
+                self.bf16_wide(cuda, c.cast(), a.cast(), b.cast(), onto.cast(), room);
+            }
         }
     }
 
-    fn bf16(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
-        let target = cuda.target();
+    fn bf16(
+        &self,
+        cuda: &Cuda,
+        c: *mut bf16,
+        a: *const bf16,
+        b: *const bf16,
+        onto: Onto<bf16>,
+        room: *mut f32,
+    ) {
         let r = match onto {
-            Onto::Zero => 0,
+            Onto::Zero => null(),
             Onto::Other(r) => r,
             Onto::Itself => c,
         };
-        let (M, N) = (int(self.M), int(self.N));
-        let launch = match self.way(target) {
-            Way::FewRows => skinny::rounded(target, M, N),
+        let (layout, [M, N, K, lda, ldb, ldc]) = (self.layout, self.sizes());
+        match self.way(cuda.target()) {
+            Way::FewRows => {
+                let (y, x, w, ldx, ldw, ldy) = (c, a, b, lda, ldb, ldc);
+                cuda.launch(&skinny::Rounded { y, r, x, w, M, N, K, ldx, ldw, ldy });
+            }
             Way::Tiles(cut) if cut.parts == 1 => {
-                gemm::rounded(cut, self.layout, M, N, steps(self.lda, a), steps(self.ldb, b))
+                cuda.launch(&gemm::Rounded { c, r, a, b, M, N, K, lda, ldb, ldc, layout, cut });
             }
             Way::Tiles(cut) => {
-                self.queue_wide(cuda, cut, room, a, b, self.N, false);
-                let sizes = [M, N, int(self.ldc), cut.parts].map(Arg::U32);
-                let args = [&[c, r, room].map(Arg::Ptr)[..], &sizes].concat();
-                return cuda.launch(gemm::round_parts(M, N), &args);
+                self.parts(cuda, cut, room, a, b);
+                let (parts, count) = (room, cut.parts);
+                cuda.launch(&gemm::RoundParts { c, r, parts, M, N, ldc, count });
             }
-        };
-        let operands = [c, r, a, b].map(Arg::Ptr);
-        cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
+        }
     }
 
-    fn bf16_wide(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto, room: u64) {
+    fn bf16_wide(
+        &self,
+        cuda: &Cuda,
+        c: *mut f32,
+        a: *const bf16,
+        b: *const bf16,
+        onto: Onto<f32>,
+        room: *mut f32,
+    ) {
         assert!(!matches!(onto, Onto::Other(_)), "cuda: f32 is added to what it replaces");
-        let cut = match self.way(cuda.target()) {
-            Way::Tiles(cut) => cut,
+        let (layout, [M, N, K, lda, ldb, ldc]) = (self.layout, self.sizes());
+        match self.way(cuda.target()) {
             Way::FewRows => {
                 assert_eq!(onto, Onto::Zero, "cuda: products of a few rows are not added");
-                let launch = skinny::wide(cuda.target(), int(self.M), int(self.N));
-                let operands = [c, a, b].map(Arg::Ptr);
-                return cuda.launch(launch, &[&operands[..], &self.sizes(self.ldc)].concat());
+                let (y, x, w, ldx, ldw, ldy) = (c, a, b, lda, ldb, ldc);
+                cuda.launch(&skinny::Wide { y, x, w, M, N, K, ldx, ldw, ldy });
             }
-        };
-        if cut.parts == 1 {
-            return self.queue_wide(cuda, cut, c, a, b, self.ldc, onto == Onto::Itself);
+            Way::Tiles(cut) if cut.parts == 1 => {
+                let (depth, add) = (cut.depth, u32::from(onto == Onto::Itself));
+                let wide = gemm::Wide { c, a, b, M, N, K, lda, ldb, ldc, depth, add, layout, cut };
+                cuda.launch(&wide);
+            }
+            Way::Tiles(cut) => {
+                assert_eq!(ldc, N, "cuda: parts are added to rows without gaps");
+                let len = self.M * self.N;
+                if onto == Onto::Zero {
+                    cuda.zero(c.addr() as u64, len * size_of::<f32>());
+                }
+                self.parts(cuda, cut, room, a, b);
+                let (parts, len, count) = (room, len as u64, cut.parts);
+                cuda.launch(&gemm::AddParts { acc: c, parts, len, count });
+            }
         }
-        assert_eq!(self.ldc, self.N, "cuda: parts are added to rows without gaps");
-        let len = self.M * self.N;
-        if onto == Onto::Zero {
-            cuda.zero(c, len * size_of::<f32>());
-        }
-        self.queue_wide(cuda, cut, room, a, b, self.N, false);
-        let args = [Arg::Ptr(c), Arg::Ptr(room), Arg::U64(len as u64), Arg::U32(cut.parts)];
-        cuda.launch(gemm::add_parts(len as u64), &args);
     }
 
-    /// Queues the product in f32: C itself, or the parts of `cut`.
-    fn queue_wide(&self, cuda: &Cuda, cut: Cut, to: u64, a: u64, b: u64, ldc: usize, add: bool) {
-        let [M, N] = [self.M, self.N].map(int);
-        let (lda, ldb) = (steps(self.lda, a), steps(self.ldb, b));
-        let launch = gemm::wide(cut, self.layout, M, N, lda, ldb);
-        let operands = [to, a, b].map(Arg::Ptr);
-        let tail = [Arg::U32(cut.depth), Arg::U32(add.into())];
-        cuda.launch(launch, &[&operands[..], &self.sizes(ldc), &tail].concat());
+    /// Queues the parts of `cut`, in f32, to `room`.
+    fn parts(&self, cuda: &Cuda, cut: Cut, room: *mut f32, a: *const bf16, b: *const bf16) {
+        let (layout, [M, N, K, lda, ldb, _]) = (self.layout, self.sizes());
+        let (c, ldc, depth, add) = (room, N, cut.depth, 0);
+        cuda.launch(&gemm::Wide { c, a, b, M, N, K, lda, ldb, ldc, depth, add, layout, cut });
     }
 
-    fn f32(&self, cuda: &Cuda, c: u64, a: u64, b: u64, onto: Onto) {
+    fn f32(&self, cuda: &Cuda, c: *mut f32, a: *const f32, b: *const f32, onto: Onto<f32>) {
+        let [M, N, K, lda, ldb, ldc] = self.sizes();
         // Steps from row to row and from column to column of A (M x K) and B (K x N).
-        let (lda, ldb) = (self.lda, self.ldb);
         let [a_row, a_col, b_row, b_col] = match self.layout {
             Layout::Nt => [lda, 1, 1, ldb],
             Layout::Nn => [lda, 1, ldb, 1],
             Layout::Tn => [1, lda, ldb, 1],
         };
         let (r, add) = match onto {
-            Onto::Zero => (0, 0),
+            Onto::Zero => (null(), 0),
             Onto::Other(r) => (r, 0),
-            Onto::Itself => (0, 1),
+            Onto::Itself => (null(), 1),
         };
-        let sizes = [self.M, self.N, self.K, a_row, a_col, b_row, b_col, self.ldc, add];
-        let sizes = sizes.map(|x| Arg::U32(int(x)));
-        let launch = gemm::f32(int(self.M), int(self.N));
-        cuda.launch(launch, &[&[c, r, a, b].map(Arg::Ptr)[..], &sizes].concat());
+        cuda.launch(&gemm::F32 { c, r, a, b, M, N, K, a_row, a_col, b_row, b_col, ldc, add });
     }
 }

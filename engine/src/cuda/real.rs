@@ -9,12 +9,12 @@
 //! 12.2, a kernel goes to the GPU when it is first asked for: a first step pays for that, and an
 //! error of loading may come as late.
 
-use super::driver::{Arg, Driver, Event, Result, Rows, Stream};
+use super::driver::{Driver, Event, Result, Rows, Stream};
 use super::image::{self, Gpu};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUjit_option_enum as Jit};
 use kernels_ptx::cubin;
-use kernels_ptx::launch::{Launch, Target};
+use kernels_ptx::launch::{Arg, Launch, MOST_ARGUMENTS, Target};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, Weak};
@@ -518,21 +518,21 @@ impl Driver for Real {
     fn launch(&self, launch: &Launch, args: &[Arg]) -> Result<()> {
         self.within(|state| {
             let function = self.function(state, launch)?;
-            let mut params: Vec<*mut c_void> = args
-                .iter()
-                .map(|arg| match arg {
+            let mut params = [std::ptr::null_mut::<c_void>(); MOST_ARGUMENTS];
+            for (param, arg) in params.iter_mut().zip(args) {
+                *param = match arg {
                     Arg::Ptr(x) | Arg::U64(x) => (x as *const u64).cast_mut().cast(),
                     Arg::U32(x) => (x as *const u32).cast_mut().cast(),
                     Arg::F32(x) => (x as *const f32).cast_mut().cast(),
-                })
-                .collect();
+                };
+            }
+            let params = &mut params[..args.len()];
             let ([x, y, z], threads, shared) = (launch.blocks, launch.threads, launch.shared_bytes);
-            // SAFETY: arguments are those that `kernels_ptx::launch` documents for this kernel, in its
-            // order and sizes (the emulator checks both in every test run); the driver copies them
-            // before it returns. Ops have checked lengths against the grid.
+            // SAFETY: arguments and kernel are of one declaration in `kernels_ptx` (the emulator checks
+            // number and sizes in every test run); the driver copies them before it returns. Ops have checked lengths against the grid.
             let launched = unsafe {
                 let (grid, block) = ((x, y, z), (threads, 1, 1));
-                result::launch_kernel(function, grid, block, shared, self.stream, &mut params)
+                result::launch_kernel(function, grid, block, shared, self.stream, params)
             };
             line("launching", launched).map_err(|mut e| {
                 e.text += &format!(

@@ -1,6 +1,8 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr, rounded};
-use kernels_ptx::launch::{Storage, adamw};
-use ptx_emu::DevicePtr;
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, int, rounded};
+use kernels_ptx::adamw::Step;
+use kernels_ptx::launch::Storage;
+use kernels_ptx::math;
+use std::ptr::null_mut;
 
 const LR: f64 = 3e-2;
 const BETA1: f64 = 0.9;
@@ -19,28 +21,40 @@ const SLOTS: [&[(u64, f64)]; 4] = [
 /// Norms to clip to, as shares of the gradient's norm: by half, not quite, not at all.
 const MAX_NORMS: [f64; 3] = [0.5, 1.001, f64::INFINITY];
 
-/// Launches a step of the arenas w, m, v, g.
+/// Launches a step of the arenas w, m, v, g; in brain floats with `copy`.
 fn step(
     d: &mut Device,
-    copy: Storage,
-    [w, m, v, g]: [DevicePtr; 4],
-    pcopy: DevicePtr,
+    storage: Storage,
+    [w, m, v, g]: [*mut f32; 4],
+    copy: *mut math::Bf16,
     slots: &[(u64, f64)],
     sum: f64,
     max_norm: f64,
 ) {
-    let ends: Vec<u8> = slots.iter().flat_map(|(end, _)| end.to_le_bytes()).collect();
+    let ends: Vec<u64> = slots.iter().map(|&(end, _)| end).collect();
     let decays: Vec<f64> = slots.iter().map(|&(_, decay)| decay).collect();
-    let (sum, ends, decays) = (d.bytes(&sum.to_le_bytes()), d.bytes(&ends), d.put(F32, &decays));
-    let arenas = match copy {
-        F32 => vec![w, m, v, g, sum, ends, decays],
-        Bf16 => vec![w, pcopy, m, v, g, sum, ends, decays],
+    let step = Step {
+        w,
+        m,
+        v,
+        g,
+        sum: d.put_f64(&[sum]),
+        ends: d.put_u64(&ends),
+        decays: d.put_f32(&decays),
+        slots: int(slots.len()),
+        lr: LR as f32,
+        beta1: BETA1 as f32,
+        beta2: BETA2 as f32,
+        eps: EPS as f32,
+        max_norm: max_norm as f32,
+        rate: (LR / (1.0 - BETA1.powi(STEP))) as f32,
+        root: (1.0 / (1.0 - BETA2.powi(STEP)).sqrt()) as f32,
+        len: *ends.last().unwrap(),
     };
-    let mut args: Vec<_> = arenas.into_iter().map(ptr).collect();
-    args.push(int(slots.len()));
-    let (rate, root) = (LR / (1.0 - BETA1.powi(STEP)), 1.0 / (1.0 - BETA2.powi(STEP)).sqrt());
-    args.extend([LR, BETA1, BETA2, EPS, max_norm, rate, root].map(float));
-    d.run(adamw::step(copy, slots.last().unwrap().0), &args);
+    match storage {
+        F32 => d.run(&step),
+        Bf16 => d.run(&step.and_copy(copy)),
+    }
 }
 
 fn case(copy: Storage, slots: &[(u64, f64)], max_norm: f64) {
@@ -65,18 +79,18 @@ fn case(copy: Storage, slots: &[(u64, f64)], max_norm: f64) {
     }
     let context = format!("copy {copy:?}, {len} elements, max_norm {max_norm}");
     for mut d in devices() {
-        let arenas = [&w, &m, &v, &grad].map(|x| d.put(F32, x));
+        let arenas = [&w, &m, &v, &grad].map(|x| d.put_f32(x));
         let [pw, pm, pv, _] = arenas;
-        let pcopy = d.room(Bf16, len);
+        let pcopy = d.room_bf16(len);
         step(&mut d, copy, arenas, pcopy, slots, sum, max_norm);
-        let got = d.get(F32, pw, len);
+        let got = d.get_f32(pw, len);
         if copy == Bf16 {
             let exact = got.iter().map(|&w| rounded(Bf16, w)).collect::<Vec<_>>();
-            assert!(d.get(Bf16, pcopy, len) == exact, "{context}: the copy is w rounded");
+            assert!(d.get_bf16(pcopy, len) == exact, "{context}: the copy is w rounded");
         }
         Output::new("w", F32, got, ew.clone()).check(&context);
-        Output::new("m", F32, d.get(F32, pm, len), em.clone()).check(&context);
-        Output::new("v", F32, d.get(F32, pv, len), ev.clone()).check(&context);
+        Output::new("m", F32, d.get_f32(pm, len), em.clone()).check(&context);
+        Output::new("v", F32, d.get_f32(pv, len), ev.clone()).check(&context);
         if len > 4000 && copy == Bf16 {
             // A few ends and decays a block come on top.
             d.moved_at_most(len * 30 + d.counts.blocks as usize * 8 * 4 * 32);
@@ -98,9 +112,9 @@ fn against_f64() {
 #[test]
 fn no_gradient() {
     for mut d in devices() {
-        let arenas = [1.0, 0.5, 0.25, 0.0].map(|x| d.put(F32, &[x; 5]));
-        step(&mut d, F32, arenas, 0, &[(5, 0.0)], 0.0, 1.0);
-        Output::new("m", F32, d.get(F32, arenas[1], 5), vec![0.5 * BETA1; 5]).check("zeros");
+        let arenas = [1.0, 0.5, 0.25, 0.0].map(|x| d.put_f32(&[x; 5]));
+        step(&mut d, F32, arenas, null_mut(), &[(5, 0.0)], 0.0, 1.0);
+        Output::new("m", F32, d.get_f32(arenas[1], 5), vec![0.5 * BETA1; 5]).check("zeros");
     }
 }
 
@@ -115,14 +129,14 @@ fn nothing_is_written_where_the_norm_is_not_finite() {
     {
         for mut d in devices() {
             let before = [1.0, 2.0, 3.0, f64::NAN].map(|x| Gen::new(0).normals(F32, len, x));
-            let arenas = [0, 1, 2, 3].map(|i| d.put(F32, &before[i]));
-            let pcopy = d.put(Bf16, &before[0]);
+            let arenas = [0, 1, 2, 3].map(|i| d.put_f32(&before[i]));
+            let pcopy = d.put_bf16(&before[0]);
             step(&mut d, copy, arenas, pcopy, slots, sum, 1.0);
             for i in 0..3 {
-                assert!(d.get(F32, arenas[i], len) == before[i], "{copy:?}, sum {sum}: {i}");
+                assert!(d.get_f32(arenas[i], len) == before[i], "{copy:?}, sum {sum}: {i}");
             }
             let rounded = before[0].iter().map(|&w| rounded(Bf16, w)).collect::<Vec<_>>();
-            assert!(d.get(Bf16, pcopy, len) == rounded, "{copy:?}, sum {sum}: copy");
+            assert!(d.get_bf16(pcopy, len) == rounded, "{copy:?}, sum {sum}: copy");
         }
     }
 }

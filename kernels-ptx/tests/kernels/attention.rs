@@ -1,11 +1,11 @@
-use crate::check::{
-    Bf16, Device, F32, Gen, Output, devices, devices_with, float, int, ptr, rounded,
-};
+use crate::check::{Bf16, Device, F32, Gen, Output, Stored, devices, devices_with, int, rounded};
 use crate::counted::causal_flop;
-use kernels_ptx::launch::attention::{Sequences, Work};
-use kernels_ptx::launch::{Storage, Target, attention};
-use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, Tiles};
-use ptx_emu::{Arg, Class, DevicePtr, bounds};
+use kernels_ptx::attention::decode::{Decode, Keep};
+use kernels_ptx::attention::flash::{self, D64, D128, D128_SMALL, Tiles};
+use kernels_ptx::attention::{Delta, plain};
+use kernels_ptx::launch::{Kernel, Storage, Target};
+use ptx_emu::{Class, bounds};
+use std::ptr::{null, null_mut};
 
 /// Sequences of these lengths, one after the other.
 #[derive(Clone, Copy)]
@@ -40,12 +40,23 @@ impl Shape {
         self.lengths.iter().all(|&len| len == T).then_some(T as u32)
     }
 
-    /// What launches are given; `list` is [`Shape::list`].
-    fn sequences<'a>(&self, list: &'a [[u32; 2]]) -> Sequences<'a> {
+    /// `items` of these sequences on a device, and how many; none and the number of sequences, where
+    /// they have one length.
+    fn items(&self, d: &mut Device, items: &[u32]) -> (*const u32, u32) {
         match self.T() {
-            Some(T) => Sequences::Equal { B: list.len() as u32, T },
-            None => Sequences::Listed(list),
+            Some(_) => (null(), int(self.lengths.len())),
+            None => (d.put_u32(items), int(items.len() / 3)),
         }
+    }
+
+    /// T, H, G, D.
+    fn sizes(&self) -> [u32; 4] {
+        let [H, G, D] = [self.H, self.G, self.D].map(int);
+        [self.T().unwrap_or(0), H, G, D]
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.D as f32).sqrt()
     }
 }
 
@@ -129,39 +140,20 @@ fn exact(qkv: &[f64], d_o: &[f64], shape: Shape) -> Exact {
 
 /// Device memory of one case.
 struct Buffers {
-    o: DevicePtr,
-    lse: DevicePtr,
-    delta: DevicePtr,
-    dqkv: DevicePtr,
-    qkv: DevicePtr,
-    d_o: DevicePtr,
-}
-
-/// A kernel's arguments: pointers, items, sizes.
-fn args(
-    d: &mut Device,
-    storage: Storage,
-    pointers: &[DevicePtr],
-    work: &Work,
-    s: Shape,
-) -> Vec<Arg<'static>> {
-    let items = if work.items.is_empty() { 0 } else { d.put_u32(&work.items) };
-    let sizes = [s.T().unwrap_or(0) as usize, s.H, s.G, s.D].map(int);
-    let mut args: Vec<_> = pointers.iter().copied().chain([items]).map(ptr).collect();
-    if storage == F32 {
-        args.push(int(s.rows()));
-    }
-    args.extend(sizes);
-    args.push(float(1.0 / (s.D as f64).sqrt()));
-    args
+    o: *mut Stored,
+    lse: *mut f32,
+    delta: *mut f32,
+    dqkv: *mut Stored,
+    qkv: *mut Stored,
+    d_o: *mut Stored,
 }
 
 fn buffers(d: &mut Device, storage: Storage, qkv: &[f64], d_o: &[f64], s: Shape) -> Buffers {
     let rows = s.rows() * s.H;
     Buffers {
         o: d.room(storage, rows * s.D),
-        lse: d.room(F32, rows),
-        delta: d.room(F32, rows),
+        lse: d.room_f32(rows),
+        delta: d.room_f32(rows),
         dqkv: d.room(storage, qkv.len()),
         qkv: d.put(storage, qkv),
         d_o: d.put(storage, d_o),
@@ -169,37 +161,139 @@ fn buffers(d: &mut Device, storage: Storage, qkv: &[f64], d_o: &[f64], s: Shape)
 }
 
 fn forward(d: &mut Device, storage: Storage, b: &Buffers, s: Shape) {
-    let (list, [H, D]) = (s.list(), [s.H, s.D].map(|x| x as u32));
-    let work = attention::forward(LARGE, storage, s.sequences(&list), H, D);
-    let args = args(d, storage, &[b.o, b.lse, b.qkv], &work, s);
-    d.run(work.launch, &args);
+    let ([T, H, G, D], scale, lse_NH) = (s.sizes(), s.scale(), b.lse);
+    match storage {
+        F32 => {
+            let (o_NHD, qkv, N) = (b.o.cast(), b.qkv.cast(), int(s.rows()));
+            let (items, _) = s.items(d, &plain::Forward::items(&s.list()));
+            d.run(&plain::Forward { o_NHD, lse_NH, qkv, items, N, T, H, G, D, scale });
+        }
+        Bf16 => {
+            let (o_NHD, qkv) = (b.o.cast(), b.qkv.cast());
+            let (items, count) = s.items(d, &flash::Forward::items(&s.list(), D));
+            d.run(&flash::Forward { o_NHD, lse_NH, qkv, items, T, H, G, D, scale, count });
+        }
+    }
 }
 
 fn delta(d: &mut Device, storage: Storage, b: &Buffers, s: Shape) {
-    let rows = s.rows() * s.H;
-    let args = [ptr(b.delta), ptr(b.d_o), ptr(b.o), int(rows), int(s.D)];
-    d.run(attention::delta(storage, rows as u32), &args);
+    let (delta_NH, do_NHD, o_NHD) = (b.delta, b.d_o, b.o);
+    let [rows, D] = [s.rows() * s.H, s.D].map(int);
+    d.run(&Delta { storage, delta_NH, do_NHD, o_NHD, rows, D });
+}
+
+fn plain_queries(b: &Buffers, s: Shape, items: *const u32) -> plain::BackwardQueries {
+    let [T, H, G, D] = s.sizes();
+    plain::BackwardQueries {
+        dqkv: b.dqkv.cast(),
+        do_NHD: b.d_o.cast(),
+        qkv: b.qkv.cast(),
+        lse_NH: b.lse,
+        delta_NH: b.delta,
+        items,
+        N: int(s.rows()),
+        T,
+        H,
+        G,
+        D,
+        scale: s.scale(),
+    }
+}
+
+fn flash_queries(
+    b: &Buffers,
+    s: Shape,
+    (items, count): (*const u32, u32),
+) -> flash::BackwardQueries {
+    let [T, H, G, D] = s.sizes();
+    flash::BackwardQueries {
+        dqkv: b.dqkv.cast(),
+        do_NHD: b.d_o.cast(),
+        qkv: b.qkv.cast(),
+        lse_NH: b.lse,
+        delta_NH: b.delta,
+        items,
+        T,
+        H,
+        G,
+        D,
+        scale: s.scale(),
+        count,
+    }
+}
+
+fn plain_keys(b: &Buffers, s: Shape, items: *const u32) -> plain::BackwardKeys {
+    let [T, H, G, D] = s.sizes();
+    plain::BackwardKeys {
+        dqkv: b.dqkv.cast(),
+        do_NHD: b.d_o.cast(),
+        qkv: b.qkv.cast(),
+        lse_NH: b.lse,
+        delta_NH: b.delta,
+        items,
+        N: int(s.rows()),
+        T,
+        H,
+        G,
+        D,
+        scale: s.scale(),
+    }
+}
+
+fn flash_keys(b: &Buffers, s: Shape, (items, count): (*const u32, u32)) -> flash::BackwardKeys {
+    let [T, H, G, D] = s.sizes();
+    flash::BackwardKeys {
+        dqkv: b.dqkv.cast(),
+        do_NHD: b.d_o.cast(),
+        qkv: b.qkv.cast(),
+        lse_NH: b.lse,
+        delta_NH: b.delta,
+        items,
+        T,
+        H,
+        G,
+        D,
+        scale: s.scale(),
+        count,
+    }
 }
 
 fn run_queries(d: &mut Device, target: Target, storage: Storage, b: &Buffers, s: Shape) {
-    let (list, [H, D]) = (s.list(), [s.H, s.D].map(|x| x as u32));
-    let work = attention::backward_queries(target, storage, s.sequences(&list), H, D);
-    let args = args(d, storage, &[b.dqkv, b.d_o, b.qkv, b.lse, b.delta], &work, s);
-    d.run(work.launch, &args);
+    match storage {
+        F32 => {
+            let (items, _) = s.items(d, &plain::BackwardQueries::items(&s.list()));
+            d.run_for(target, &plain_queries(b, s, items));
+        }
+        Bf16 => {
+            let items = s.items(d, &flash::BackwardQueries::items(target, &s.list(), int(s.D)));
+            d.run_for(target, &flash_queries(b, s, items));
+        }
+    }
 }
 
 fn run_keys(d: &mut Device, target: Target, storage: Storage, b: &Buffers, s: Shape) {
-    let (list, [G, D]) = (s.list(), [s.G, s.D].map(|x| x as u32));
-    let work = attention::backward_keys(target, storage, s.sequences(&list), G, D);
-    let args = args(d, storage, &[b.dqkv, b.d_o, b.qkv, b.lse, b.delta], &work, s);
-    d.run(work.launch, &args);
+    match storage {
+        F32 => {
+            let (items, _) = s.items(d, &plain::BackwardKeys::items(&s.list()));
+            d.run_for(target, &plain_keys(b, s, items));
+        }
+        Bf16 => {
+            let items = s.items(d, &flash::BackwardKeys::items(target, &s.list(), int(s.D)));
+            d.run_for(target, &flash_keys(b, s, items));
+        }
+    }
 }
 
 /// Bytes of shared memory that a block of backward has at most.
 fn backward_bytes(target: Target, storage: Storage, s: Shape) -> u32 {
-    let (list, [H, G, D]) = (s.list(), [s.H, s.G, s.D].map(|x| x as u32));
-    let queries = attention::backward_queries(target, storage, s.sequences(&list), H, D).launch;
-    let keys = attention::backward_keys(target, storage, s.sequences(&list), G, D).launch;
+    if storage == F32 {
+        return 0;
+    }
+    let (stored, sums) = (null_mut(), null_mut());
+    let none =
+        Buffers { o: stored, lse: sums, delta: sums, dqkv: stored, qkv: stored, d_o: stored };
+    let queries = flash_queries(&none, s, (null(), 1)).launch(target);
+    let keys = flash_keys(&none, s, (null(), 1)).launch(target);
     queries.shared_bytes.max(keys.shared_bytes)
 }
 
@@ -217,7 +311,7 @@ fn case(target: Target, storage: Storage, s: Shape) {
         forward(&mut d, storage, &b, s);
         let o = d.get(storage, b.o, e.o.len());
         Output::new("o", storage, o.clone(), e.o.clone()).floor(out).check(&context);
-        let got = d.get(F32, b.lse, e.lse.len());
+        let got = d.get_f32(b.lse, e.lse.len());
         // A score errs as tensor cores sum, and a log-sum by no more than all of its scores.
         let score = if storage == F32 { 0.0 } else { bounds::sum(d.capability(), D, e.largest) };
         let lse = Output::new("lse", F32, got, e.lse.clone()).floor(1e-5);
@@ -225,7 +319,7 @@ fn case(target: Target, storage: Storage, s: Shape) {
         delta(&mut d, storage, &b, s);
         let row = |(o, d_o): (&[f64], &[f64])| o.iter().zip(d_o).map(|(o, d_o)| o * d_o).sum();
         let of_o: Vec<f64> = o.chunks(D).zip(d_o.chunks(D)).map(row).collect();
-        let got = d.get(F32, b.delta, of_o.len());
+        let got = d.get_f32(b.delta, of_o.len());
         Output::new("delta", F32, got, of_o).check(&context);
         run_queries(&mut d, target, storage, &b, s);
         run_keys(&mut d, target, storage, &b, s);
@@ -311,6 +405,22 @@ fn decode_against_f64() {
     }
 }
 
+/// O of N new tokens from position `past` of one sequence.
+fn decode(
+    d: &mut Device,
+    storage: Storage,
+    q: &[f64],
+    kv: &[f64],
+    sizes: [usize; 6],
+) -> *const Stored {
+    let [N, past, S, H, G, D] = sizes.map(int);
+    let (q_NS, kv) = (d.put(storage, q), d.put(storage, kv));
+    let o_NHD = d.room(storage, (N * H * D) as usize);
+    let (items, scale) = (null(), 1.0 / (D as f32).sqrt());
+    d.run(&Decode { storage, o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale });
+    o_NHD
+}
+
 fn decode_case(storage: Storage, N: usize, past: usize, H: usize, G: usize, D: usize) {
     let g = &mut Gen::new((past * 100 + D) as u64);
     let (S, rows) = ((H + 2 * G) * D, past + N + 2);
@@ -330,14 +440,9 @@ fn decode_case(storage: Storage, N: usize, past: usize, H: usize, G: usize, D: u
         exact.extend((0..D).map(|d| weighted(d).map(value).sum::<f64>()));
     }
     for mut d in devices() {
-        let (pq, pkv) = (d.put(storage, &q), d.put(storage, &kv));
-        let o = d.room(storage, N * H * D);
-        let sizes = [N, past, S, H, G, D].map(int);
-        let pointers = [o, pq, pkv, 0].map(ptr);
-        let args = [&pointers[..], &sizes, &[float(1.0 / (D as f64).sqrt())]].concat();
-        d.run(attention::decode(storage, N as u32, H as u32, D as u32), &args);
+        let o = decode(&mut d, storage, &q, &kv, [N, past, S, H, G, D]);
         let context = format!("decode {storage:?} N{N} past {past} H{H} G{G} D{D}");
-        let got = d.get(storage, o, N * H * D);
+        let got = d.get(storage, o, exact.len());
         // Each weight errs by its power, and once more each time that its group's maximum moves, at
         // most every fourth key of 16 groups or more, and that groups are joined, at most 6 times; by
         // a last bit of the exponent, whose mean is below the keys' logarithm.
@@ -358,13 +463,14 @@ fn decode_bits_do_not_depend_on_other_tokens() {
     let S = (H + 2 * G) * D;
     let (q, kv) = (g.normals(Bf16, N * S, 1.5), g.normals(Bf16, (past + N) * 2 * G * D, 1.5));
     for mut d in devices() {
-        let pkv = d.put(Bf16, &kv);
-        let mut run = |first: usize, N: usize| {
-            let (pq, o) = (d.put(Bf16, &q[first * S..][..N * S]), d.room(Bf16, N * H * D));
-            let sizes = [N, past + first, S, H, G, D].map(int);
-            let args = [&[o, pq, pkv, 0].map(ptr)[..], &sizes, &[float(0.125)]].concat();
-            d.run(attention::decode(Bf16, N as u32, H as u32, D as u32), &args);
-            d.get(Bf16, o, N * H * D)
+        let kv = d.put_bf16(&kv);
+        let mut run = |first: usize, count: usize| {
+            let q_NS = d.put_bf16(&q[first * S..][..count * S]);
+            let (o_NHD, len) = (d.room_bf16(count * H * D), count * H * D);
+            let (storage, items, scale) = (Bf16, null(), 0.125);
+            let [N, past, S, H, G, D] = [count, past + first, S, H, G, D].map(int);
+            d.run(&Decode { storage, o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale });
+            d.get_bf16(o_NHD, len)
         };
         let all = run(0, N);
         for n in 0..N {
@@ -392,28 +498,28 @@ fn several_sequences(H: usize, G: usize, D: usize) {
         let (qkv, kv) = (g.normals(storage, N * S, 1.5), g.normals(storage, 200 * width, 1.5));
         for mut d in devices() {
             let items = sequences.map(|(slot, past)| [slot * capacity, past + 1].map(|x| x as u32));
-            let items_at = d.put_u32(&items.concat());
-            let [pqkv, pkv] = [&qkv, &kv].map(|values| d.put(storage, values));
-            let args = [&[pkv, pqkv, items_at].map(ptr)[..], &[N, S, width].map(int)].concat();
-            d.run(attention::keep(storage, N as u32, S as u32, width as u32), &args);
-            let kept = d.get(storage, pkv, kv.len());
+            let items = d.put_u32(&items.concat()).cast_const();
+            let [qkv_NS, cache] = [&qkv, &kv].map(|values| d.put(storage, values));
+            let [rows, stride, columns] = [N, S, width].map(int);
+            d.run(&Keep { storage, kv: cache, qkv_NS, items, N: rows, S: stride, width: columns });
+            let kept = d.get(storage, cache, kv.len());
             let mut expected = kv.clone();
             for (n, (slot, past)) in sequences.into_iter().enumerate() {
                 let row = &qkv[n * S + H * D..][..width];
                 expected[(slot * capacity + past) * width..][..width].copy_from_slice(row);
             }
             assert_eq!(kept, expected);
-            let mut run = |first: usize, N: usize, start: usize, items: DevicePtr, past: usize| {
-                let (pq, o) = (d.put(storage, &qkv[first * S..]), d.room(storage, N * H * D));
-                let kv = d.put(storage, &kept[start * width..]);
-                let sizes = [N, past, S, H, G, D].map(int);
-                let args = [&[o, pq, kv, items].map(ptr)[..], &sizes, &[float(0.2)]].concat();
-                d.run(attention::decode(storage, N as u32, H as u32, D as u32), &args);
-                d.get(storage, o, N * H * D)
+            let mut run = |first: usize, count: usize, start: usize, items, past: usize| {
+                let q_NS = d.put(storage, &qkv[first * S..]);
+                let (o_NHD, len) = (d.room(storage, count * H * D), count * H * D);
+                let (kv, scale) = (d.put(storage, &kept[start * width..]), 0.2);
+                let [N, past, S, H, G, D] = [count, past, S, H, G, D].map(int);
+                d.run(&Decode { storage, o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale });
+                d.get(storage, o_NHD, len)
             };
-            let all = run(0, N, 0, items_at, 0);
+            let all = run(0, N, 0, items, 0);
             for (n, (slot, past)) in sequences.into_iter().enumerate() {
-                let alone = run(n, 1, slot * capacity, 0, past);
+                let alone = run(n, 1, slot * capacity, null(), past);
                 assert_eq!(alone, all[n * H * D..][..H * D], "sequence {n}");
             }
         }

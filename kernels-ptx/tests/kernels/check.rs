@@ -1,13 +1,18 @@
 //! What all kernel tests share: generated inputs, emulated devices with the modules that are theirs,
 //! and the comparison with f64.
 
-use kernels_ptx::launch::{Launch, Storage};
+use kernels_ptx::launch::{Arg, Kernel, Launch, Storage, Target};
+use kernels_ptx::math;
 use kernels_ptx::{SM_80, SM_90A};
-use ptx_emu::{Arg, Counts, DevicePtr, Error, Gpu, Grid, Hardware, Module};
+use ptx_emu::{Counts, Error, Gpu, Grid, Hardware, Module};
+use std::ptr::without_provenance_mut;
 use std::sync::LazyLock;
 
 pub use crate::generated::Gen;
 pub use Storage::{Bf16, F32};
+
+/// A number as a case's storage holds it: f32 or a brain float.
+pub enum Stored {}
 
 impl Gen {
     /// `len` normal numbers of deviation `scale`, as the storage holds them.
@@ -88,85 +93,127 @@ impl Device {
         self.gpu.hardware().card.capability
     }
 
+    fn target(&self) -> Target {
+        Target::of(self.capability())
+    }
+
     /// Names of all kernels.
     pub fn kernels(&self) -> &[String] {
         self.module.kernels()
     }
 
-    /// Bytes of device memory, filled.
-    pub fn bytes(&mut self, data: &[u8]) -> DevicePtr {
-        let ptr = self.gpu.alloc(data.len()).unwrap();
-        self.gpu.write(ptr, data).unwrap();
-        ptr
+    /// Room for `bytes`, which nothing was written to: reading it before writing is an error.
+    fn alloc<T>(&mut self, bytes: usize) -> *mut T {
+        without_provenance_mut(self.gpu.alloc(bytes).unwrap() as usize)
+    }
+
+    fn write<T, const N: usize>(&mut self, x: impl Iterator<Item = [u8; N]>) -> *mut T {
+        let bytes = x.collect::<Vec<_>>().concat();
+        let at = self.alloc::<T>(bytes.len());
+        self.gpu.write(at.addr() as u64, &bytes).unwrap();
+        at
     }
 
     /// Numbers in a storage.
-    pub fn put(&mut self, storage: Storage, x: &[f64]) -> DevicePtr {
-        let bytes: Vec<u8> = match storage {
-            F32 => x.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
-            Bf16 => x.iter().flat_map(|&x| bf16_bits(x).to_le_bytes()).collect(),
-        };
-        self.bytes(&bytes)
+    pub fn put(&mut self, storage: Storage, x: &[f64]) -> *mut Stored {
+        match storage {
+            F32 => self.put_f32(x).cast(),
+            Bf16 => self.put_bf16(x).cast(),
+        }
+    }
+    pub fn put_f32(&mut self, x: &[f64]) -> *mut f32 {
+        self.write(x.iter().map(|&x| (x as f32).to_le_bytes()))
+    }
+    pub fn put_bf16(&mut self, x: &[f64]) -> *mut math::Bf16 {
+        self.write(x.iter().map(|&x| bf16_bits(x).to_le_bytes()))
+    }
+    pub fn put_f64(&mut self, x: &[f64]) -> *mut f64 {
+        self.write(x.iter().map(|x| x.to_le_bytes()))
+    }
+    pub fn put_u64(&mut self, x: &[u64]) -> *mut u64 {
+        self.write(x.iter().map(|x| x.to_le_bytes()))
+    }
+    pub fn put_u32(&mut self, x: &[u32]) -> *mut u32 {
+        self.write(x.iter().map(|x| x.to_le_bytes()))
+    }
+    pub fn put_i32(&mut self, x: &[i32]) -> *mut i32 {
+        self.write(x.iter().map(|x| x.to_le_bytes()))
     }
 
-    pub fn put_u32(&mut self, x: &[u32]) -> DevicePtr {
-        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.bytes(&bytes)
+    /// Room that nothing was written to.
+    pub fn room(&mut self, storage: Storage, len: usize) -> *mut Stored {
+        self.alloc(len * storage.bytes())
+    }
+    pub fn room_f32(&mut self, len: usize) -> *mut f32 {
+        self.alloc(len * 4)
+    }
+    pub fn room_bf16(&mut self, len: usize) -> *mut math::Bf16 {
+        self.alloc(len * 2)
+    }
+    pub fn room_f64(&mut self, len: usize) -> *mut f64 {
+        self.alloc(len * 8)
+    }
+    pub fn room_i32(&mut self, len: usize) -> *mut i32 {
+        self.alloc(len * 4)
     }
 
-    /// Room that nothing was written to: reading it before writing is an error.
-    pub fn room(&mut self, storage: Storage, len: usize) -> DevicePtr {
-        self.gpu.alloc(len * storage.bytes()).unwrap()
-    }
-
-    pub fn room_f64(&mut self, len: usize) -> DevicePtr {
-        self.gpu.alloc(len * 8).unwrap()
+    fn read<T, const N: usize>(&self, at: *const T, len: usize) -> impl Iterator<Item = [u8; N]> {
+        let mut bytes = vec![0; len * N];
+        self.gpu.read(at.addr() as u64, &mut bytes).unwrap();
+        bytes.chunks_exact(N).map(|b| b.try_into().unwrap()).collect::<Vec<_>>().into_iter()
     }
 
     /// Reads all of it: every element must have been written.
-    pub fn get(&self, storage: Storage, ptr: DevicePtr, len: usize) -> Vec<f64> {
-        let mut bytes = vec![0; len * storage.bytes()];
-        self.gpu.read(ptr, &mut bytes).unwrap();
+    pub fn get(&self, storage: Storage, at: *const Stored, len: usize) -> Vec<f64> {
         match storage {
-            F32 => bytes
-                .chunks_exact(4)
-                .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                .collect(),
-            Bf16 => bytes
-                .chunks_exact(2)
-                .map(|b| u16::from_le_bytes(b.try_into().unwrap()))
-                .map(|b| f64::from(f32::from_bits(u32::from(b) << 16)))
-                .collect(),
+            F32 => self.get_f32(at.cast(), len),
+            Bf16 => self.get_bf16(at.cast(), len),
         }
     }
-
-    pub fn get_f64(&self, ptr: DevicePtr, len: usize) -> Vec<f64> {
-        let mut bytes = vec![0; len * 8];
-        self.gpu.read(ptr, &mut bytes).unwrap();
-        bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+    pub fn get_f32(&self, at: *const f32, len: usize) -> Vec<f64> {
+        self.read(at, len).map(|b| f64::from(f32::from_le_bytes(b))).collect()
+    }
+    pub fn get_bf16(&self, at: *const math::Bf16, len: usize) -> Vec<f64> {
+        self.read(at, len).map(|b| math::Bf16::from_le_bytes(b).to_f64()).collect()
+    }
+    pub fn get_f64(&self, at: *const f64, len: usize) -> Vec<f64> {
+        self.read(at, len).map(f64::from_le_bytes).collect()
+    }
+    pub fn get_i32(&self, at: *const i32, len: usize) -> Vec<i32> {
+        self.read(at, len).map(i32::from_le_bytes).collect()
     }
 
-    pub fn get_i32(&self, ptr: DevicePtr, len: usize) -> Vec<i32> {
-        let mut bytes = vec![0; len * 4];
-        self.gpu.read(ptr, &mut bytes).unwrap();
-        bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect()
+    /// Runs a kernel as it is launched on this device. Out-of-bounds, misaligned or uninitialised
+    /// access, races and divergence are errors of the emulator.
+    pub fn run(&mut self, kernel: &impl Kernel) {
+        self.run_for(self.target(), kernel);
     }
 
-    /// Runs a kernel. Out-of-bounds, misaligned or uninitialised access, races and divergence are
-    /// errors of the emulator.
-    pub fn run(&mut self, launch: Launch, args: &[Arg]) {
-        self.try_run(launch, args).unwrap_or_else(|e| panic!("{e}"));
+    /// As it is launched on another.
+    pub fn run_for(&mut self, target: Target, kernel: &impl Kernel) {
+        self.run_as(kernel.launch(target), kernel);
     }
 
-    /// As [`Device::run`], for faults that are meant.
-    pub fn try_run(&mut self, launch: Launch, args: &[Arg]) -> Result<(), Error> {
-        let kernel = self.module.kernel(launch.kernel)?;
+    /// With its arguments, but as `launch` says.
+    pub fn run_as(&mut self, launch: Launch, kernel: &impl Kernel) {
+        self.try_run(launch, kernel).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// As [`Device::run_as`], for faults that are meant.
+    pub fn try_run(&mut self, launch: Launch, kernel: &impl Kernel) -> Result<(), Error> {
+        let function = self.module.kernel(launch.kernel)?;
         let grid = Grid {
             blocks: launch.blocks,
             threads: [launch.threads, 1, 1],
             shared_bytes: launch.shared_bytes as usize,
         };
-        self.counts = self.gpu.launch(&kernel, grid, args)?;
+        let arguments = kernel.arguments();
+        let args = arguments.as_ref().iter().map(|argument| match *argument {
+            Arg::Ptr(x) | Arg::U64(x) => ptx_emu::Arg::U64(x),
+            Arg::U32(x) => ptx_emu::Arg::U32(x),
+            Arg::F32(x) => ptx_emu::Arg::F32(x),
+        });
+        self.counts = self.gpu.launch(&function, grid, &args.collect::<Vec<_>>())?;
         Ok(())
     }
 
@@ -178,14 +225,9 @@ impl Device {
     }
 }
 
-pub fn ptr(p: DevicePtr) -> Arg<'static> {
-    Arg::U64(p)
-}
-pub fn int(x: usize) -> Arg<'static> {
-    Arg::U32(x as u32)
-}
-pub fn float(x: f64) -> Arg<'static> {
-    Arg::F32(x as f32)
+/// A length as kernels take it.
+pub fn int(x: usize) -> u32 {
+    x.try_into().unwrap()
 }
 
 /// An output beside what it should be.

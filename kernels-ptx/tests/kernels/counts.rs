@@ -1,6 +1,6 @@
 use crate::check::devices_with;
 use crate::counted::{Least, Sizes, all};
-use kernels_ptx::tiles::gemm::{BK, STAGES};
+use kernels_ptx::linear::gemm::stages_bytes;
 use std::collections::BTreeSet;
 
 /// Small, and for products and attention not whole tiles.
@@ -18,7 +18,7 @@ const SIZES: Sizes = Sizes {
 
 /// Bytes of shared memory of the largest tile. What is counted is the same on every device, so those
 /// without so much are left out.
-const LARGEST: u32 = STAGES * (128 + 256) * BK * 2;
+const LARGEST: u32 = stages_bytes(256);
 
 /// Kernels that pass over memory move at most 5 % more than they must; products meet no bank of
 /// shared memory twice and multiply only tiles that hold something; nothing uses local memory. An

@@ -2,11 +2,16 @@
 //! by name and place. Every barrier and every wait of products and attention is dropped once, so none
 //! of them is there in vain.
 
-use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
-use kernels_ptx::launch::attention::Sequences;
-use kernels_ptx::launch::{Launch, Target, attention, gemm, norm, skinny};
+use crate::check::{Bf16, Device, F32, Gen, int};
+use crate::gemm::{Operands, tiled};
+use kernels_ptx::attention::flash;
+use kernels_ptx::launch::{Kernel, Target};
+use kernels_ptx::linear::gemm::Layout;
+use kernels_ptx::linear::skinny::Rounded;
+use kernels_ptx::norm::{Squares, parts};
 use kernels_ptx::{SM_80, SM_90A};
-use ptx_emu::{Arg, Error, FaultKind};
+use ptx_emu::{Error, FaultKind};
+use std::ptr::null;
 
 /// Lines that begin so, how each is changed once, and what kinds of fault that may be.
 type Plant<'a> = (&'a str, fn(&str) -> String, &'a [FaultKind]);
@@ -17,41 +22,47 @@ type Run = fn(&mut Device) -> Result<(), Error>;
 fn product(d: &mut Device) -> Result<(), Error> {
     let (M, N, K) = (128, 128, 320);
     let g = &mut Gen::new(0);
-    let (a, b) =
-        (d.put(Bf16, &g.normals(Bf16, M * K, 1.0)), d.put(Bf16, &g.normals(Bf16, N * K, 1.0)));
-    let c = d.room(Bf16, M * N);
-    let [m, n, k] = [M, N, K].map(|x| x as u32);
-    let launch = gemm::rounded(gemm::cut(Target::of(90), m, n, k), gemm::Layout::Nt, m, n, k, k);
-    let launch = Launch { kernel: "gemm_nt_bf16_128x128", threads: 128, ..launch };
-    let args = [&[c, 0, a, b].map(ptr)[..], &[M, N, K, K, K, N].map(int)].concat();
-    d.try_run(launch, &args)
+    let [a, b] = [M, N].map(|rows| d.put_bf16(&g.normals(Bf16, rows * K, 1.0)).cast_const());
+    let c = d.room_bf16(M * N);
+    let operands = Operands { layout: Layout::Nt, a, b, M, N, K, lda: K, ldb: K };
+    let launch = tiled("gemm_nt_bf16_128x128", 128, M, N, 1);
+    d.try_run(launch, &operands.rounded(c, null(), N))
 }
 
 fn attention(d: &mut Device) -> Result<(), Error> {
     let (T, H, D) = (256, 2, 64);
-    let qkv = d.put(Bf16, &Gen::new(0).normals(Bf16, T * 4 * D, 1.0));
-    let (o, lse) = (d.room(Bf16, T * H * D), d.room(F32, T * H));
-    let sizes = [int(T), int(H), int(1), int(D), float(0.125)];
-    let one = Sequences::Equal { B: 1, T: T as u32 };
-    let launch = attention::forward(Target::of(90), Bf16, one, H as u32, D as u32).launch;
-    d.try_run(launch, &[&[o, lse, qkv, 0].map(ptr)[..], &sizes].concat())
+    let forward = flash::Forward {
+        qkv: d.put_bf16(&Gen::new(0).normals(Bf16, T * 4 * D, 1.0)),
+        o_NHD: d.room_bf16(T * H * D),
+        lse_NH: d.room_f32(T * H),
+        items: null(),
+        T: int(T),
+        H: int(H),
+        G: 1,
+        D: int(D),
+        scale: 0.125,
+        count: 1,
+    };
+    d.try_run(forward.launch(Target::of(90)), &forward)
 }
 
 /// A product of a few rows, of more pieces than a warp has under way.
 fn skinny(d: &mut Device) -> Result<(), Error> {
     let (M, N, K) = (9, 24, 2400);
     let g = &mut Gen::new(0);
-    let [x, w] = [M, N].map(|rows| d.put(Bf16, &g.normals(Bf16, rows * K, 1.0)));
-    let y = d.room(Bf16, M * N);
-    let args = [&[y, 0, x, w].map(ptr)[..], &[M, N, K, K, K, N].map(int)].concat();
-    d.try_run(skinny::rounded(Target::of(90), M as u32, N as u32), &args)
+    let [x, w] = [M, N].map(|rows| d.put_bf16(&g.normals(Bf16, rows * K, 1.0)).cast_const());
+    let y = d.room_bf16(M * N);
+    let [M, N, K] = [M, N, K].map(int);
+    let product = Rounded { y, r: null(), x, w, M, N, K, ldx: K, ldw: K, ldy: N };
+    d.try_run(product.launch(Target::of(90)), &product)
 }
 
 fn squares(d: &mut Device) -> Result<(), Error> {
     let len = 70_000;
-    let x = d.put(F32, &Gen::new(0).normals(F32, len, 1.0));
-    let part = d.room_f64(2);
-    d.try_run(norm::squares(len as u64), &[ptr(part), ptr(x), Arg::U64(len as u64)])
+    let x = d.put_f32(&Gen::new(0).normals(F32, len, 1.0));
+    let part_P = d.room_f64(parts(len as u64) as usize);
+    let squares = Squares { part_P, x, len: len as u64 };
+    d.try_run(squares.launch(Target::of(90)), &squares)
 }
 
 /// The header of a module and one of its kernels.

@@ -1,20 +1,21 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, devices, devices_with, int, ptr};
-use kernels_ptx::launch::gemm::{self, Layout};
-use kernels_ptx::launch::{Launch, Target};
-use kernels_ptx::tiles::gemm::{BK, STAGES};
-use ptx_emu::{Arg, Class, bounds};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, devices_with, int};
+use kernels_ptx::launch::{Kernel, Launch, Target};
+use kernels_ptx::linear::gemm::{self, AddParts, BK, Layout, RoundParts, Rounded, Wide};
+use kernels_ptx::math;
+use ptx_emu::{Class, bounds};
+use std::ptr::{null, null_mut};
 
 /// (M, N, K): one token, edges in every direction, several blocks, more slices than stages.
 const SHAPES: [(usize, usize, usize); 6] =
     [(1, 1, 1), (1, 40, 72), (130, 9, 65), (65, 300, 200), (257, 130, 33), (64, 129, 330)];
 
 /// A launch with tiles of 128 x BN, whatever the shape.
-fn tiled(kernel: &'static str, BN: u32, M: usize, N: usize, splits: u32) -> Launch {
+pub fn tiled(kernel: &'static str, BN: u32, M: usize, N: usize, splits: u32) -> Launch {
     Launch {
         kernel,
         blocks: [(M as u32).div_ceil(128) * (N as u32).div_ceil(BN), 1, splits],
         threads: BN,
-        shared_bytes: STAGES * (128 + BN) * BK * 2,
+        shared_bytes: gemm::stages_bytes(BN),
     }
 }
 
@@ -71,33 +72,30 @@ impl Case {
         (a, if self.layout == Layout::Nt { self.K } else { self.N })
     }
 
-    fn operands(&self, d: &mut Device, wide: bool) -> ([Arg<'static>; 2], [usize; 2]) {
+    fn operands(&self, d: &mut Device, wide: bool) -> Operands {
         let (cols_a, cols_b) = self.cols();
         let ld = |cols: usize| if wide { cols.next_multiple_of(8) } else { cols };
         let (lda, ldb) = (ld(cols_a), ld(cols_b));
-        let a = d.put(Bf16, &pitched(&self.a, cols_a, lda));
-        let b = d.put(Bf16, &pitched(&self.b, cols_b, ldb));
-        ([ptr(a), ptr(b)], [lda, ldb])
-    }
-
-    fn sizes(&self, lds: [usize; 2], ldc: usize) -> [Arg<'static>; 6] {
-        [self.M, self.N, self.K, lds[0], lds[1], ldc].map(int)
+        let a = d.put_bf16(&pitched(&self.a, cols_a, lda));
+        let b = d.put_bf16(&pitched(&self.b, cols_b, ldb));
+        let [M, N, K] = [self.M, self.N, self.K];
+        Operands { layout: self.layout, a, b, M, N, K, lda, ldb }
     }
 
     fn rounded(&self, kernel: &'static str, BN: u32, wide: bool) {
         let Case { M, N, K, .. } = *self;
         let launch = tiled(kernel, BN, M, N, 1);
         for mut d in devices_with(launch.shared_bytes) {
-            let (operands, lds) = self.operands(&mut d, wide);
+            let operands = self.operands(&mut d, wide);
             for (ldc, residual) in [(N, false), (N, true), (N.next_multiple_of(8), true)] {
-                let c = d.put(Bf16, &vec![7.0; M * ldc]);
-                let r = if residual { d.put(Bf16, &pitched(&self.c, N, ldc)) } else { 0 };
-                let sizes = self.sizes(lds, ldc);
-                d.run(launch, &[&[ptr(c), ptr(r)], &operands[..], &sizes].concat());
+                let c = d.put_bf16(&vec![7.0; M * ldc]);
+                let r = pitched(&self.c, N, ldc);
+                let r = if residual { d.put_bf16(&r) } else { null_mut() };
+                d.run_as(launch, &operands.rounded(c, r, ldc));
                 let context = format!("{kernel} M{M} N{N} K{K} ldc{ldc} residual {residual}");
                 let add = |(e, c): (&f64, &f64)| if residual { e + c } else { *e };
                 let exact = self.exact.iter().zip(&self.c).map(add).collect();
-                let (got, gaps) = unpitched(d.get(Bf16, c, M * ldc), N, ldc);
+                let (got, gaps) = unpitched(d.get_bf16(c, M * ldc), N, ldc);
                 let most = bounds::sum(d.capability(), K, self.largest);
                 Output::new("c", Bf16, got, exact).allowing(most).check(&context);
                 assert!(gaps.iter().all(|&x| x == 7.0), "{context}: written between rows");
@@ -109,46 +107,74 @@ impl Case {
         let Case { M, N, K, .. } = *self;
         let launch = tiled(kernel, BN, M, N, 1);
         for mut d in devices_with(launch.shared_bytes) {
-            let (operands, lds) = self.operands(&mut d, wide);
+            let operands = self.operands(&mut d, wide);
             let context = format!("{kernel} M{M} N{N} K{K}");
             let sum = |(e, c): (&f64, &f64)| e + c;
             let exact: Vec<f64> = self.exact.iter().zip(&self.c).map(sum).collect();
-            let sizes = self.sizes(lds, N);
-            let c = d.put(F32, &self.c);
-            let tail = [int(K.next_multiple_of(64)), int(1)];
-            d.run(launch, &[&[ptr(c)], &operands[..], &sizes, &tail].concat());
-            let got = d.get(F32, c, M * N);
+            let c = d.put_f32(&self.c);
+            d.run_as(launch, &operands.wide(c, K.next_multiple_of(64), true));
+            let got = d.get_f32(c, M * N);
             let most = bounds::sum(d.capability(), K, self.largest);
             Output::new("c", F32, got, exact.clone()).allowing(most).check(&context);
 
             // The same in parts of 128, summed afterwards.
-            let splits = K.div_ceil(128);
-            let (c, parts) = (d.put(F32, &self.c), d.room(F32, splits * M * N));
-            let launch = tiled(kernel, BN, M, N, splits as u32);
-            let tail = [int(128), int(0)];
-            d.run(launch, &[&[ptr(parts)], &operands[..], &sizes, &tail].concat());
-            let len = (M * N) as u64;
-            d.run(gemm::add_parts(len), &[ptr(c), ptr(parts), Arg::U64(len), int(splits)]);
-            let got = d.get(F32, c, M * N);
+            let count = K.div_ceil(128);
+            let (acc, parts) = (d.put_f32(&self.c), d.room_f32(count * M * N));
+            let launch = tiled(kernel, BN, M, N, int(count));
+            d.run_as(launch, &operands.wide(parts, 128, false));
+            d.run(&AddParts { acc, parts, len: (M * N) as u64, count: int(count) });
+            let got = d.get_f32(acc, M * N);
             Output::new("c in parts", F32, got, exact.clone()).allowing(most).check(&context);
 
             // The same parts, summed and rounded into rows that lie apart, with a residual and without.
             for (gap, residual) in [(0, true), (N.next_multiple_of(8) - N, false), (3, true)] {
                 let ldc = N + gap;
-                let (c, r) = (d.put(Bf16, &vec![7.0; M * ldc]), pitched(&self.c, N, ldc));
-                let r = if residual { d.put(Bf16, &r) } else { 0 };
-                let launch = gemm::round_parts(M as u32, N as u32);
-                d.run(
-                    launch,
-                    &[&[c, r, parts].map(ptr)[..], &[M, N, ldc, splits].map(int)].concat(),
-                );
-                let (got, gaps) = unpitched(d.get(Bf16, c, M * ldc), N, ldc);
+                let (c, r) = (d.put_bf16(&vec![7.0; M * ldc]), pitched(&self.c, N, ldc));
+                let r = if residual { d.put_bf16(&r) } else { null_mut() };
+                let [rows, N_, pitch, count] = [M, N, ldc, count].map(int);
+                d.run(&RoundParts { c, r, parts, M: rows, N: N_, ldc: pitch, count });
+                let (got, gaps) = unpitched(d.get_bf16(c, M * ldc), N, ldc);
                 let exact = if residual { &exact } else { &self.exact };
                 let rounded = Output::new("rounded parts", Bf16, got, exact.clone());
                 rounded.allowing(most).check(&context);
                 assert!(gaps.iter().all(|&x| x == 7.0), "{context}: written between rows");
             }
         }
+    }
+}
+
+/// A and B on a device.
+pub struct Operands {
+    pub layout: Layout,
+    pub a: *const math::Bf16,
+    pub b: *const math::Bf16,
+    pub M: usize,
+    pub N: usize,
+    pub K: usize,
+    pub lda: usize,
+    pub ldb: usize,
+}
+
+impl Operands {
+    fn sizes(&self) -> [u32; 5] {
+        [self.M, self.N, self.K, self.lda, self.ldb].map(int)
+    }
+
+    /// Cut as if for one block.
+    pub fn rounded(&self, c: *mut math::Bf16, r: *const math::Bf16, ldc: usize) -> Rounded {
+        let Operands { layout, a, b, .. } = *self;
+        let ([M, N, K, lda, ldb], ldc) = (self.sizes(), int(ldc));
+        let cut = gemm::cut(Target::of(90), 1, 1, K);
+        Rounded { c, r, a, b, M, N, K, lda, ldb, ldc, layout, cut }
+    }
+
+    /// Cut as if for one block, whatever the depth that the kernel is told; rows of N.
+    pub fn wide(&self, c: *mut f32, depth: usize, add: bool) -> Wide {
+        let Operands { layout, a, b, .. } = *self;
+        let [M, N, K, lda, ldb] = self.sizes();
+        let (ldc, depth, add) = (N, int(depth), u32::from(add));
+        let cut = gemm::cut(Target::of(90), 1, 1, K);
+        Wide { c, a, b, M, N, K, lda, ldb, ldc, depth, add, layout, cut }
     }
 }
 
@@ -197,18 +223,29 @@ fn f32_against_f64() {
             let a = if layout == Layout::Tn { [1, cols_a] } else { [cols_a, 1] };
             let b = if layout == Layout::Nt { [1, cols_b] } else { [cols_b, 1] };
             for mut d in devices() {
-                let (pa, pb) = (d.put(F32, &case.a), d.put(F32, &case.b));
+                let (pa, pb) = (d.put_f32(&case.a), d.put_f32(&case.b));
                 for (add, residual) in [(0, false), (1, false), (0, true)] {
-                    let (c, r) = (d.put(F32, &case.c), d.put(F32, &case.c));
-                    let r = if residual { r } else { 0 };
-                    let strides = [M, N, K, a[0], a[1], b[0], b[1], N, add].map(int);
-                    let args = [&[c, r, pa, pb].map(ptr)[..], &strides].concat();
-                    d.run(gemm::f32(M as u32, N as u32), &args);
+                    let (c, r) = (d.put_f32(&case.c), d.put_f32(&case.c));
+                    d.run(&gemm::F32 {
+                        c,
+                        r: if residual { r } else { null() },
+                        a: pa,
+                        b: pb,
+                        M: int(M),
+                        N: int(N),
+                        K: int(K),
+                        a_row: int(a[0]),
+                        a_col: int(a[1]),
+                        b_row: int(b[0]),
+                        b_col: int(b[1]),
+                        ldc: int(N),
+                        add,
+                    });
                     let old = f64::from(u8::from(add == 1 || residual));
                     let sum = |(e, c): (&f64, &f64)| e + old * c;
                     let exact = case.exact.iter().zip(&case.c).map(sum).collect();
                     let context = format!("f32 {layout:?} M{M} N{N} K{K} add {add}");
-                    Output::new("c", F32, d.get(F32, c, M * N), exact).check(&context);
+                    Output::new("c", F32, d.get_f32(c, M * N), exact).check(&context);
                 }
             }
         }
@@ -234,19 +271,24 @@ fn no_bank_conflicts() {
         let case = Case::new(layout, (128, 256, 256));
         let launch = tiled(kernel, BN, 128, 256, 1);
         for mut d in devices_with(launch.shared_bytes) {
-            let (operands, lds) = case.operands(&mut d, true);
-            let (c, sizes) = (d.room(F32, 128 * 256), case.sizes(lds, 256));
-            let args = if kernel.contains("f32") {
-                [&[ptr(c)], &operands[..], &sizes, &[int(256), int(0)]].concat()
+            let operands = case.operands(&mut d, true);
+            if kernel.contains("f32") {
+                let c = d.room_f32(128 * 256);
+                d.run_as(launch, &operands.wide(c, 256, false));
             } else {
-                [&[ptr(c), ptr(0)], &operands[..], &sizes].concat()
-            };
-            d.run(launch, &args);
+                let c = d.room_bf16(128 * 256);
+                d.run_as(launch, &operands.rounded(c, null(), 256));
+            }
             assert_eq!(d.counts.total.conflicts, 0, "{kernel}");
             assert_eq!(d.counts.total.matrix_flop, 2 * 128 * 256 * 256, "{kernel}");
             assert_eq!(d.counts.class(Class::Local), 0, "{kernel}");
         }
     }
+}
+
+/// Operands for launches that nothing runs.
+pub fn nowhere(layout: Layout, [M, N, K]: [usize; 3], [lda, ldb]: [usize; 2]) -> Operands {
+    Operands { layout, a: null(), b: null(), M, N, K, lda, ldb }
 }
 
 /// Devices of every kind that kernels run on.
@@ -256,8 +298,10 @@ fn targets() -> impl Iterator<Item = Target> {
 
 #[test]
 fn choice_of_tiles() {
-    let rounded = |target, layout, [M, N, K]: [u32; 3], lds: [u32; 2]| {
-        gemm::rounded(gemm::cut(target, M, N, K), layout, M, N, lds[0], lds[1]).kernel
+    let rounded = |target, layout, MNK: [usize; 3], lds: [usize; 2]| {
+        let cut = gemm::cut(target, int(MNK[0]), int(MNK[1]), int(MNK[2]));
+        let rounded = nowhere(layout, MNK, lds).rounded(null_mut(), null(), MNK[1]);
+        Rounded { cut, ..rounded }.launch(target).kernel
     };
     let h100 = Target::of(90);
     // The feed-forward of a 1.1B model fills a device with wide tiles, a small model's does not.
@@ -271,7 +315,8 @@ fn choice_of_tiles() {
     // A gradient of few tiles is summed in parts, of whole slices.
     let cut = gemm::cut(h100, 768, 768, 32768);
     assert_eq!((cut.depth, cut.parts), (4736, 7));
-    assert_eq!(gemm::wide(cut, Layout::Tn, 768, 768, 768, 768).blocks, [18, 1, 7]);
+    let wide = nowhere(Layout::Tn, [768, 768, 32768], [768; 2]).wide(null_mut(), 4736, false);
+    assert_eq!(Wide { cut, ..wide }.launch(h100).blocks, [18, 1, 7]);
     assert_eq!(gemm::cut(h100, 8192, 8192, 32768).parts, 1);
     // More multiprocessors, more parts: 18 tiles of 8 parts leave 4 of 148 idle.
     assert_eq!(gemm::cut(Target::of(100), 768, 768, 32768).parts, 8);
@@ -292,7 +337,10 @@ fn cuts_fit_every_device() {
             assert!(cut.depth * (cut.parts - 1) < K, "{target:?} {M} {N} {K}: an empty part");
             assert!(cut.parts == 1 || cut.depth >= 1024, "{target:?} {M} {N} {K}: {cut:?}");
             for (layout, ld) in [Layout::Nt, Layout::Nn, Layout::Tn].into_iter().zip([8, 1, 16]) {
-                let launch = gemm::wide(cut, layout, M, N, ld, ld);
+                let sizes = [M, N, K].map(|size| size as usize);
+                let wide = nowhere(layout, sizes, [ld; 2]);
+                let wide = wide.wide(null_mut(), cut.depth as usize, false);
+                let launch = Wide { cut, ..wide }.launch(target);
                 assert!(launch.shared_bytes <= target.shared_bytes, "{target:?} {launch:?}");
             }
         }
@@ -304,26 +352,29 @@ fn cuts_fit_every_device() {
 #[test]
 fn odd_vocabularies_cost_no_more() {
     let (n, C) = (16, 64);
+    let cost = |d: &Device| (d.counts.sector_bytes(), d.counts.total.warps);
     for mut d in devices() {
         let [even, odd] = [6280, 6281].map(|V: usize| {
             let S = V.next_multiple_of(64);
-            let [logits, x, w] = [n * S, n * C, V * C].map(|len| d.put(Bf16, &vec![0.5; len]));
-            let (dw, z) = (d.room(F32, V * C), ptr(0));
-            let [logits, x, w, dw] = [logits, x, w, dw].map(ptr);
-            let tail = [int(n.next_multiple_of(64)), int(0)];
-            let sizes = |of: [usize; 6]| of.map(int);
-            let mut cost = |kernel, M, N, args: &[Arg]| {
-                d.run(tiled(kernel, 128, M, N, 1), args);
-                (d.counts.sector_bytes(), d.counts.total.warps)
+            let [logits, x, w] = [n * S, n * C, V * C].map(|len| d.put_bf16(&vec![0.5; len]));
+            let dw = d.room_f32(V * C);
+            let of = |layout,
+                      a: *mut math::Bf16,
+                      b: *mut math::Bf16,
+                      [M, N, K, lda, ldb]: [usize; 5]| {
+                let (a, b) = (a.cast_const(), b.cast_const());
+                Operands { layout, a, b, M, N, K, lda, ldb }
             };
-            let forward = [&[logits, z, x, w], &sizes([n, V, C, C, C, S])[..]].concat();
-            let dx = [&[x, z, logits, w], &sizes([n, C, V, S, C, C])[..]].concat();
-            let dw = [&[dw, logits, x], &sizes([V, C, n, S, C, C])[..], &tail].concat();
-            [
-                cost("gemm_nt_bf16_128x128", n, V, &forward),
-                cost("gemm_nn_bf16_128x128", n, C, &dx),
-                cost("gemm_tn_bf16_f32_128x128", V, C, &dw),
-            ]
+            let forward = of(Layout::Nt, x, w, [n, V, C, C, C]).rounded(logits, null(), S);
+            d.run_as(tiled("gemm_nt_bf16_128x128", 128, n, V, 1), &forward);
+            let forward = cost(&d);
+            let dx = of(Layout::Nn, logits, w, [n, C, V, S, C]).rounded(x, null(), C);
+            d.run_as(tiled("gemm_nn_bf16_128x128", 128, n, C, 1), &dx);
+            let dx = cost(&d);
+            let weight = of(Layout::Tn, logits, x, [V, C, n, S, C]);
+            let weight = weight.wide(dw, n.next_multiple_of(64), false);
+            d.run_as(tiled("gemm_tn_bf16_f32_128x128", 128, V, C, 1), &weight);
+            [forward, dx, cost(&d)]
         });
         for ((bytes, warps), (odd_bytes, odd_warps)) in even.into_iter().zip(odd) {
             println!("bytes {bytes} and {odd_bytes}, instructions {warps} and {odd_warps}");

@@ -1,12 +1,12 @@
 //! No launch asks for more than a device has, for any shape that a configuration allows. Nothing runs.
 
 use crate::check::{Bf16, F32};
-use kernels_ptx::launch::attention::Sequences;
-use kernels_ptx::launch::gemm::{self, Layout};
-use kernels_ptx::launch::{
-    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, scale, skinny,
-    swiglu,
-};
+use kernels_ptx::attention::decode::Decode;
+use kernels_ptx::attention::{Delta, MAX_D, flash, plain};
+use kernels_ptx::launch::{Kernel, Launch, Storage, Target};
+use kernels_ptx::linear::gemm::{self, Layout};
+use kernels_ptx::linear::skinny;
+use kernels_ptx::{adamw, embedding, loss, norm, rmsnorm, rope, scale, swiglu};
 
 /// A100, GeForce RTX 3090 and 4090, H100, B200, GeForce RTX 5090.
 const CAPABILITIES: [u32; 6] = [80, 86, 89, 90, 100, 120];
@@ -16,64 +16,88 @@ const WIDTHS: [u32; 12] =
     [1, 7, 64, 768, 2048, 8192, 24 << 10, (24 << 10) + 1, 32000, 65536, 128_256, 1 << 20];
 const ROWS: [u32; 5] = [1, 16, 17, 512, 32768];
 
-fn passes(storage: Storage, N: u32, C: u32) -> Vec<Launch> {
+/// What a launch does not depend on: null pointers and zeros.
+fn rest<K: Kernel>() -> K {
+    // SAFETY: fields are numbers, pointers, enums whose first variant is 0, and structs of numbers.
+    unsafe { std::mem::zeroed() }
+}
+
+fn passes(target: Target, storage: Storage, N: u32, C: u32) -> Vec<Launch> {
+    let (F, V, S, groups, len) = (C, C, C, N, u64::from(N) * u64::from(C));
     vec![
-        rmsnorm::forward(storage, N, C),
-        rmsnorm::forward_residual(storage, N, C),
-        rmsnorm::apply(storage, N, C),
-        rmsnorm::backward(storage, N, C),
-        rmsnorm::backward_gain(C),
-        swiglu::forward(storage, N, C),
-        swiglu::backward(storage, N, C),
-        scale::scale(storage, N.saturating_mul(C)),
-        embedding::forward(storage, N, C),
-        embedding::backward(storage, N, C),
-        loss::forward(storage, N, C),
-        loss::forward_backward(storage, N, C),
-        loss::sum(),
-        norm::squares(u64::from(N) * u64::from(C)),
-        norm::sum(),
-        adamw::step(storage, u64::from(N) * u64::from(C)),
-        gemm::add_parts(u64::from(N) * u64::from(C)),
+        rmsnorm::Forward::<f32> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::ForwardResidual::<f32> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::Apply::<f32> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::Backward::<f32> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::BackwardGain { C, ..rest() }.launch(target),
+        swiglu::Forward::<f32> { storage, N, F, ..rest() }.launch(target),
+        swiglu::Backward::<f32> { storage, N, F, ..rest() }.launch(target),
+        scale::Scale::<f32> { storage, len: N.saturating_mul(C), ..rest() }.launch(target),
+        embedding::Forward::<f32> { storage, N, C, ..rest() }.launch(target),
+        embedding::Backward::<f32> { storage, C, groups, ..rest() }.launch(target),
+        loss::Forward::<f32> { storage, V, S, N, ..rest() }.launch(target),
+        loss::ForwardBackward::<f32> { storage, V, S, N, ..rest() }.launch(target),
+        loss::Sum { N, ..rest() }.launch(target),
+        norm::Squares { len, ..rest() }.launch(target),
+        norm::Sum { ..rest() }.launch(target),
+        adamw::Step { len, ..rest() }.launch(target),
+        adamw::StepAndCopy { len, ..rest() }.launch(target),
+        gemm::AddParts { len, ..rest() }.launch(target),
     ]
 }
 
 fn products(target: Target, M: u32, N: u32, K: u32) -> Vec<Launch> {
     let cut = gemm::cut(target, M, N, K);
-    let mut all = vec![gemm::round_parts(M, N), gemm::f32(M, N)];
+    let mut all = vec![
+        gemm::RoundParts { M, N, ..rest() }.launch(target),
+        gemm::F32 { M, N, K, ..rest() }.launch(target),
+    ];
     for (layout, lda, ldb) in [(Layout::Nt, K, K), (Layout::Nn, K, N), (Layout::Tn, M, N)] {
-        all.push(gemm::wide(cut, layout, M, N, lda, ldb));
+        let depth = cut.depth;
+        all.push(gemm::Wide { M, N, K, lda, ldb, depth, layout, cut, ..rest() }.launch(target));
         if layout != Layout::Tn && cut.parts == 1 {
-            all.push(gemm::rounded(cut, layout, M, N, lda, ldb));
+            all.push(gemm::Rounded { M, N, K, lda, ldb, layout, cut, ..rest() }.launch(target));
         }
     }
     if skinny::takes(M, K, K, K) {
-        all.extend([skinny::rounded(target, M, N), skinny::wide(target, M, N)]);
+        all.push(skinny::Rounded { M, N, K, ldx: K, ldw: K, ..rest() }.launch(target));
+        all.push(skinny::Wide { M, N, K, ldx: K, ldw: K, ..rest() }.launch(target));
     }
     all
 }
 
 fn heads(target: Target, storage: Storage, T: u32, D: u32) -> Vec<Launch> {
-    let one = Sequences::Equal { B: 1, T };
-    vec![
-        attention::forward(target, storage, one, 8, D).launch,
-        attention::decode(storage, T, 8, D),
-        attention::delta(storage, 8 * T),
-        attention::backward_queries(target, storage, one, 8, D).launch,
-        attention::backward_keys(target, storage, one, 2, D).launch,
-    ]
+    let (N, H, G, count) = (T, 8, 2, 1);
+    let mut all = vec![
+        Decode::<f32> { storage, N, H, G, D, ..rest() }.launch(target),
+        Delta::<f32> { storage, rows: N * H, D, ..rest() }.launch(target),
+    ];
+    all.extend(match storage {
+        F32 => [
+            plain::Forward { N, T, H, G, D, ..rest() }.launch(target),
+            plain::BackwardQueries { N, T, H, G, D, ..rest() }.launch(target),
+            plain::BackwardKeys { N, T, H, G, D, ..rest() }.launch(target),
+        ],
+        Bf16 => [
+            flash::Forward { T, H, G, D, count, ..rest() }.launch(target),
+            flash::BackwardQueries { T, H, G, D, count, ..rest() }.launch(target),
+            flash::BackwardKeys { T, H, G, D, count, ..rest() }.launch(target),
+        ],
+    });
+    all
 }
 
 fn all(target: Target) -> Vec<Launch> {
     let mut all = vec![];
     for storage in [F32, Bf16] {
         for (N, C) in ROWS.into_iter().flat_map(|N| WIDTHS.map(|C| (N, C))) {
-            all.extend(passes(storage, N, C));
+            all.extend(passes(target, storage, N, C));
         }
-        for (T, D) in ROWS.into_iter().flat_map(|T| (1..=attention::MAX_D).map(move |D| (T, D))) {
+        for (T, D) in ROWS.into_iter().flat_map(|T| (1..=MAX_D).map(move |D| (T, D))) {
             all.extend(heads(target, storage, T, D));
             if D.is_multiple_of(2) {
-                all.push(rope::rotate(storage, T, 12 * D, D));
+                let rotate = rope::Rotate::<f32> { storage, N: T, S: 12 * D, D, ..rest() };
+                all.push(rotate.launch(target));
             }
         }
     }

@@ -1,6 +1,8 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, devices, float, int, ptr};
-use kernels_ptx::launch::{Storage, loss};
-use ptx_emu::{Arg, Class, DevicePtr, bounds};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, int};
+use kernels_ptx::launch::Storage;
+use kernels_ptx::loss::{self, Forward, ForwardBackward, Sum};
+use ptx_emu::{Class, bounds};
+use std::ptr::{null, null_mut};
 
 /// (N, V): the last two are wider than what registers keep.
 const SHAPES: [(usize, usize); 9] =
@@ -28,20 +30,41 @@ fn case(storage: Storage, (N, V): (usize, usize)) {
     check(storage, g, &logits, (N, V), &format!("{storage:?} N{N} V{V}"));
 }
 
-/// Arguments of the forward kernel: nats, ids, logits and targets.
-fn forward_args(pointers: [DevicePtr; 4], storage: Storage, V: usize) -> Vec<Arg<'static>> {
-    [&pointers.map(ptr)[..], &[int(V), int(stride(storage, V))]].concat()
+/// Both kernels on one device's memory, of N rows of V.
+struct Rows<E> {
+    storage: Storage,
+    nats_N: *mut f32,
+    largest_N: *mut i32,
+    logits_NS: *mut E,
+    targets_N: *const i32,
+    weights_N: *const f32,
+    N: usize,
+    V: usize,
 }
 
-/// Those of the other, with weights and a scale.
-fn both_args(
-    [nats, ids, logits, targets, weights]: [DevicePtr; 5],
-    scale: f64,
-    storage: Storage,
-    V: usize,
-) -> Vec<Arg<'static>> {
-    let pointers = [nats, ids, logits, targets, weights].map(ptr);
-    [&pointers[..], &[float(scale), int(V), int(stride(storage, V))]].concat()
+impl<E> Rows<E> {
+    fn forward(&self) -> Forward<E> {
+        let Rows { storage, nats_N, largest_N, logits_NS, targets_N, N, V, .. } = *self;
+        let [N, V, S] = [N, V, stride(storage, V)].map(int);
+        Forward { storage, nats_N, largest_N, logits_NS, targets_N, V, S, N }
+    }
+
+    fn both(&self, scale: f64) -> ForwardBackward<E> {
+        let Rows { storage, nats_N, largest_N, logits_NS, targets_N, weights_N, N, V } = *self;
+        let ([N, V, S], scale) = ([N, V, stride(storage, V)].map(int), scale as f32);
+        ForwardBackward {
+            storage,
+            nats_N,
+            largest_N,
+            logits_NS,
+            targets_N,
+            weights_N,
+            scale,
+            V,
+            S,
+            N,
+        }
+    }
 }
 
 /// The least id among the largest logits of a row.
@@ -77,21 +100,24 @@ fn check(storage: Storage, g: &mut Gen, logits: &[f64], (N, V): (usize, usize), 
     let S = stride(storage, V);
     // What lies between rows must not count, whatever it is.
     for (mut d, gap) in devices().zip([f64::NAN, f64::INFINITY].into_iter().cycle()) {
-        let ptargets = d.put_u32(&targets.iter().map(|&t| t as u32).collect::<Vec<_>>());
-        let plogits = d.put(storage, &padded(storage, logits, V, gap));
-        let [pnats, pids] = [(); 2].map(|()| d.room(F32, N));
-        let pweights = d.put(F32, &weights);
-        let pointers = [pnats, pids, plogits, ptargets];
-        d.run(loss::forward(storage, N as u32, V as u32), &forward_args(pointers, storage, V));
-        let forward = d.get(F32, pnats, N);
+        let (nats_N, pids) = (d.room_f32(N), d.room_i32(N));
+        let rows = Rows {
+            storage,
+            nats_N,
+            largest_N: pids,
+            logits_NS: d.put(storage, &padded(storage, logits, V, gap)),
+            targets_N: d.put_i32(&targets),
+            weights_N: d.put_f32(&weights),
+            N,
+            V,
+        };
+        d.run(&rows.forward());
+        let forward = d.get_f32(nats_N, N);
         assert!(d.get_i32(pids, N) == ids, "{context}: the largest");
-        d.run(
-            loss::forward_backward(storage, N as u32, V as u32),
-            &both_args([pnats, 0, plogits, ptargets, pweights], scale, storage, V),
-        );
-        assert!(forward == d.get(F32, pnats, N), "{context}: two losses");
+        d.run(&Rows { largest_N: null_mut(), ..rows }.both(scale));
+        assert!(forward == d.get_f32(nats_N, N), "{context}: two losses");
         Output::new("nats", F32, forward, nats.clone()).allowing(of_sum + of_log).check(context);
-        let got = unpadded(storage, &d.get(storage, plogits, N * S), V);
+        let got = unpadded(storage, &d.get(storage, rows.logits_NS, N * S), V);
         let dlogits = Output::new("dlogits", storage, got, exact.clone());
         dlogits.allowing((bounds::EX2 + of_sum) * scale * 2.0).check(context);
     }
@@ -144,13 +170,19 @@ fn of_equal_logits_the_first_is_the_largest() {
         {
             let mut row = Gen::new(V as u64).normals(storage, V, 1.0);
             equal.iter().for_each(|&at| row[at] = 9.0);
-            let plogits = d.put(storage, &padded(storage, &row, V, f64::INFINITY));
-            let (nats, targets) = (d.room(F32, 1), d.put_u32(&[0]));
-            let ids = [(); 2].map(|()| d.room(F32, 1));
-            let args = forward_args([nats, ids[0], plogits, targets], storage, V);
-            d.run(loss::forward(storage, 1, V as u32), &args);
-            let args = both_args([nats, ids[1], plogits, targets, 0], 1.0, storage, V);
-            d.run(loss::forward_backward(storage, 1, V as u32), &args);
+            let ids = [(); 2].map(|()| d.room_i32(1));
+            let rows = Rows {
+                storage,
+                nats_N: d.room_f32(1),
+                largest_N: ids[0],
+                logits_NS: d.put(storage, &padded(storage, &row, V, f64::INFINITY)),
+                targets_N: d.put_i32(&[0]),
+                weights_N: null(),
+                N: 1,
+                V,
+            };
+            d.run(&rows.forward());
+            d.run(&Rows { largest_N: ids[1], ..rows }.both(1.0));
             let first = *equal.iter().min().unwrap() as i32;
             assert_eq!(ids.map(|at| d.get_i32(at, 1)[0]), [first; 2], "{storage:?} of {V}");
         }
@@ -168,18 +200,18 @@ fn sums_grow_on_the_device() {
                 let size: f64 = nats.iter().map(|x| x.abs()).sum::<f64>() * 5.0 + 7.0;
                 assert!((sum - exact).abs() <= 1e-15 * size, "{what} N{N}: {sum} and {exact}");
             };
-            let sum = d.bytes(&7f64.to_le_bytes());
-            let (pnats, pweights) = (d.put(F32, &nats), d.put(F32, &weights));
+            let sum = d.put_f64(&[7.0]);
+            let (nats_N, weights_N) = (d.put_f32(&nats), d.put_f32(&weights));
             let mut exact = 7.0 + nats.iter().sum::<f64>();
-            d.run(loss::sum(), &[ptr(sum), ptr(pnats), ptr(0), int(N)]);
+            d.run(&Sum { sum, nats_N, weights_N: null(), N: int(N) });
             near(d.get_f64(sum, 1)[0], exact, "plain");
             exact += nats.iter().zip(&weights).map(|(nats, weight)| nats * weight).sum::<f64>();
-            d.run(loss::sum(), &[ptr(sum), ptr(pnats), ptr(pweights), int(N)]);
+            d.run(&Sum { sum, nats_N, weights_N, N: int(N) });
             near(d.get_f64(sum, 1)[0], exact, "weighted");
             nats[N / 2] = f64::NAN;
-            let (pnats, pweights) = (d.put(F32, &nats), d.put(F32, &vec![0.0; N]));
+            let (nats_N, weights_N) = (d.put_f32(&nats), d.put_f32(&vec![0.0; N]));
             let before = d.get_f64(sum, 1);
-            d.run(loss::sum(), &[ptr(sum), ptr(pnats), ptr(pweights), int(N)]);
+            d.run(&Sum { sum, nats_N, weights_N, N: int(N) });
             assert_eq!(d.get_f64(sum, 1), before);
         }
     }
@@ -191,11 +223,19 @@ fn nan_stays_in_its_row() {
     for (mut d, at) in [0, 100, V - 1].into_iter().flat_map(|at| devices().map(move |d| (d, at))) {
         let mut logits = Gen::new(0).normals(Bf16, N * V, 1.0);
         logits[V + at] = f64::NAN;
-        let plogits = d.put(Bf16, &padded(Bf16, &logits, V, 0.0));
-        let (nats, targets) = (d.room(F32, N), d.put_u32(&[5; 3]));
-        let args = forward_args([nats, 0, plogits, targets], Bf16, V);
-        d.run(loss::forward(Bf16, N as u32, V as u32), &args);
-        let finite: Vec<bool> = d.get(F32, nats, N).iter().map(|x| x.is_finite()).collect();
+        let nats_N = d.room_f32(N);
+        let rows = Rows {
+            storage: Bf16,
+            nats_N,
+            largest_N: null_mut(),
+            logits_NS: d.put_bf16(&padded(Bf16, &logits, V, 0.0)),
+            targets_N: d.put_i32(&[5; 3]),
+            weights_N: null(),
+            N,
+            V,
+        };
+        d.run(&rows.forward());
+        let finite: Vec<bool> = d.get_f32(nats_N, N).iter().map(|x| x.is_finite()).collect();
         assert_eq!(finite, [true, false, true]);
     }
 }
@@ -209,12 +249,19 @@ fn a_logit_of_minus_infinity_has_no_weight() {
         let mut logits = vec![f64::NEG_INFINITY; V];
         logits[3] = 1.0;
         logits[700] = 1.0;
-        let plogits = d.put(storage, &padded(storage, &logits, V, f64::NAN));
-        let (nats, ids, targets) = (d.room(F32, 1), d.room(F32, 1), d.put_u32(&[700]));
-        let args = forward_args([nats, ids, plogits, targets], storage, V);
-        d.run(loss::forward(storage, 1, V as u32), &args);
-        Output::new("nats", F32, d.get(F32, nats, 1), vec![2f64.ln()]).check("-inf");
-        assert_eq!(d.get_i32(ids, 1), [3]);
+        let rows = Rows {
+            storage,
+            nats_N: d.room_f32(1),
+            largest_N: d.room_i32(1),
+            logits_NS: d.put(storage, &padded(storage, &logits, V, f64::NAN)),
+            targets_N: d.put_i32(&[700]),
+            weights_N: null(),
+            N: 1,
+            V,
+        };
+        d.run(&rows.forward());
+        Output::new("nats", F32, d.get_f32(rows.nats_N, 1), vec![2f64.ln()]).check("-inf");
+        assert_eq!(d.get_i32(rows.largest_N, 1), [3]);
     }
 }
 
@@ -222,24 +269,25 @@ fn a_logit_of_minus_infinity_has_no_weight() {
 /// ids of the largest logits if they are wanted.
 fn cost(d: &mut Device, V: usize, largest: bool) -> [(u64, u64); 2] {
     let N = 4;
-    let logits = d.put(Bf16, &padded(Bf16, &Gen::new(0).normals(Bf16, N * V, 1.0), V, 0.0));
-    let (nats, targets) = (d.room(F32, N), d.put_u32(&[5; 4]));
-    let ids = if largest { d.room(F32, N) } else { 0 };
-    let mut run = |launch, args: &[Arg]| {
-        d.run(launch, args);
+    let logits = padded(Bf16, &Gen::new(0).normals(Bf16, N * V, 1.0), V, 0.0);
+    let rows = Rows {
+        storage: Bf16,
+        nats_N: d.room_f32(N),
+        largest_N: if largest { d.room_i32(N) } else { null_mut() },
+        logits_NS: d.put_bf16(&logits),
+        targets_N: d.put_i32(&[5; 4]),
+        weights_N: null(),
+        N,
+        V,
+    };
+    let cost = |d: &Device| {
         let requests = [Class::GlobalLoad, Class::GlobalStore, Class::Generic];
         (d.counts.sector_bytes(), requests.map(|class| d.counts.class(class)).iter().sum())
     };
-    [
-        run(
-            loss::forward(Bf16, N as u32, V as u32),
-            &forward_args([nats, ids, logits, targets], Bf16, V),
-        ),
-        run(
-            loss::forward_backward(Bf16, N as u32, V as u32),
-            &both_args([nats, ids, logits, targets, 0], 1.0, Bf16, V),
-        ),
-    ]
+    d.run(&rows.forward());
+    let forward = cost(d);
+    d.run(&rows.both(1.0));
+    [forward, cost(d)]
 }
 
 #[test]

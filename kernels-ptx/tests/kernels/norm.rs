@@ -1,6 +1,5 @@
-use crate::check::{F32, Gen, Output, devices, int, ptr};
-use kernels_ptx::launch::norm;
-use ptx_emu::Arg;
+use crate::check::{F32, Gen, Output, devices, int};
+use kernels_ptx::norm::{Squares, Sum, parts};
 
 #[test]
 fn against_f64() {
@@ -8,14 +7,13 @@ fn against_f64() {
         let x = Gen::new(len as u64).normals(F32, len, 1.0);
         let exact: f64 = x.iter().map(|x| x * x).sum();
         for mut d in devices() {
-            let launch = norm::squares(len as u64);
-            let P = launch.blocks[0] as usize;
-            let (px, part, sum) = (d.put(F32, &x), d.room_f64(P), d.room_f64(1));
-            d.run(launch, &[ptr(part), ptr(px), Arg::U64(len as u64)]);
+            let P = parts(len as u64);
+            let (x, part_P, sum) = (d.put_f32(&x), d.room_f64(P as usize), d.room_f64(1));
+            d.run(&Squares { part_P, x, len: len as u64 });
             if len >= 1000 {
-                d.moved_at_most(len * 4 + P * 32);
+                d.moved_at_most(len * 4 + P as usize * 32);
             }
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(P)]);
+            d.run(&Sum { sum, x: part_P, len: P });
             Output::new("sum", F32, d.get_f64(sum, 1), vec![exact]).check(&format!("len {len}"));
         }
     }
@@ -28,9 +26,9 @@ fn many_parts_are_added() {
         let x = Gen::new(len as u64).normals(F32, len, 1.0);
         let exact: f64 = x.iter().map(|x| x * x).sum();
         for mut d in devices() {
-            let bytes: Vec<u8> = x.iter().flat_map(|x| (x * x).to_le_bytes()).collect();
-            let (part, sum) = (d.bytes(&bytes), d.room_f64(1));
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(len)]);
+            let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
+            let (part, sum) = (d.put_f64(&squares), d.room_f64(1));
+            d.run(&Sum { sum, x: part, len: int(len) });
             let got = d.get_f64(sum, 1);
             assert!((got[0] / exact - 1.0).abs() < 1e-13, "{len}: {} and {exact}", got[0]);
         }
@@ -43,9 +41,9 @@ fn not_finite_stays_so() {
         let mut x = vec![1.0; 70_000];
         x[69_999] = bad;
         for mut d in devices() {
-            let (px, part, sum) = (d.put(F32, &x), d.room_f64(2), d.room_f64(1));
-            d.run(norm::squares(70_000), &[ptr(part), ptr(px), Arg::U64(70_000)]);
-            d.run(norm::sum(), &[ptr(sum), ptr(part), int(2)]);
+            let (x, part_P, sum) = (d.put_f32(&x), d.room_f64(2), d.room_f64(1));
+            d.run(&Squares { part_P, x, len: 70_000 });
+            d.run(&Sum { sum, x: part_P, len: 2 });
             assert!(!d.get_f64(sum, 1)[0].is_finite());
         }
     }

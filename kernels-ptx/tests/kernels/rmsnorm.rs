@@ -1,7 +1,8 @@
-use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
-use kernels_ptx::launch::{Storage, rmsnorm};
+use crate::check::{Bf16, F32, Gen, Output, devices, int};
+use kernels_ptx::launch::Storage;
+use kernels_ptx::rmsnorm::{self, Apply, Backward, BackwardGain, Forward, ForwardResidual};
 
-const IN_SHARED: usize = kernels_ptx::tiles::rmsnorm::IN_SHARED as usize;
+const IN_SHARED: usize = rmsnorm::IN_SHARED as usize;
 const EPS: f64 = 1e-5;
 
 /// (N, C): one token, odd widths, more rows than blocks (of backward 512, of forward 2048), widths
@@ -60,42 +61,32 @@ fn case(storage: Storage, (N, C): (usize, usize)) {
     let e = exact(&dy, &x, &w);
     let context = format!("{storage:?} N{N} C{C}");
     for mut d in devices() {
-        let [px, pa, pdy, pdx, pw] = [&x, &a, &dy, &dx, &w].map(|v| d.put(storage, v));
-        let (y, again) = (d.room(storage, N * C), d.room(storage, N * C));
-        let (r, pdw) = (d.room(F32, N), d.put(F32, &dw));
-        let sizes = [int(N), int(C), float(EPS)];
-        d.run(
-            rmsnorm::forward(storage, N as u32, C as u32),
-            &[&[y, r, px, pw].map(ptr)[..], &sizes].concat(),
-        );
-        d.run(
-            rmsnorm::apply(storage, N as u32, C as u32),
-            &[&[again, px, pw, r].map(ptr)[..], &sizes[..2]].concat(),
-        );
-        let got = d.get(storage, y, N * C);
-        assert!(got == d.get(storage, again, N * C), "{context}: apply differs from forward");
+        let [x_NC, a_NC, dy_NC, dx_acc_NC, w_C] = [&x, &a, &dy, &dx, &w].map(|v| d.put(storage, v));
+        let (y_NC, again) = (d.room(storage, N * C), d.room(storage, N * C));
+        let (r_N, dw_acc_C) = (d.room_f32(N), d.put_f32(&dw));
+        let ([N, C], eps) = ([N, C].map(int), EPS as f32);
+        d.run(&Forward { storage, y_NC, r_N, x_NC, w_C, N, C, eps });
+        d.run(&Apply { storage, y_NC: again, x_NC, w_C, r_N, N, C });
+        let got = d.get(storage, y_NC, x.len());
+        assert!(got == d.get(storage, again, x.len()), "{context}: apply differs from forward");
         Output::new("y", storage, got, e.y.clone()).check(&context);
-        Output::new("r", F32, d.get(F32, r, N), e.r.clone()).check(&context);
+        Output::new("r", F32, d.get_f32(r_N, e.r.len()), e.r.clone()).check(&context);
 
-        let backward = rmsnorm::backward(storage, N as u32, C as u32);
-        let P = backward.blocks[0] as usize;
-        let part = d.room(F32, P * C);
-        d.run(backward, &[&[pdx, part, pdy, px, pw, r].map(ptr)[..], &sizes[..2]].concat());
-        d.run(rmsnorm::backward_gain(C as u32), &[ptr(pdw), ptr(part), int(P), int(C)]);
-        let got = d.get(storage, pdx, N * C);
+        let P = rmsnorm::parts(N);
+        let dw_part_PC = d.room_f32((P * C) as usize);
+        d.run(&Backward { storage, dx_acc_NC, dw_part_PC, dy_NC, x_NC, w_C, r_N, N, C });
+        d.run(&BackwardGain { dw_acc_C, dw_part_PC, P, C });
+        let got = d.get(storage, dx_acc_NC, x.len());
         Output::new("dx", storage, got, sum(&dx, &e.dx)).check(&context);
-        let got = d.get(F32, pdw, C);
+        let got = d.get_f32(dw_acc_C, w.len());
         Output::new("dw", F32, got, sum(&dw, &e.dw)).floor(8e-6).check(&context);
 
         // With the residual: x + a is stored rounded, and its norm is that of what is stored.
-        d.run(
-            rmsnorm::forward_residual(storage, N as u32, C as u32),
-            &[&[y, r, px, pa, pw].map(ptr)[..], &sizes].concat(),
-        );
-        let mid = d.get(storage, px, N * C);
+        d.run(&ForwardResidual { storage, y_NC, r_N, x_acc_NC: x_NC, a_NC, w_C, N, C, eps });
+        let mid = d.get(storage, x_NC, x.len());
         Output::new("x + a", storage, mid.clone(), sum(&x, &a)).check(&context);
         let e = exact(&dy, &mid, &w);
-        Output::new("y of x + a", storage, d.get(storage, y, N * C), e.y).check(&context);
+        Output::new("y of x + a", storage, d.get(storage, y_NC, x.len()), e.y).check(&context);
     }
 }
 

@@ -1,5 +1,7 @@
-use crate::check::{Bf16, F32, Gen, Output, devices, float, int, ptr};
-use kernels_ptx::launch::{Storage, rope};
+use crate::check::{Bf16, F32, Gen, Output, devices, int};
+use kernels_ptx::launch::Storage;
+use kernels_ptx::rope::Rotate;
+use std::ptr::null;
 
 /// (N, T, heads to turn, heads that stay, D)
 const SHAPES: [Shape; 6] = [
@@ -36,17 +38,23 @@ fn case(storage: Storage, (N, T, heads, rest, D): Shape, given: bool) {
             }
         }
         for mut d in devices() {
-            let (px, table) = (d.put(storage, &x), d.put(F32, &table));
+            let (x_NS, table_TD) = (d.put(storage, &x), d.put_f32(&table));
             let positions: Vec<u32> = (0..N).map(|n| at(n) as u32).collect();
-            let positions = if given { d.put_u32(&positions) } else { 0 };
-            let sizes =
-                [int(N), int(if given { 0 } else { T }), int(S), int(heads), int(D), float(sign)];
-            d.run(
-                rope::rotate(storage, N as u32, S as u32, D as u32),
-                &[&[ptr(px), ptr(table), ptr(positions)], &sizes[..]].concat(),
-            );
+            let rotate = Rotate {
+                storage,
+                x_NS,
+                table_TD,
+                positions_N: if given { d.put_u32(&positions) } else { null() },
+                N: int(N),
+                T: int(if given { 0 } else { T }),
+                S: int(S),
+                heads: int(heads),
+                D: int(D),
+                sign: sign as f32,
+            };
+            d.run(&rotate);
             let context = format!("{storage:?} N{N} T{T} S{S} D{D} sign {sign}, given {given}");
-            let got = d.get(storage, px, N * S);
+            let got = d.get(storage, x_NS, N * S);
             Output::new("x", storage, got, y.clone()).check(&context);
         }
     }
@@ -67,13 +75,19 @@ fn bytes() {
     let (N, heads, D) = (64, 40, 128);
     let g = &mut Gen::new(0);
     for mut d in devices() {
-        let x = d.put(Bf16, &g.normals(Bf16, N * heads * D, 1.0));
-        let table = d.put(F32, &g.normals(F32, N * D, 1.0));
-        let sizes = [int(N), int(N), int(heads * D), int(heads), int(D), float(1.0)];
-        d.run(
-            rope::rotate(Bf16, N as u32, (heads * D) as u32, D as u32),
-            &[&[ptr(x), ptr(table), ptr(0)], &sizes[..]].concat(),
-        );
+        let rotate = Rotate {
+            storage: Bf16,
+            x_NS: d.put_bf16(&g.normals(Bf16, N * heads * D, 1.0)),
+            table_TD: d.put_f32(&g.normals(F32, N * D, 1.0)),
+            positions_N: null(),
+            N: int(N),
+            T: int(N),
+            S: int(heads * D),
+            heads: int(heads),
+            D: int(D),
+            sign: 1.0,
+        };
+        d.run(&rotate);
         d.moved_at_most(2 * N * heads * D * 2);
     }
 }

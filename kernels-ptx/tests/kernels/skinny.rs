@@ -1,8 +1,10 @@
-use crate::check::{Bf16, Device, F32, Gen, Output, devices, int, ptr};
+use crate::check::{Bf16, Device, F32, Gen, Output, devices, int};
 use crate::gemm::pitched;
-use kernels_ptx::launch::{Launch, Target, skinny};
-use kernels_ptx::tiles::skinny::{DEPTH, STRIP, WARPS, stages};
-use ptx_emu::{Class, DevicePtr, bounds};
+use kernels_ptx::launch::{Kernel, Launch, Target};
+use kernels_ptx::linear::skinny::{DEPTH, Rounded, STRIP, WARPS, Wide, stages, takes};
+use kernels_ptx::math;
+use ptx_emu::{Class, bounds};
+use std::ptr::{null, null_mut};
 
 /// (M, N, K): one row, rows around half of a matrix instruction and all of it, an odd number of
 /// outputs, one piece of 16 bytes, pieces of K that end anywhere, fewer pieces than warps, more than
@@ -31,7 +33,7 @@ struct Case {
     w: Vec<f64>,
     N: usize,
     K: usize,
-    at: [DevicePtr; 2],
+    at: [*const math::Bf16; 2],
     ld: [usize; 2],
 }
 
@@ -40,7 +42,8 @@ impl Case {
         let g = &mut Gen::new((M * 1_000_000 + N * 1000 + K) as u64);
         let (x, w) = (g.normals(Bf16, M * K, 1.0), g.normals(Bf16, N * K, 1.0));
         let ld = [K + 8, K + 16];
-        let at = [d.put(Bf16, &pitched(&x, K, ld[0])), d.put(Bf16, &pitched(&w, K, ld[1]))];
+        let at = [pitched(&x, K, ld[0]), pitched(&w, K, ld[1])];
+        let at = at.map(|rows| d.put_bf16(&rows).cast_const());
         Case { x, w, N, K, at, ld }
     }
 
@@ -65,26 +68,51 @@ impl Case {
         2.0 * largest
     }
 
-    /// y of M rows from row `first` on; added to `r`, unless it is 0.
-    fn rounded(&self, d: &mut Device, t: Target, first: usize, M: usize, r: DevicePtr) -> Vec<f64> {
-        let y = d.room(Bf16, M * self.N);
-        let launch = skinny::rounded(t, M as u32, self.N as u32);
-        self.run(d, launch, &[y, r], first, M);
-        d.get(Bf16, y, M * self.N)
+    /// y of M rows from row `first` on; added to `r`, unless it is null.
+    fn rounded(
+        &self,
+        d: &mut Device,
+        t: Target,
+        first: usize,
+        M: usize,
+        r: *const math::Bf16,
+    ) -> Vec<f64> {
+        let y = d.room_bf16(M * self.N);
+        d.run_for(t, &self.rounded_to(y, r, first, M));
+        d.get_bf16(y, M * self.N)
+    }
+
+    fn rounded_to(
+        &self,
+        y: *mut math::Bf16,
+        r: *const math::Bf16,
+        first: usize,
+        M: usize,
+    ) -> Rounded {
+        let ([x, w], [M, N, K, ldx, ldw]) = (self.from(first), self.sizes(M));
+        Rounded { y, r, x, w, M, N, K, ldx, ldw, ldy: N }
     }
 
     fn wide(&self, d: &mut Device, t: Target, first: usize, M: usize) -> Vec<f64> {
-        let y = d.room(F32, M * self.N);
-        self.run(d, skinny::wide(t, M as u32, self.N as u32), &[y], first, M);
-        d.get(F32, y, M * self.N)
+        let y = d.room_f32(M * self.N);
+        let ([x, w], [rows, N, K, ldx, ldw]) = (self.from(first), self.sizes(M));
+        d.run_for(t, &Wide { y, x, w, M: rows, N, K, ldx, ldw, ldy: N });
+        d.get_f32(y, M * self.N)
     }
 
-    fn run(&self, d: &mut Device, launch: Launch, to: &[DevicePtr], first: usize, M: usize) {
-        let from = [self.at[0] + (first * self.ld[0] * 2) as u64, self.at[1]];
-        let sizes = [M, self.N, self.K, self.ld[0], self.ld[1], self.N].map(int);
-        let pointers: Vec<_> = to.iter().chain(&from).copied().map(ptr).collect();
-        d.run(launch, &[&pointers[..], &sizes].concat());
+    fn from(&self, first: usize) -> [*const math::Bf16; 2] {
+        [self.at[0].wrapping_add(first * self.ld[0]), self.at[1]]
     }
+
+    fn sizes(&self, M: usize) -> [u32; 5] {
+        [M, self.N, self.K, self.ld[0], self.ld[1]].map(int)
+    }
+}
+
+/// The launch of a product of M rows and N outputs, wherever they lie.
+fn launch(t: Target, M: usize, N: usize) -> Launch {
+    let ([x, w], [M, N, K]) = ([null(); 2], [M, N, 8].map(int));
+    Rounded { y: null_mut(), r: null(), x, w, M, N, K, ldx: K, ldw: K, ldy: N }.launch(t)
 }
 
 #[test]
@@ -95,10 +123,10 @@ fn against_f64() {
             let case = Case::new(&mut d, shape);
             let (exact, most) = (case.exact(), bounds::sum(d.capability(), K, case.largest()));
             let r = Gen::new(1).normals(Bf16, M * N, (K as f64).sqrt());
-            let r_at = d.put(Bf16, &r);
+            let r_at = d.put_bf16(&r);
             for t in targets(N) {
-                let context = format!("{} M{M} N{N} K{K}", skinny::rounded(t, 1, N as u32).kernel);
-                let got = case.rounded(&mut d, t, 0, M, 0);
+                let context = format!("{} M{M} N{N} K{K}", launch(t, 1, N).kernel);
+                let got = case.rounded(&mut d, t, 0, M, null());
                 Output::new("y", Bf16, got, exact.clone()).check(&context);
                 let got = case.rounded(&mut d, t, 0, M, r_at);
                 let sum = exact.iter().zip(&r).map(|(y, r)| y + r).collect();
@@ -118,11 +146,16 @@ fn bits_depend_on_the_row_alone() {
     for mut d in devices() {
         let case = Case::new(&mut d, (M, N, K));
         let [narrow, ..] = targets(N);
-        let (all, wide) = (case.rounded(&mut d, narrow, 0, M, 0), case.wide(&mut d, narrow, 0, M));
+        let (all, wide) =
+            (case.rounded(&mut d, narrow, 0, M, null()), case.wide(&mut d, narrow, 0, M));
         for t in targets(N) {
             for (first, rows) in [(0, 16), (0, 9), (0, 8), (3, 5), (7, 1), (15, 1)] {
                 let of = first * N..(first + rows) * N;
-                assert_eq!(case.rounded(&mut d, t, first, rows, 0), all[of.clone()], "{first}");
+                assert_eq!(
+                    case.rounded(&mut d, t, first, rows, null()),
+                    all[of.clone()],
+                    "{first}"
+                );
                 assert_eq!(case.wide(&mut d, t, first, rows), wide[of], "{first}, f32");
             }
         }
@@ -136,11 +169,11 @@ fn adds_in_place() {
     for mut d in devices() {
         let case = Case::new(&mut d, (M, N, K));
         let r = Gen::new(1).normals(Bf16, M * N, 10.0);
-        let (apart, both) = (d.put(Bf16, &r), d.put(Bf16, &r));
+        let (apart, both) = (d.put_bf16(&r), d.put_bf16(&r));
         let t = Target::of(90);
         let expected = case.rounded(&mut d, t, 0, M, apart);
-        case.run(&mut d, skinny::rounded(t, M as u32, N as u32), &[both, both], 0, M);
-        assert_eq!(d.get(Bf16, both, M * N), expected);
+        d.run_for(t, &case.rounded_to(both, both, 0, M));
+        assert_eq!(d.get_bf16(both, M * N), expected);
     }
 }
 
@@ -153,7 +186,7 @@ fn nan_stays_in_its_row() {
         let mut case = Case::new(&mut d, (M, N, K));
         (case.x[3 * K + 71], case.w[20 * K + 7]) = (f64::NAN, f64::INFINITY);
         case.ld = [K, K];
-        case.at = [d.put(Bf16, &case.x), d.put(Bf16, &case.w)];
+        case.at = [&case.x, &case.w].map(|rows| d.put_bf16(rows).cast_const());
         for t in targets(N) {
             for (i, y) in case.wide(&mut d, t, 0, M).into_iter().enumerate() {
                 assert_eq!(y.is_finite(), i / N != 3 && i % N != 20, "{i}");
@@ -170,15 +203,15 @@ fn costs() {
         for mut d in devices() {
             let mut case = Case::new(&mut d, (M, N, K));
             case.ld = [K, K];
-            case.at = [d.put(Bf16, &case.x), d.put(Bf16, &case.w)];
+            case.at = [&case.x, &case.w].map(|rows| d.put_bf16(rows).cast_const());
             for t in targets(N) {
                 for storage in [Bf16, F32] {
                     if storage == Bf16 {
-                        case.rounded(&mut d, t, 0, M, 0);
+                        case.rounded(&mut d, t, 0, M, null());
                     } else {
                         case.wide(&mut d, t, 0, M);
                     }
-                    let blocks = skinny::wide(t, M as u32, N as u32).blocks[0] as usize;
+                    let blocks = launch(t, M, N).blocks[0] as usize;
                     d.moved_at_most((N + blocks * M) * K * 2 + M * N * storage.bytes());
                     assert_eq!(d.counts.total.conflicts, 0, "M{M} {t:?}");
                     assert_eq!(d.counts.class(Class::Local), 0, "M{M} {t:?}");
@@ -194,7 +227,7 @@ fn costs() {
 #[test]
 fn choice_of_strips() {
     let choice = |capability, N| {
-        let launch = skinny::rounded(Target::of(capability), 1, N);
+        let launch = launch(Target::of(capability), 1, N);
         (launch.kernel, launch.blocks[0])
     };
     // On an H100: the products of a 110M model, and the head of a vocabulary of 32000.
@@ -204,8 +237,8 @@ fn choice_of_strips() {
     // A GeForce RTX 3090 has fewer multiprocessors.
     assert_eq!(choice(86, 2304), ("skinny_bf16_16", 144));
     assert_eq!(choice(86, 4096), ("skinny_bf16_32", 128));
-    assert!(skinny::takes(16, 768, 768, 768) && !skinny::takes(17, 768, 768, 768));
-    assert!(!skinny::takes(1, 12, 16, 16) && !skinny::takes(1, 16, 16, 20));
+    assert!(takes(16, 768, 768, 768) && !takes(17, 768, 768, 768));
+    assert!(!takes(1, 12, 16, 16) && !takes(1, 16, 16, 20));
     // By Little's law about 25 KB a multiprocessor are under way on an H100: one block has more.
     for strips in [1, 2, 4] {
         assert!(WARPS * stages(strips) * strips * STRIP * DEPTH * 2 >= 32 << 10);

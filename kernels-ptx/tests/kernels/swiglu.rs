@@ -1,5 +1,6 @@
-use crate::check::{Bf16, F32, Gen, Output, devices, int, ptr};
-use kernels_ptx::launch::{Storage, swiglu};
+use crate::check::{Bf16, F32, Gen, Output, devices, int};
+use kernels_ptx::launch::Storage;
+use kernels_ptx::swiglu::{Backward, Forward};
 
 /// (N, F)
 const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 8), (3, 7), (5, 24), (2, 300), (37, 136)];
@@ -19,18 +20,12 @@ fn case(storage: Storage, (N, F): (usize, usize)) {
     }
     let context = format!("{storage:?} N{N} F{F}");
     for mut d in devices() {
-        let (pgu, pda, pa) = (d.put(storage, &gu), d.put(storage, &da), d.room(storage, N * F));
-        let sizes = [int(N), int(F)];
-        d.run(
-            swiglu::forward(storage, N as u32, F as u32),
-            &[&[pa, pgu].map(ptr)[..], &sizes].concat(),
-        );
-        Output::new("a", storage, d.get(storage, pa, N * F), a.clone()).check(&context);
-        d.run(
-            swiglu::backward(storage, N as u32, F as u32),
-            &[&[pgu, pda].map(ptr)[..], &sizes].concat(),
-        );
-        let got = d.get(storage, pgu, 2 * N * F);
+        let (gu_N2F, da_NF) = (d.put(storage, &gu), d.put(storage, &da));
+        let a_NF = d.room(storage, N * F);
+        d.run(&Forward { storage, a_NF, gu_N2F, N: int(N), F: int(F) });
+        Output::new("a", storage, d.get(storage, a_NF, N * F), a.clone()).check(&context);
+        d.run(&Backward { storage, gu_N2F, da_NF, N: int(N), F: int(F) });
+        let got = d.get(storage, gu_N2F, 2 * N * F);
         Output::new("dgu", storage, got, dgu.clone()).check(&context);
     }
 }
@@ -48,19 +43,12 @@ fn bytes() {
     let (N, F) = (64, 256);
     let g = &mut Gen::new(0);
     for mut d in devices() {
-        let gu = d.put(Bf16, &g.normals(Bf16, N * 2 * F, 1.0));
-        let da = d.put(Bf16, &g.normals(Bf16, N * F, 1.0));
-        let a = d.room(Bf16, N * F);
-        let sizes = [int(N), int(F)];
-        d.run(
-            swiglu::forward(Bf16, N as u32, F as u32),
-            &[&[ptr(a), ptr(gu)], &sizes[..]].concat(),
-        );
+        let gu_N2F = d.put_bf16(&g.normals(Bf16, N * 2 * F, 1.0));
+        let da_NF = d.put_bf16(&g.normals(Bf16, N * F, 1.0));
+        let a_NF = d.room_bf16(N * F);
+        d.run(&Forward { storage: Bf16, a_NF, gu_N2F, N: int(N), F: int(F) });
         d.moved_at_most(3 * N * F * 2);
-        d.run(
-            swiglu::backward(Bf16, N as u32, F as u32),
-            &[&[ptr(gu), ptr(da)], &sizes[..]].concat(),
-        );
+        d.run(&Backward { storage: Bf16, gu_N2F, da_NF, N: int(N), F: int(F) });
         d.moved_at_most(5 * N * F * 2);
     }
 }

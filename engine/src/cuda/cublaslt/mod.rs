@@ -4,9 +4,10 @@
 
 mod library;
 
-use super::Storage;
 use super::driver::{Driver, Stream};
 use super::product::{Layout, Onto, Product};
+use super::{Storage, storage};
+use crate::element::Element;
 use library::{Algorithm, Api, Description, Handle};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -76,18 +77,31 @@ impl CublasLt {
         self.api.version()
     }
 
-    /// C = A B, onto something. `addresses` are those of C, A and B.
-    pub fn multiply(
+    /// C = A B, onto something.
+    pub fn multiply<S: Element, F: Element>(
+        &self,
+        product: &Product,
+        c: *mut S,
+        a: *const F,
+        b: *const F,
+        onto: Onto<S>,
+    ) -> Result<(), String> {
+        let beta = if onto == Onto::Zero { 0.0 } else { 1.0 };
+        let added = if let Onto::Other(r) = onto { r } else { c.cast_const() };
+        let addresses = [c.addr(), a.addr(), b.addr(), added.addr()].map(|at| at as u64);
+        self.queue(product, storage::<F>(), storage::<S>(), addresses, beta)
+    }
+
+    /// C = A B + beta times what is added. `addresses` are those of C, A, B and that.
+    fn queue(
         &self,
         product: &Product,
         factors: Storage,
         sum: Storage,
-        [c, a, b]: [u64; 3],
-        onto: Onto,
+        [c, a, b, added]: [u64; 4],
+        beta: f32,
     ) -> Result<(), String> {
         let stream = stream(&*self.driver)?;
-        let beta = if onto == Onto::Zero { 0.0 } else { 1.0 };
-        let added = if let Onto::Other(r) = onto { r } else { c };
         // Unasked, the library takes every address for a multiple of 256. Slots of arenas are not.
         let alignment = 1 << (256 | a | b | c | added).trailing_zeros();
         let p = product;

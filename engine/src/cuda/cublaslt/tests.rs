@@ -2,10 +2,10 @@
 //! crate needs as well): what is found, in which context, and that layouts and turns are right.
 
 use super::*;
-use crate::cuda::driver::{Arg, Event, Rows};
-use crate::cuda::{Storage, Target};
+use crate::cuda::Target;
+use crate::cuda::driver::{Event, Rows};
 use half::bf16;
-use kernels_ptx::launch::Launch;
+use kernels_ptx::launch::{Arg, Launch};
 use ptx_emu::Hardware;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,7 +84,7 @@ fn values(len: usize, seed: usize) -> Vec<f32> {
 }
 
 /// C of [`Product`] by its definition, in small whole numbers, so that every order of sums agrees.
-fn expected(p: &Product, a: &[f32], b: &[f32], c: &[f32], r: &[f32], onto: Onto) -> Vec<f32> {
+fn expected(p: &Product, a: &[f32], b: &[f32], c: &[f32], r: &[f32], onto: Onto<f32>) -> Vec<f32> {
     let at = |m: usize, n: usize| {
         let a = |k: usize| if p.layout == Layout::Tn { a[k * p.lda + m] } else { a[m * p.lda + k] };
         let b = |k: usize| if p.layout == Layout::Nt { b[n * p.ldb + k] } else { b[k * p.ldb + n] };
@@ -114,21 +114,19 @@ fn products_are_those_of_the_definition() {
     ];
     for p in products {
         let r = values(p.M * p.N, 3);
-        for onto in [Onto::Zero, Onto::Other(r.as_ptr() as u64), Onto::Itself] {
+        for onto in [Onto::Zero, Onto::Other(r.as_ptr()), Onto::Itself] {
             let (a, b) = (values(N * I.max(O), 1), values(N.max(I) * I.max(O), 2));
             let start = values(p.M * p.N, 4);
             let wanted = expected(&p, &a, &b, &start, &r, onto);
             let lent = driver.lent.load(Relaxed);
 
             let mut c = start.clone();
-            let addresses = [c.as_mut_ptr() as u64, a.as_ptr() as u64, b.as_ptr() as u64];
-            lt.multiply(&p, Storage::F32, Storage::F32, addresses, onto).unwrap();
+            lt.multiply(&p, c.as_mut_ptr(), a.as_ptr(), b.as_ptr(), onto).unwrap();
             assert_eq!(c, wanted, "{p:?} {onto:?}");
 
             let [a, b] = [a, b].map(|x| x.into_iter().map(bf16::from_f32).collect::<Vec<_>>());
             let mut c = start.clone();
-            let addresses = [c.as_mut_ptr() as u64, a.as_ptr() as u64, b.as_ptr() as u64];
-            lt.multiply(&p, Storage::Bf16, Storage::F32, addresses, onto).unwrap();
+            lt.multiply(&p, c.as_mut_ptr(), a.as_ptr(), b.as_ptr(), onto).unwrap();
             assert_eq!(c, wanted, "{p:?} {onto:?} of bf16");
             assert_eq!(driver.lent.load(Relaxed), lent + 2, "each product enters the context");
         }
@@ -146,8 +144,8 @@ fn addresses_need_no_more_alignment_than_they_have() {
     for offset in 0..8 {
         let mut c = vec![0.0; 4 + offset];
         let (a, b) = (&memory[offset..offset + 4], &memory[offset + 4..offset + 8]);
-        let addresses = [c[offset..].as_mut_ptr() as u64, a.as_ptr() as u64, b.as_ptr() as u64];
-        lt.multiply(&p, Storage::F32, Storage::F32, addresses, Onto::Zero).unwrap();
+        let to = c[offset..].as_mut_ptr();
+        lt.multiply(&p, to, a.as_ptr(), b.as_ptr(), Onto::Zero).unwrap();
         assert_eq!(c[offset..], expected(&p, a, b, &[], &[], Onto::Zero), "offset {offset}");
     }
 }

@@ -1,8 +1,9 @@
 use super::Step;
 use crate::arena::Slot;
-use crate::cuda::{Arg, Cuda, Storage, int, storage};
+use crate::cuda::{Cuda, int};
 use crate::{Element, View, ViewMut};
-use kernels_ptx::launch::adamw;
+use half::bf16;
+use kernels_ptx::adamw;
 
 pub fn step<E: Element>(
     cuda: &Cuda,
@@ -15,24 +16,36 @@ pub fn step<E: Element>(
     decays: &[(Slot, f64)],
     step: Step,
 ) {
-    let ends: Vec<u64> = decays.iter().map(|(slot, _)| slot.range().end as u64).collect();
+    let slot_ends: Vec<u64> = decays.iter().map(|(slot, _)| slot.range().end as u64).collect();
     let rates: Vec<f32> = decays.iter().map(|&(_, rate)| rate as f32).collect();
-    let [ends_at, rates_at] = cuda.workspace(workspace(decays.len()));
-    cuda.upload(ends_at, &ends);
-    cuda.upload(rates_at, &rates);
+    let [ends, decays_at] = cuda.workspace(workspace(decays.len()));
+    let (ends, decays_at) = (ends.cast(), decays_at.cast());
+    cuda.upload(ends, &slot_ends);
+    cuda.upload(decays_at, &rates);
 
-    let len = w.len() as u64;
-    assert!(copy.is_none() || storage::<E>() == Storage::Bf16, "adamw: a copy is narrower");
-    let kind = if copy.is_some() { Storage::Bf16 } else { Storage::F32 };
-    let mut pointers = vec![w.gpu()];
-    pointers.extend(copy.map(ViewMut::gpu));
-    pointers.extend([m.gpu(), v.gpu(), g.gpu(), sum_1.gpu(), ends_at, rates_at]);
-    let mut args: Vec<Arg> = pointers.into_iter().map(Arg::Ptr).collect();
-    args.push(Arg::U32(int(decays.len())));
-    let Step { lr, beta1, beta2, eps, max_norm, .. } = step;
     let (rate, root) = step.corrections();
-    args.extend([lr, beta1, beta2, eps, max_norm, rate, root].map(|x| Arg::F32(x as f32)));
-    cuda.launch(adamw::step(kind, len), &args);
+    let launch = adamw::Step {
+        len: w.len() as u64,
+        w: w.same::<f32>().gpu(),
+        m: m.same::<f32>().gpu(),
+        v: v.same::<f32>().gpu(),
+        g: g.same::<f32>().gpu(),
+        sum: sum_1.gpu(),
+        ends,
+        decays: decays_at,
+        slots: int(decays.len()),
+        lr: step.lr as f32,
+        beta1: step.beta1 as f32,
+        beta2: step.beta2 as f32,
+        eps: step.eps as f32,
+        max_norm: step.max_norm as f32,
+        rate: rate as f32,
+        root: root as f32,
+    };
+    match copy {
+        None => cuda.launch(&launch),
+        Some(copy) => cuda.launch(&launch.and_copy(copy.same::<bf16>().gpu())),
+    }
 }
 
 /// Bytes of work space: where parameters end, and their rates of decay.

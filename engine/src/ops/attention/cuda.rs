@@ -2,56 +2,53 @@
 //! its own work from a list, which goes up before the launch.
 
 use super::Heads;
-use crate::cuda::{Arg, Cuda, Rows, int, storage};
+use crate::cuda::{Cuda, Rows, int, storage};
 use crate::{Element, Segments, View, ViewMut};
+use half::bf16;
+use kernels_ptx::attention::decode::{Decode, Keep};
+use kernels_ptx::attention::{Delta, flash, plain};
 use kernels_ptx::launch::Storage;
-use kernels_ptx::launch::attention::{self, Sequences, Work};
+use std::ptr::null;
 
-/// Bytes of an item of [`Work`].
-const ITEM: usize = 3 * size_of::<u32>();
+/// Numbers of an item.
+const ITEM: usize = 3;
 
-/// T, H, G, D and 1/sqrt(D); kernels in f32 want N before them.
-fn sizes(storage: Storage, heads: Heads, segments: &Segments) -> Vec<Arg> {
-    let T = segments.equal_len().unwrap_or(0);
-    let mut sizes = [T, heads.H, heads.G, heads.D].map(|x| Arg::U32(int(x))).to_vec();
-    sizes.push(Arg::F32(scale(heads)));
-    if storage == Storage::F32 {
-        sizes.insert(0, Arg::U32(int(segments.rows())));
+/// Sequences as launches take them.
+struct Sequences {
+    /// First row and rows of each, where their lengths differ.
+    list: Vec<[u32; 2]>,
+    count: u32,
+    N: u32,
+    /// 0 where lengths differ.
+    T: u32,
+}
+
+impl Sequences {
+    fn of(segments: &Segments) -> Self {
+        let N = segments.rows();
+        let (list, count, T) = match segments.equal_len() {
+            Some(T) => (Vec::new(), N / T, T),
+            None => {
+                let list = segments.list().iter().map(|s| [s.offset, s.len].map(int));
+                (list.collect(), 0, 0)
+            }
+        };
+        Sequences { list, count: int(count), N: int(N), T: int(T) }
     }
-    sizes
+
+    /// Sends `items` up to `room`: their address, and how many they are. Where there are none, null and
+    /// the number of sequences.
+    fn items(&self, cuda: &Cuda, room: *mut u32, items: &[u32]) -> (*const u32, u32) {
+        if self.list.is_empty() {
+            return (null(), self.count);
+        }
+        cuda.upload(room, items);
+        (room, int(items.len() / ITEM))
+    }
 }
 
 fn scale(heads: Heads) -> f32 {
     1.0 / (heads.D as f32).sqrt()
-}
-
-/// First row and rows of each segment, where their lengths differ.
-fn list(segments: &Segments) -> Vec<[u32; 2]> {
-    match segments.equal_len() {
-        Some(_) => Vec::new(),
-        None => segments.list().iter().map(|s| [s.offset, s.len].map(int)).collect(),
-    }
-}
-
-/// The same as launches take it; `list` is that of [`list`].
-fn sequences<'a>(segments: &Segments, list: &'a [[u32; 2]]) -> Sequences<'a> {
-    match segments.equal_len() {
-        Some(T) => Sequences::Equal { B: int(segments.rows() / T), T: int(T) },
-        None => Sequences::Listed(list),
-    }
-}
-
-/// Queues `work`, whose items go to `room`, between pointers and sizes.
-fn launch<const P: usize>(
-    cuda: &Cuda,
-    Work { launch, items }: Work,
-    room: u64,
-    pointers: [u64; P],
-    sizes: &[Arg],
-) {
-    cuda.upload(room, &items);
-    let items = Arg::Ptr(if items.is_empty() { 0 } else { room });
-    cuda.launch(launch, &[&pointers.map(Arg::Ptr)[..], &[items], sizes].concat());
 }
 
 pub fn forward<E: Element>(
@@ -62,12 +59,26 @@ pub fn forward<E: Element>(
     segments: &Segments,
     heads: Heads,
 ) {
-    let (storage, list) = (storage::<E>(), list(segments));
-    let [H, D] = [heads.H, heads.D].map(int);
-    let work = attention::forward(cuda.target(), storage, sequences(segments, &list), H, D);
-    let [room] = cuda.workspace([work.items.len() * size_of::<u32>()]);
-    let pointers = [o_NHD.gpu(), lse_NH.gpu(), qkv.gpu()];
-    launch(cuda, work, room, pointers, &sizes(storage, heads, segments));
+    let (sequences, scale) = (Sequences::of(segments), scale(heads));
+    let (N, T, [H, G, D]) = (sequences.N, sequences.T, [heads.H, heads.G, heads.D].map(int));
+    let room = |items: &[u32]| cuda.workspace([size_of_val(items)])[0].cast();
+    let lse_NH = lse_NH.same::<f32>().gpu();
+    match storage::<E>() {
+        Storage::F32 => {
+            let items = plain::Forward::items(&sequences.list);
+            let (items, _) = sequences.items(cuda, room(&items), &items);
+            let (o_NHD, qkv) = (o_NHD.same::<f32>().gpu(), qkv.same::<f32>().gpu());
+            let launch = plain::Forward { o_NHD, lse_NH, qkv, items, N, T, H, G, D, scale };
+            cuda.launch(&launch);
+        }
+        Storage::Bf16 => {
+            let items = flash::Forward::items(&sequences.list, D);
+            let (items, count) = sequences.items(cuda, room(&items), &items);
+            let (o_NHD, qkv) = (o_NHD.same::<bf16>().gpu(), qkv.same::<bf16>().gpu());
+            let launch = flash::Forward { o_NHD, lse_NH, qkv, items, T, H, G, D, scale, count };
+            cuda.launch(&launch);
+        }
+    }
 }
 
 pub fn decode<E: Element>(
@@ -80,19 +91,20 @@ pub fn decode<E: Element>(
     heads: Heads,
     capacity: usize,
 ) {
-    let (storage, N, S) = (storage::<E>(), segments.rows(), heads.qkv());
-    let (o, kept, qkv) = (o_NHD.gpu(), kept.gpu(), qkv.gpu());
-    let mut kv = kept;
-    let (mut past, mut items) = (0, 0);
+    let (storage, rows, stride) = (storage::<E>(), segments.rows(), heads.qkv());
+    let (qkv, mut kv) = (qkv.gpu(), kept.gpu());
+    let (mut past, mut items) = (0, null());
+    let [N, S, width] = [rows, stride, heads.kv()].map(int);
     if let ([s], [slot]) = (segments.list(), slots) {
         let bytes = |elements: usize| elements * size_of::<E>();
-        kv += bytes(slot * capacity * heads.kv()) as u64;
-        past = s.first;
+        let address = |at: *const E| at.addr() as u64;
+        kv = kv.wrapping_add(slot * capacity * heads.kv());
+        past = int(s.first);
         cuda.copy_rows(Rows {
-            dst: kv + bytes(s.first * heads.kv()) as u64,
+            dst: address(kv.wrapping_add(s.first * heads.kv())),
             dst_stride: bytes(heads.kv()),
-            src: qkv + bytes(heads.out()) as u64,
-            src_stride: bytes(S),
+            src: address(qkv.wrapping_add(heads.out())),
+            src_stride: bytes(stride),
             width: bytes(heads.kv()),
             rows: s.len,
         });
@@ -101,17 +113,14 @@ pub fn decode<E: Element>(
             (1..=s.len).flat_map(move |i| [slot * capacity, s.first + i].map(int))
         });
         let list: Vec<u32> = of.collect();
-        [items] = cuda.workspace([list.len() * size_of::<u32>()]);
-        cuda.upload(items, &list);
-        let sizes = [N, S, heads.kv()].map(|x| Arg::U32(int(x)));
-        let args = [&[kv, qkv, items].map(Arg::Ptr)[..], &sizes].concat();
-        cuda.launch(attention::keep(storage, int(N), int(S), int(heads.kv())), &args);
+        let [room] = cuda.workspace([size_of_val(&list[..])]);
+        cuda.upload(room.cast(), &list);
+        items = room.cast_const().cast();
+        cuda.launch(&Keep { storage, kv, qkv_NS: qkv, items, N, S, width });
     }
-    let Heads { H, G, D } = heads;
-    let sizes = [N, past, S, H, G, D].map(|x| Arg::U32(int(x)));
-    let pointers = [o, qkv, kv, items].map(Arg::Ptr);
-    let args = [&pointers[..], &sizes, &[Arg::F32(scale(heads))]].concat();
-    cuda.launch(attention::decode(storage, int(N), int(H), int(D)), &args);
+    let ([H, G, D], o_NHD) = ([heads.H, heads.G, heads.D].map(int), o_NHD.gpu());
+    let (q_NS, scale) = (qkv, scale(heads));
+    cuda.launch(&Decode { storage, o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale });
 }
 
 pub fn backward<E: Element>(
@@ -124,21 +133,121 @@ pub fn backward<E: Element>(
     segments: &Segments,
     heads: Heads,
 ) {
-    let (target, storage, rows) = (cuda.target(), storage::<E>(), lse_NH.len());
-    let [delta_NH, room] = cuda.workspace(workspace(heads, segments.rows()));
-    let pointers = [delta_NH, do_NHD.gpu(), o_NHD.gpu()].map(Arg::Ptr);
-    let args = [&pointers[..], &[rows, heads.D].map(|x| Arg::U32(int(x)))].concat();
-    cuda.launch(attention::delta(storage, int(rows)), &args);
-    let pointers = [dqkv.gpu(), do_NHD.gpu(), qkv.gpu(), lse_NH.gpu(), delta_NH];
-    let (sizes, list) = (sizes(storage, heads, segments), list(segments));
-    let (sequences, [H, G, D]) = (sequences(segments, &list), [heads.H, heads.G, heads.D].map(int));
-    let work = attention::backward_queries(target, storage, sequences, H, D);
-    launch(cuda, work, room, pointers, &sizes);
-    let work = attention::backward_keys(target, storage, sequences, G, D);
-    launch(cuda, work, room, pointers, &sizes);
+    let [delta, room] = cuda.workspace(workspace(heads, segments.rows()));
+    let (delta_NH, room) = (delta.cast(), room.cast());
+    let (storage, rows, D) = (storage::<E>(), int(lse_NH.len()), int(heads.D));
+    let o_NHD = o_NHD.gpu();
+    cuda.launch(&Delta { storage, delta_NH, do_NHD: do_NHD.gpu(), o_NHD, rows, D });
+    let lse_NH = lse_NH.same::<f32>().gpu();
+    match storage {
+        Storage::F32 => {
+            let (dqkv, do_NHD, qkv) = (dqkv.same(), do_NHD.same(), qkv.same());
+            backward_plain(cuda, dqkv, do_NHD, qkv, lse_NH, delta_NH, room, segments, heads);
+        }
+        Storage::Bf16 => {
+            let (dqkv, do_NHD, qkv) = (dqkv.same(), do_NHD.same(), qkv.same());
+            backward_flash(cuda, dqkv, do_NHD, qkv, lse_NH, delta_NH, room, segments, heads);
+        }
+    }
+}
+
+fn backward_plain(
+    cuda: &Cuda,
+    dqkv: ViewMut<f32>,
+    do_NHD: View<f32>,
+    qkv: View<f32>,
+    lse_NH: *const f32,
+    delta_NH: *const f32,
+    room: *mut u32,
+    segments: &Segments,
+    heads: Heads,
+) {
+    let (sequences, scale) = (Sequences::of(segments), scale(heads));
+    let (N, T, [H, G, D]) = (sequences.N, sequences.T, [heads.H, heads.G, heads.D].map(int));
+    let (dqkv, do_NHD, qkv) = (dqkv.gpu(), do_NHD.gpu(), qkv.gpu());
+    let items = plain::BackwardQueries::items(&sequences.list);
+    let (items, _) = sequences.items(cuda, room, &items);
+    cuda.launch(&plain::BackwardQueries {
+        dqkv,
+        do_NHD,
+        qkv,
+        lse_NH,
+        delta_NH,
+        items,
+        N,
+        T,
+        H,
+        G,
+        D,
+        scale,
+    });
+    let items = plain::BackwardKeys::items(&sequences.list);
+    let (items, _) = sequences.items(cuda, room, &items);
+    cuda.launch(&plain::BackwardKeys {
+        dqkv,
+        do_NHD,
+        qkv,
+        lse_NH,
+        delta_NH,
+        items,
+        N,
+        T,
+        H,
+        G,
+        D,
+        scale,
+    });
+}
+
+fn backward_flash(
+    cuda: &Cuda,
+    dqkv: ViewMut<bf16>,
+    do_NHD: View<bf16>,
+    qkv: View<bf16>,
+    lse_NH: *const f32,
+    delta_NH: *const f32,
+    room: *mut u32,
+    segments: &Segments,
+    heads: Heads,
+) {
+    let (sequences, scale) = (Sequences::of(segments), scale(heads));
+    let (T, [H, G, D]) = (sequences.T, [heads.H, heads.G, heads.D].map(int));
+    let (dqkv, do_NHD, qkv) = (dqkv.gpu(), do_NHD.gpu(), qkv.gpu());
+    let items = flash::BackwardQueries::items(cuda.target(), &sequences.list, D);
+    let (items, count) = sequences.items(cuda, room, &items);
+    cuda.launch(&flash::BackwardQueries {
+        dqkv,
+        do_NHD,
+        qkv,
+        lse_NH,
+        delta_NH,
+        items,
+        T,
+        H,
+        G,
+        D,
+        scale,
+        count,
+    });
+    let items = flash::BackwardKeys::items(cuda.target(), &sequences.list, D);
+    let (items, count) = sequences.items(cuda, room, &items);
+    cuda.launch(&flash::BackwardKeys {
+        dqkv,
+        do_NHD,
+        qkv,
+        lse_NH,
+        delta_NH,
+        items,
+        T,
+        H,
+        G,
+        D,
+        scale,
+        count,
+    });
 }
 
 /// Bytes of work space of [`backward`]: delta, and items of a kernel, at most one for each row.
 pub fn workspace(heads: Heads, N: usize) -> [usize; 2] {
-    [N * heads.H * size_of::<f32>(), N * ITEM]
+    [N * heads.H * size_of::<f32>(), N * ITEM * size_of::<u32>()]
 }

@@ -1,6 +1,6 @@
-use crate::cuda::{Arg, Cuda, int, storage};
+use crate::cuda::{Cuda, int, storage};
 use crate::{Element, View, ViewMut};
-use kernels_ptx::launch::embedding;
+use kernels_ptx::embedding;
 
 pub fn forward<E: Element>(
     cuda: &Cuda,
@@ -9,12 +9,11 @@ pub fn forward<E: Element>(
     w_VC: View<E>,
     C: usize,
 ) {
-    let [ids, ..] = cuda.workspace(workspace(tokens_N.len()));
+    let [ids, ..] = cuda.workspace(workspace(tokens_N.len())).map(|part| part.cast());
     cuda.upload(ids, tokens_N);
+    let (storage, x_NC, w_VC) = (storage::<E>(), x_NC.gpu(), w_VC.gpu());
     let [N, C] = [tokens_N.len(), C].map(int);
-    let pointers = [x_NC.gpu(), ids, w_VC.gpu()].map(Arg::Ptr);
-    let args = [&pointers[..], &[N, C].map(Arg::U32)].concat();
-    cuda.launch(embedding::forward(storage::<E>(), N, C), &args);
+    cuda.launch(&embedding::Forward { storage, x_NC, tokens_N: ids, w_VC, N, C });
 }
 
 pub fn backward<E: Element>(
@@ -25,13 +24,21 @@ pub fn backward<E: Element>(
     C: usize,
 ) {
     let order = embedding::order(tokens_N);
-    let [rows, starts, groups] = cuda.workspace(workspace(tokens_N.len()));
-    cuda.upload(rows, &order.rows_N);
+    let parts = cuda.workspace(workspace(tokens_N.len()));
+    let [rows_N, starts, tokens] = parts.map(|part| part.cast());
+    cuda.upload(rows_N, &order.rows_N);
     cuda.upload(starts, &order.starts);
-    cuda.upload(groups, &order.tokens);
-    let pointers = [dw_acc_VC.gpu(), dx_NC.gpu(), rows, starts, groups].map(Arg::Ptr);
-    let args = [&pointers[..], &[Arg::U32(int(C))]].concat();
-    cuda.launch(embedding::backward(storage::<E>(), int(order.tokens.len()), int(C)), &args);
+    cuda.upload(tokens, &order.tokens);
+    cuda.launch(&embedding::Backward {
+        storage: storage::<E>(),
+        dw_acc_VC: dw_acc_VC.same::<f32>().gpu(),
+        dx_NC: dx_NC.gpu(),
+        rows_N,
+        starts,
+        tokens,
+        C: int(C),
+        groups: int(order.tokens.len()),
+    });
 }
 
 /// Bytes of work space: ids of rows, starts of groups, tokens of groups.

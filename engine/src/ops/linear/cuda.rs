@@ -13,7 +13,7 @@ pub fn forward<E: Element>(
     let onto = r_NO.map_or(Onto::Zero, |r| Onto::Other(r.gpu()));
     let [room] = cuda.workspace(forward_workspace::<E>(cuda.target(), [N, I, O]));
     let (y, x, w) = (y_NO.gpu(), x_NI.gpu(), w_OI.gpu());
-    Product::forward(N, I, O).narrow(cuda, storage::<E>(), y, x, w, onto, room);
+    Product::forward(N, I, O).narrow(cuda, y, x, w, onto, room.cast());
 }
 
 pub fn forward_wide<E: Element>(
@@ -25,7 +25,7 @@ pub fn forward_wide<E: Element>(
 ) {
     let [room] = cuda.workspace(forward_workspace::<E>(cuda.target(), [N, I, O]));
     let (y, x, w) = (y_NO.gpu(), x_NI.gpu(), w_OI.gpu());
-    Product::forward(N, I, O).wide(cuda, storage::<E>(), y, x, w, Onto::Zero, room);
+    Product::forward(N, I, O).wide(cuda, y, x, w, Onto::Zero, room.cast());
 }
 
 /// Bytes of work space of [`forward`] and [`forward_wide`]: parts of the product.
@@ -42,7 +42,7 @@ pub fn backward_input<E: Element>(
 ) {
     let [room] = cuda.workspace(backward_workspace::<E>(cuda.target(), [N, I, O])[0]);
     let (dx, dy, w) = (dx_NI.gpu(), dy_NO.gpu(), w_OI.gpu());
-    Product::backward_input(N, I, O).narrow(cuda, storage::<E>(), dx, dy, w, Onto::Zero, room);
+    Product::backward_input(N, I, O).narrow(cuda, dx, dy, w, Onto::Zero, room.cast());
 }
 
 pub fn backward_weight<E: Element>(
@@ -54,7 +54,7 @@ pub fn backward_weight<E: Element>(
 ) {
     let [room] = cuda.workspace(backward_workspace::<E>(cuda.target(), [N, I, O])[1]);
     let (dw, dy, x) = (dw_acc_OI.gpu(), dy_NO.gpu(), x_NI.gpu());
-    Product::backward_weight(N, I, O).wide(cuda, storage::<E>(), dw, dy, x, Onto::Itself, room);
+    Product::backward_weight(N, I, O).wide(cuda, dw, dy, x, Onto::Itself, room.cast());
 }
 
 /// Bytes of work space of [`backward_input`] and of [`backward_weight`]: parts of the product.

@@ -1,8 +1,8 @@
 use super::Place;
 use crate::cuda::product::{Onto, Product};
-use crate::cuda::{Arg, Cuda, Target, int, storage};
+use crate::cuda::{Cuda, Target, int, storage};
 use crate::{Element, View, ViewMut};
-use kernels_ptx::launch::scale::scale;
+use kernels_ptx::scale::Scale;
 
 pub fn forward<E: Element>(
     cuda: &Cuda,
@@ -14,11 +14,11 @@ pub fn forward<E: Element>(
     at: Place,
     [N, I, r, O]: [usize; 4],
 ) {
-    let [room] = cuda.workspace(workspace::<E>(cuda.target(), [N, I, r, O], at.stride));
-    let (y, t) = (column::<E>(y_acc.gpu(), at), t_Nr.gpu());
+    let room = room::<E>(cuda, [N, I, r, O], at.stride);
+    let (y, t) = (y_acc.gpu().wrapping_add(at.first), t_Nr.gpu());
     low::<E>(cuda, t, x_NI, a_rI, at, [N, I, r], room);
     let product = Product { ldc: at.stride, ..Product::forward(N, r, O) };
-    product.narrow(cuda, storage::<E>(), y, t, b_Or.gpu(), Onto::Itself, room);
+    product.narrow(cuda, y, t, b_Or.gpu(), Onto::Itself, room);
 }
 
 pub fn backward_input<E: Element>(
@@ -31,13 +31,13 @@ pub fn backward_input<E: Element>(
     at: Place,
     [N, I, r, O]: [usize; 4],
 ) {
-    let [room] = cuda.workspace(workspace::<E>(cuda.target(), [N, I, r, O], at.stride));
-    let (dx, u, dy) = (dx_acc_NI.gpu(), u_Nr.gpu(), column::<E>(dy.gpu(), at));
+    let room = room::<E>(cuda, [N, I, r, O], at.stride);
+    let (dx, u, dy) = (dx_acc_NI.gpu(), u_Nr.gpu(), dy.gpu().wrapping_add(at.first));
     let product = Product { lda: at.stride, ..Product::backward_input(N, r, O) };
-    product.narrow(cuda, storage::<E>(), u, dy, b_Or.gpu(), Onto::Zero, room);
+    product.narrow(cuda, u, dy, b_Or.gpu(), Onto::Zero, room);
     multiply::<E>(cuda, u, N * r, at.scale);
     let product = Product::backward_input(N, I, r);
-    product.narrow(cuda, storage::<E>(), dx, u, a_rI.gpu(), Onto::Itself, room);
+    product.narrow(cuda, dx, u, a_rI.gpu(), Onto::Itself, room);
 }
 
 pub fn backward_b<E: Element>(
@@ -50,37 +50,37 @@ pub fn backward_b<E: Element>(
     at: Place,
     [N, I, r, O]: [usize; 4],
 ) {
-    let [room] = cuda.workspace(workspace::<E>(cuda.target(), [N, I, r, O], at.stride));
-    let (t, dy) = (t_Nr.gpu(), column::<E>(dy.gpu(), at));
+    let room = room::<E>(cuda, [N, I, r, O], at.stride);
+    let (t, dy) = (t_Nr.gpu(), dy.gpu().wrapping_add(at.first));
     low::<E>(cuda, t, x_NI, a_rI, at, [N, I, r], room);
     let product = Product { lda: at.stride, ..Product::backward_weight(N, r, O) };
-    product.wide(cuda, storage::<E>(), db_acc_Or.gpu(), dy, t, Onto::Itself, room);
+    product.wide(cuda, db_acc_Or.gpu(), dy, t, Onto::Itself, room);
 }
 
 /// t = s x A^T.
 fn low<E: Element>(
     cuda: &Cuda,
-    t: u64,
+    t: *mut E,
     x_NI: View<E>,
     a_rI: View<E>,
     at: Place,
     [N, I, r]: [usize; 3],
-    room: u64,
+    room: *mut f32,
 ) {
     let (x, a) = (x_NI.gpu(), a_rI.gpu());
-    Product::forward(N, I, r).narrow(cuda, storage::<E>(), t, x, a, Onto::Zero, room);
+    Product::forward(N, I, r).narrow(cuda, t, x, a, Onto::Zero, room);
     multiply::<E>(cuda, t, N * r, at.scale);
 }
 
-fn multiply<E: Element>(cuda: &Cuda, x: u64, len: usize, factor: f64) {
-    let len = int(len);
-    let args = [Arg::Ptr(x), Arg::U32(len), Arg::F32(factor as f32)];
-    cuda.launch(scale(storage::<E>(), len), &args);
+fn multiply<E: Element>(cuda: &Cuda, x: *mut E, len: usize, factor: f64) {
+    let (storage, len, factor) = (storage::<E>(), int(len), factor as f32);
+    cuda.launch(&Scale { storage, x, len, factor });
 }
 
-/// The address of the first row's first column.
-fn column<E>(matrix: u64, at: Place) -> u64 {
-    matrix + (at.first * size_of::<E>()) as u64
+/// The work space of an op.
+fn room<E: Element>(cuda: &Cuda, sizes: [usize; 4], stride: usize) -> *mut f32 {
+    let [room] = cuda.workspace(workspace::<E>(cuda.target(), sizes, stride));
+    room.cast()
 }
 
 /// Bytes of work space of any of the above: parts of a product.

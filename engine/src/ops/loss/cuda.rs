@@ -1,8 +1,9 @@
 use super::{Gradients, Logits};
 use crate::cuda::product::{Onto, Product};
-use crate::cuda::{Arg, Cuda, Target, int, storage};
+use crate::cuda::{Cuda, Target, int, storage};
 use crate::{Element, Real, View, ViewMut};
-use kernels_ptx::launch::loss;
+use kernels_ptx::loss;
+use std::ptr::{null, null_mut};
 
 /// The loss, and its gradients where they are wanted.
 pub fn run<E: Element>(
@@ -16,52 +17,65 @@ pub fn run<E: Element>(
     targets_N: &[i32],
     C: usize,
 ) {
-    let (N, V) = (targets_N.len(), w_VC.len() / C);
-    let rows = logits.rows().min(N);
-    let (storage, logits, w) = (storage::<E>(), logits.gpu(), w_VC.gpu());
+    let (N, V, rows) = (targets_N.len(), w_VC.len() / C, logits.rows().min(targets_N.len()));
+    let (logits, w) = (logits.gpu(), w_VC.gpu());
     let [targets, weights, room] = cuda.workspace(workspace::<E>(cuda.target(), rows, N, C, V));
+    let (targets, weights, room) = (targets.cast(), weights.cast(), room.cast());
     cuda.upload(targets, targets_N);
     let weights_N = gradients.as_ref().and_then(|g| g.weights_N);
     cuda.upload(weights, weights_N.unwrap_or_default());
-    let of_rows = [
-        Some(nats_N.gpu()),
-        largest_N.map(ViewMut::gpu),
-        Some(targets),
-        weights_N.map(|_| weights),
-    ];
-    let gradients =
-        gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.map(ViewMut::gpu), g.scale as f32));
+    let weights = weights_N.map_or(null(), |_| weights.cast_const());
+    let nats = nats_N.same::<f32>().gpu();
+    let largest = largest_N.map_or(null_mut(), ViewMut::gpu);
+    let gradients = gradients.map(|g| (g.dx_NC.gpu(), g.dw_acc_VC.map(ViewMut::gpu), g.scale));
+    let (storage, S) = (storage::<E>(), int(stride::<E>(V)));
     for first in (0..N).step_by(rows) {
         let n = rows.min(N - first);
         let x = x_NC.range(first * C..(first + n) * C).gpu();
         let [forward, backward_input, backward_weight] = products::<E>(n, C, V);
-        forward.narrow(cuda, storage, logits, x, w, Onto::Zero, room);
-        // A null pointer where there is none. Each of them is 4 bytes a row.
-        let [nats, largest, targets, weights] =
-            of_rows.map(|at| Arg::Ptr(at.map_or(0, |at| at + 4 * first as u64)));
-        let mut args = vec![nats, largest, Arg::Ptr(logits), targets];
-        args.extend(gradients.iter().flat_map(|(.., scale)| [weights, Arg::F32(*scale)]));
-        args.extend([V, stride::<E>(V)].map(|x| Arg::U32(int(x))));
-        let launch = if gradients.is_some() { loss::forward_backward } else { loss::forward };
-        cuda.launch(launch(storage, int(n), int(V)), &args);
-        if let Some((dx, dw, _)) = gradients {
-            let dx = dx + (first * C * size_of::<E>()) as u64;
-            backward_input.narrow(cuda, storage, dx, logits, w, Onto::Zero, room);
-            if let Some(dw) = dw {
-                backward_weight.wide(cuda, storage, dw, logits, x, Onto::Itself, room);
-            }
+        forward.narrow(cuda, logits, x, w, Onto::Zero, room);
+        let (nats_N, targets_N) = (nats.wrapping_add(first), targets.wrapping_add(first));
+        let largest_N = onward(largest.cast_const(), first).cast_mut();
+        let (logits_NS, N, V) = (logits, int(n), int(V));
+        let Some((dx, dw, scale)) = gradients else {
+            let launch =
+                loss::Forward { storage, nats_N, largest_N, logits_NS, targets_N, V, S, N };
+            cuda.launch(&launch);
+            continue;
+        };
+        cuda.launch(&loss::ForwardBackward {
+            storage,
+            nats_N,
+            largest_N,
+            logits_NS,
+            targets_N,
+            weights_N: onward(weights, first),
+            scale: scale as f32,
+            V,
+            S,
+            N,
+        });
+        let dx = dx.wrapping_add(first * C);
+        backward_input.narrow(cuda, dx, logits, w, Onto::Zero, room);
+        if let Some(dw) = dw {
+            backward_weight.wide(cuda, dw, logits, x, Onto::Itself, room);
         }
     }
 }
 
+/// The address of row `first`, or null where there are no rows.
+fn onward<T>(rows: *const T, first: usize) -> *const T {
+    if rows.is_null() { rows } else { rows.wrapping_add(first) }
+}
+
 /// Adds the nats of rows to `sum_1`, each times its weight.
 pub fn sum<R: Real>(cuda: &Cuda, sum_1: ViewMut<f64>, nats_N: View<R>, weights_N: Option<&[f32]>) {
+    let (sum, nats_N, N) = (sum_1.gpu(), nats_N.same::<f32>().gpu(), int(nats_N.len()));
     // No more than the loss itself takes, so a plan need not list it.
-    let [weights] = cuda.workspace([weights_N.map_or(0, size_of_val)]);
-    cuda.upload(weights, weights_N.unwrap_or_default());
-    let weights = weights_N.map_or(0, |_| weights);
-    let [sum_1, nats, weights] = [sum_1.gpu(), nats_N.gpu(), weights].map(Arg::Ptr);
-    cuda.launch(loss::sum(), &[sum_1, nats, weights, Arg::U32(int(nats_N.len()))]);
+    let [room] = cuda.workspace([weights_N.map_or(0, size_of_val)]);
+    cuda.upload(room.cast(), weights_N.unwrap_or_default());
+    let weights_N = weights_N.map_or(null(), |_| room.cast_const().cast());
+    cuda.launch(&loss::Sum { sum, nats_N, weights_N, N });
 }
 
 /// Logits of n rows, dx and dW: the products of a chunk.

@@ -70,7 +70,7 @@ impl<E: Element> Logits<E> {
     }
 
     /// The address on a GPU of rows [`cuda::stride`] apart.
-    pub(super) fn gpu(&mut self) -> u64 {
+    pub(super) fn gpu(&mut self) -> *mut E {
         match &mut self.room {
             Room::Cpu(_) => panic!("loss: these logits are on the CPU"),
             Room::Cuda(buf) => buf.view_mut().gpu(),

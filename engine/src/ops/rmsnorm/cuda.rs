@@ -1,6 +1,6 @@
-use crate::cuda::{Arg, Cuda, int, storage};
+use crate::cuda::{Cuda, int, storage};
 use crate::{Element, View, ViewMut};
-use kernels_ptx::launch::rmsnorm;
+use kernels_ptx::rmsnorm;
 
 pub fn forward<E: Element>(
     cuda: &Cuda,
@@ -11,9 +11,16 @@ pub fn forward<E: Element>(
     eps: f32,
 ) {
     let [N, C] = [r_N.len(), w_C.len()].map(int);
-    let pointers = [y_NC.gpu(), r_N.gpu(), x_NC.gpu(), w_C.gpu()].map(Arg::Ptr);
-    let args = [&pointers[..], &[Arg::U32(N), Arg::U32(C), Arg::F32(eps)]].concat();
-    cuda.launch(rmsnorm::forward(storage::<E>(), N, C), &args);
+    cuda.launch(&rmsnorm::Forward {
+        storage: storage::<E>(),
+        y_NC: y_NC.gpu(),
+        r_N: r_N.same::<f32>().gpu(),
+        x_NC: x_NC.gpu(),
+        w_C: w_C.gpu(),
+        N,
+        C,
+        eps,
+    });
 }
 
 pub fn apply<E: Element>(
@@ -24,9 +31,15 @@ pub fn apply<E: Element>(
     r_N: View<E::Acc>,
 ) {
     let [N, C] = [r_N.len(), w_C.len()].map(int);
-    let pointers = [y_NC.gpu(), x_NC.gpu(), w_C.gpu(), r_N.gpu()].map(Arg::Ptr);
-    let args = [&pointers[..], &[N, C].map(Arg::U32)].concat();
-    cuda.launch(rmsnorm::apply(storage::<E>(), N, C), &args);
+    cuda.launch(&rmsnorm::Apply {
+        storage: storage::<E>(),
+        y_NC: y_NC.gpu(),
+        x_NC: x_NC.gpu(),
+        w_C: w_C.gpu(),
+        r_N: r_N.same::<f32>().gpu(),
+        N,
+        C,
+    });
 }
 
 pub fn backward<E: Element>(
@@ -38,19 +51,26 @@ pub fn backward<E: Element>(
     w_C: View<E>,
     r_N: View<E::Acc>,
 ) {
-    let [part_PC] = cuda.workspace(workspace::<E>(r_N.len(), w_C.len()));
-    let [N, C] = [r_N.len(), w_C.len()].map(int);
-    let launch = rmsnorm::backward(storage::<E>(), N, C);
-    let P = launch.blocks[0];
-    let rows = [dx_acc_NC.gpu(), part_PC, dy_NC.gpu(), x_NC.gpu(), w_C.gpu(), r_N.gpu()];
-    cuda.launch(launch, &[&rows.map(Arg::Ptr)[..], &[N, C].map(Arg::U32)].concat());
-    let Some(dw_acc_C) = dw_acc_C else { return };
-    let gains = [dw_acc_C.gpu(), part_PC].map(Arg::Ptr);
-    cuda.launch(rmsnorm::backward_gain(C), &[&gains[..], &[P, C].map(Arg::U32)].concat());
+    let [part] = cuda.workspace(workspace(r_N.len(), w_C.len()));
+    let (dw_part_PC, [N, C]) = (part.cast(), [r_N.len(), w_C.len()].map(int));
+    cuda.launch(&rmsnorm::Backward {
+        storage: storage::<E>(),
+        dx_acc_NC: dx_acc_NC.gpu(),
+        dw_part_PC,
+        dy_NC: dy_NC.gpu(),
+        x_NC: x_NC.gpu(),
+        w_C: w_C.gpu(),
+        r_N: r_N.same::<f32>().gpu(),
+        N,
+        C,
+    });
+    if let Some(dw_acc_C) = dw_acc_C {
+        let (dw_acc_C, P) = (dw_acc_C.same::<f32>().gpu(), rmsnorm::parts(N));
+        cuda.launch(&rmsnorm::BackwardGain { dw_acc_C, dw_part_PC, P, C });
+    }
 }
 
 /// Bytes of work space of [`backward`]: a row of partial sums for each block.
-pub fn workspace<E: Element>(N: usize, C: usize) -> [usize; 1] {
-    let blocks = rmsnorm::backward(storage::<E>(), int(N), int(C)).blocks[0] as usize;
-    [blocks * C * size_of::<f32>()]
+pub fn workspace(N: usize, C: usize) -> [usize; 1] {
+    [rmsnorm::parts(int(N)) as usize * C * size_of::<f32>()]
 }

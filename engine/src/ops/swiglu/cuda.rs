@@ -1,11 +1,10 @@
-use crate::cuda::{Arg, Cuda, int, storage};
+use crate::cuda::{Cuda, int, storage};
 use crate::{Element, View, ViewMut};
-use kernels_ptx::launch::swiglu;
+use kernels_ptx::swiglu;
 
 pub fn forward<E: Element>(cuda: &Cuda, a_NF: ViewMut<E>, gu_N2F: View<E>, N: usize, F: usize) {
-    let (N, F) = (int(N), int(F));
-    let args = [Arg::Ptr(a_NF.gpu()), Arg::Ptr(gu_N2F.gpu()), Arg::U32(N), Arg::U32(F)];
-    cuda.launch(swiglu::forward(storage::<E>(), N, F), &args);
+    let (storage, [N, F]) = (storage::<E>(), [N, F].map(int));
+    cuda.launch(&swiglu::Forward { storage, a_NF: a_NF.gpu(), gu_N2F: gu_N2F.gpu(), N, F });
 }
 
 pub fn backward_inplace<E: Element>(
@@ -15,7 +14,6 @@ pub fn backward_inplace<E: Element>(
     N: usize,
     F: usize,
 ) {
-    let (N, F) = (int(N), int(F));
-    let args = [Arg::Ptr(gu_N2F.gpu()), Arg::Ptr(da_NF.gpu()), Arg::U32(N), Arg::U32(F)];
-    cuda.launch(swiglu::backward(storage::<E>(), N, F), &args);
+    let (storage, [N, F]) = (storage::<E>(), [N, F].map(int));
+    cuda.launch(&swiglu::Backward { storage, gu_N2F: gu_N2F.gpu(), da_NF: da_NF.gpu(), N, F });
 }

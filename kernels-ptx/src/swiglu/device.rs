@@ -1,7 +1,7 @@
 //! SwiGLU: a = silu(g) * u. Rows of gu_N2F hold F gates, then F ups. One access of each a thread.
 
-use crate::math::{Bf16, LOG2_E};
-use crate::ptx::{self, Access, Element, Single, Wide, global_thread};
+use crate::math::LOG2_E;
+use crate::ptx::{self, Access, Element, global_thread};
 
 /// 1 / (1 + e^-g).
 #[inline(always)]
@@ -22,7 +22,7 @@ fn place<E: Element, W: Access<E>>(N: u32, F: u32) -> Option<(usize, usize)> {
 }
 
 #[inline(always)]
-unsafe fn forward<E: Element, W: Access<E>>(a_NF: *mut E, gu_N2F: *const E, N: u32, F: u32) {
+pub unsafe fn forward<E: Element, W: Access<E>>(a_NF: *mut E, gu_N2F: *const E, N: u32, F: u32) {
     unsafe {
         let Some((at, gate)) = place::<E, W>(N, F) else { return };
         let (g, u) = (W::load(gu_N2F.add(gate)), W::load(gu_N2F.add(gate + F as usize)));
@@ -36,7 +36,7 @@ unsafe fn forward<E: Element, W: Access<E>>(a_NF: *mut E, gu_N2F: *const E, N: u
 
 /// dg = da * u * q * (1 + g * (1 - q)), du = da * g * q, q = 1 / (1 + e^-g).
 #[inline(always)]
-unsafe fn backward<E: Element, W: Access<E>>(gu_N2F: *mut E, da_NF: *const E, N: u32, F: u32) {
+pub unsafe fn backward<E: Element, W: Access<E>>(gu_N2F: *mut E, da_NF: *const E, N: u32, F: u32) {
     unsafe {
         let Some((at, gate)) = place::<E, W>(N, F) else { return };
         let (gate, up) = (gu_N2F.add(gate), gu_N2F.add(gate + F as usize));
@@ -51,30 +51,3 @@ unsafe fn backward<E: Element, W: Access<E>>(gu_N2F: *mut E, da_NF: *const E, N:
         W::store(up, u);
     }
 }
-
-macro_rules! kernels {
-    ($E:ty, $forward:ident, $backward:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $forward(a_NF: *mut $E, gu_N2F: *const $E, N: u32, F: u32) {
-            unsafe {
-                if ptx::wide::<$E>(F) {
-                    forward::<$E, Wide>(a_NF, gu_N2F, N, F)
-                } else {
-                    forward::<$E, Single>(a_NF, gu_N2F, N, F)
-                }
-            }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $backward(gu_N2F: *mut $E, da_NF: *const $E, N: u32, F: u32) {
-            unsafe {
-                if ptx::wide::<$E>(F) {
-                    backward::<$E, Wide>(gu_N2F, da_NF, N, F)
-                } else {
-                    backward::<$E, Single>(gu_N2F, da_NF, N, F)
-                }
-            }
-        }
-    };
-}
-kernels!(f32, swiglu_forward_f32, swiglu_backward_f32);
-kernels!(Bf16, swiglu_forward_bf16, swiglu_backward_bf16);

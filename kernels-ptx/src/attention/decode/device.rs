@@ -8,11 +8,10 @@
 //! warp are joined by shuffles, warps through shared memory. Which group takes which key depends on
 //! its position and on D alone: a token's bits are the same beside any other tokens.
 
-use crate::math::{Bf16, LOG2_E};
-use crate::ptx::global_thread;
-use crate::ptx::zeroed;
-use crate::ptx::{self, Access, Element, Single, WARP, Wide, block, from_xor, lane, thread, warp};
-use crate::tiles::attention::DECODE_WARPS;
+use super::WARPS;
+use crate::math::LOG2_E;
+use crate::ptx::{self, Access, Element, WARP, block, from_xor, lane, thread, warp};
+use crate::ptx::{global_thread, zeroed};
 
 /// Most elements of a head that a lane holds.
 const PER_LANE: usize = 8;
@@ -119,7 +118,7 @@ fn unpack<E: Element, W: Access<E>>(packed: &Packed<E, W>) -> [f32; PER_LANE] {
 }
 
 #[inline(always)]
-unsafe fn decode<E: Element, W: Access<E>>(
+pub unsafe fn decode<E: Element, W: Access<E>>(
     o_NHD: *mut E,
     q_NS: *const E,
     kv: *const E,
@@ -196,7 +195,7 @@ unsafe fn decode<E: Element, W: Access<E>>(
                     part.out[j] = ptx::fma(p, v[j], part.out[j]);
                 }
             }
-            first += DECODE_WARPS * groups * BATCH as u32;
+            first += WARPS * groups * BATCH as u32;
         }
         let mut mask = spread.share;
         while mask < WARP {
@@ -232,11 +231,11 @@ unsafe fn store<E: Element, W: Access<E>>(o_D: *mut E, part: &Part, spread: Spre
         let d = thread();
         if d < D {
             let mut most = f32::NEG_INFINITY;
-            for w in 0..DECODE_WARPS {
+            for w in 0..WARPS {
                 most = ptx::max(most, *of(w));
             }
             let (mut sum, mut total) = (0.0, 0.0);
-            for w in 0..DECODE_WARPS {
+            for w in 0..WARPS {
                 let part = of(w);
                 let share = exp(*part - most);
                 sum = ptx::fma(*part.add(1), share, sum);
@@ -250,7 +249,7 @@ unsafe fn store<E: Element, W: Access<E>>(o_D: *mut E, part: &Part, spread: Spre
 /// Copies the last `width` elements of rows of S to the last row that each token sees. A thread takes
 /// one access.
 #[inline(always)]
-unsafe fn keep<E: Element, W: Access<E>>(
+pub unsafe fn keep<E: Element, W: Access<E>>(
     kv: *mut E,
     qkv_NS: *const E,
     items: *const u32,
@@ -271,51 +270,3 @@ unsafe fn keep<E: Element, W: Access<E>>(
         W::store(kv.add(row * width as usize + i as usize), W::unpack(W::load(from)));
     }
 }
-
-macro_rules! kernels {
-    ($E:ty, $decode:ident, $keep:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $keep(
-            kv: *mut $E,
-            qkv_NS: *const $E,
-            items: *const u32,
-            N: u32,
-            S: u32,
-            width: u32,
-        ) {
-            unsafe {
-                if ptx::wide::<$E>(width) && ptx::wide::<$E>(S) {
-                    keep::<$E, Wide>(kv, qkv_NS, items, N, S, width)
-                } else {
-                    keep::<$E, Single>(kv, qkv_NS, items, N, S, width)
-                }
-            }
-        }
-
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $decode(
-            o_NHD: *mut $E,
-            q_NS: *const $E,
-            kv: *const $E,
-            items: *const u32,
-            N: u32,
-            past: u32,
-            S: u32,
-            H: u32,
-            G: u32,
-            D: u32,
-            scale: f32,
-        ) {
-            ptx::launch_bounds::<{ DECODE_WARPS * WARP }, 1>();
-            unsafe {
-                if ptx::wide::<$E>(D) {
-                    decode::<$E, Wide>(o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale)
-                } else {
-                    decode::<$E, Single>(o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale)
-                }
-            }
-        }
-    };
-}
-kernels!(f32, attention_decode_f32, attention_keep_f32);
-kernels!(Bf16, attention_decode_bf16, attention_keep_bf16);

@@ -2,18 +2,16 @@
 //! A thread keeps up to KEPT accesses of a row between the two looks at it; wider rows than
 //! KEPT accesses a thread are read again, from cache.
 
-use crate::math::Bf16;
+use super::IN_SHARED;
 use crate::ptx::{
-    self, Access, Element, Single, Wide, block, block_reduce, blocks, thread, threads, warp_sum,
-    zeroed,
+    self, Access, Element, block, block_reduce, blocks, thread, threads, warp_sum, zeroed,
 };
-use crate::tiles::rmsnorm::IN_SHARED;
 
 const KEPT: usize = 2;
 
 /// y_NC, r_N; with RESIDUAL also x_NC = x_NC + a_NC before.
 #[inline(always)]
-unsafe fn forward<E: Element, W: Access<E>, const RESIDUAL: bool>(
+pub unsafe fn forward<E: Element, W: Access<E>, const RESIDUAL: bool>(
     y_NC: *mut E,
     r_N: *mut f32,
     x_NC: *mut E,
@@ -101,7 +99,7 @@ fn scaled<E: Element, W: Access<E>>(x: W::Packed, w: W::Packed, r: f32) -> [f32;
 
 /// y_NC again from r_N, to the same bits.
 #[inline(always)]
-unsafe fn apply<E: Element, W: Access<E>>(
+pub unsafe fn apply<E: Element, W: Access<E>>(
     y_NC: *mut E,
     x_NC: *const E,
     w_C: *const E,
@@ -154,7 +152,7 @@ unsafe fn kept<E: Element, W: Access<E>>(row: *const E, steps: u32) -> [W::Packe
 /// halves of four floats an access, so that neighbours never share a bank. Rows too wide for that
 /// (IN_SHARED) are summed in the block's row of dw_part_PC itself, where the cache holds them.
 #[inline(always)]
-unsafe fn backward<E: Element, W: Access<E>>(
+pub unsafe fn backward<E: Element, W: Access<E>>(
     dx_acc_NC: *mut E,
     dw_part_PC: *mut f32,
     dy_NC: *const E,
@@ -261,132 +259,3 @@ unsafe fn backward<E: Element, W: Access<E>>(
         }
     }
 }
-
-/// dw_acc_C += the sum of P rows of dw_part_PC, in an order that depends on P alone. A warp's lanes
-/// are neighbouring columns, its warps take every 32nd row each.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn rmsnorm_backward_gain(
-    dw_acc_C: *mut f32,
-    dw_part_PC: *const f32,
-    P: u32,
-    C: u32,
-) {
-    unsafe {
-        let c = (block() * ptx::WARP + ptx::lane()) as usize;
-        let room: *mut f32 = ptx::shared_ptr();
-        let mut sum = 0.0;
-        if c < C as usize {
-            let mut p = ptx::warp();
-            while p < P {
-                sum += *dw_part_PC.add(p as usize * C as usize + c);
-                p += 32;
-            }
-        }
-        *room.add(thread() as usize) = sum;
-        ptx::barrier();
-        if ptx::warp() == 0 && c < C as usize {
-            let mut sum = *dw_acc_C.add(c);
-            for k in 0..32 {
-                sum += *room.add(k * 32 + thread() as usize);
-            }
-            *dw_acc_C.add(c) = sum;
-        }
-    }
-}
-
-macro_rules! kernels {
-    ($E:ty, $forward:ident, $residual:ident, $apply:ident, $backward:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $forward(
-            y_NC: *mut $E,
-            r_N: *mut f32,
-            x_NC: *const $E,
-            w_C: *const $E,
-            N: u32,
-            C: u32,
-            eps: f32,
-        ) {
-            ptx::launch_bounds::<1024, 1>();
-            unsafe {
-                let (x_NC, none) = (x_NC.cast_mut(), x_NC);
-                if ptx::wide::<$E>(C) {
-                    forward::<$E, Wide, false>(y_NC, r_N, x_NC, none, w_C, N, C, eps)
-                } else {
-                    forward::<$E, Single, false>(y_NC, r_N, x_NC, none, w_C, N, C, eps)
-                }
-            }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $residual(
-            y_NC: *mut $E,
-            r_N: *mut f32,
-            x_acc_NC: *mut $E,
-            a_NC: *const $E,
-            w_C: *const $E,
-            N: u32,
-            C: u32,
-            eps: f32,
-        ) {
-            ptx::launch_bounds::<1024, 1>();
-            unsafe {
-                if ptx::wide::<$E>(C) {
-                    forward::<$E, Wide, true>(y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps)
-                } else {
-                    forward::<$E, Single, true>(y_NC, r_N, x_acc_NC, a_NC, w_C, N, C, eps)
-                }
-            }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $apply(
-            y_NC: *mut $E,
-            x_NC: *const $E,
-            w_C: *const $E,
-            r_N: *const f32,
-            N: u32,
-            C: u32,
-        ) {
-            ptx::launch_bounds::<1024, 1>();
-            unsafe {
-                if ptx::wide::<$E>(C) {
-                    apply::<$E, Wide>(y_NC, x_NC, w_C, r_N, N, C)
-                } else {
-                    apply::<$E, Single>(y_NC, x_NC, w_C, r_N, N, C)
-                }
-            }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $backward(
-            dx_acc_NC: *mut $E,
-            dw_part_PC: *mut f32,
-            dy_NC: *const $E,
-            x_NC: *const $E,
-            w_C: *const $E,
-            r_N: *const f32,
-            N: u32,
-            C: u32,
-        ) {
-            ptx::launch_bounds::<512, 1>();
-            unsafe {
-                if ptx::wide::<$E>(C) {
-                    backward::<$E, Wide>(dx_acc_NC, dw_part_PC, dy_NC, x_NC, w_C, r_N, N, C)
-                } else {
-                    backward::<$E, Single>(dx_acc_NC, dw_part_PC, dy_NC, x_NC, w_C, r_N, N, C)
-                }
-            }
-        }
-    };
-}
-kernels!(
-    f32,
-    rmsnorm_forward_f32,
-    rmsnorm_forward_residual_f32,
-    rmsnorm_apply_f32,
-    rmsnorm_backward_f32
-);
-kernels!(
-    Bf16,
-    rmsnorm_forward_bf16,
-    rmsnorm_forward_residual_bf16,
-    rmsnorm_apply_bf16,
-    rmsnorm_backward_bf16
-);

@@ -3,14 +3,13 @@
 //! without positions n mod T. A thread takes one access of pairs through all heads of a row, so that
 //! the table is read once a row.
 
-use crate::math::Bf16;
-use crate::ptx::{self, Access, Element, Single, Wide, global_thread, zeroed};
+use crate::ptx::{self, Access, Element, global_thread, zeroed};
 
 /// Heads whose loads are under way together.
 const HEADS: u32 = 4;
 
 #[inline(always)]
-unsafe fn rotate<E: Element, W: Access<E>>(
+pub unsafe fn rotate<E: Element, W: Access<E>>(
     x_NS: *mut E,
     table_TD: *const f32,
     positions_N: *const u32,
@@ -77,30 +76,3 @@ unsafe fn rotate<E: Element, W: Access<E>>(
         }
     }
 }
-
-macro_rules! kernels {
-    ($E:ty, $rotate:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $rotate(
-            x_NS: *mut $E,
-            table_TD: *const f32,
-            positions_N: *const u32,
-            N: u32,
-            T: u32,
-            S: u32,
-            heads: u32,
-            D: u32,
-            sign: f32,
-        ) {
-            unsafe {
-                if ptx::wide::<$E>(D / 2) && ptx::wide::<$E>(S) {
-                    rotate::<$E, Wide>(x_NS, table_TD, positions_N, N, T, S, heads, D, sign)
-                } else {
-                    rotate::<$E, Single>(x_NS, table_TD, positions_N, N, T, S, heads, D, sign)
-                }
-            }
-        }
-    };
-}
-kernels!(f32, rope_rotate_f32);
-kernels!(Bf16, rope_rotate_bf16);

@@ -6,7 +6,7 @@
 //! walks along rows of W with copies under way to a ring of its own, from which each lane takes back
 //! the bytes that it copied itself. No barrier stands in that loop. By Little's law an H100 has
 //! 3.35 TB/s for about a microsecond under way, some 25 KB a multiprocessor, and more is safer: a
-//! block keeps 32 or 48 KiB (`tiles::skinny`), and where there are many blocks several run together.
+//! block keeps 32 or 48 KiB (`stages`), and where there are many blocks several run together.
 //!
 //! One kernel for all counts of rows, on tensor cores: x is the left operand of `mma`, whose 16 rows
 //! are there whether they are used or not, and eight rows of W are the right one. Multiplying and
@@ -18,18 +18,29 @@
 //! K alone: a row's bits are the same beside any other rows, for any strip and on every device.
 //! Blocks differ in how many strips of eight rows of W share what is read of x.
 
+use super::{DEPTH, PIECE, ROWS, STRIP, THREADS, WARPS};
 use crate::math::Bf16;
-use crate::ptx::{self, Element, block, lane, thread, zeroed};
-use crate::tiles::skinny::{DEPTH, PIECE, ROWS, STRIP, THREADS, WARPS, pitch, stages, sums_bytes};
+use crate::ptx::{self, block, lane, thread, zeroed};
+
+/// Floats from a strip's sums to the next one's in a warp's room: where rows of several strips
+/// are read side by side, they lie in different banks.
+const fn pitch(strips: u32) -> u32 {
+    ROWS * STRIP + 32 / strips
+}
+
+/// Bytes of a warp's sums.
+const fn sums_bytes(strips: u32) -> u32 {
+    strips * pitch(strips) * 4
+}
 
 /// Rows of x and of W, their length, and the elements from one to the next.
 #[derive(Clone, Copy)]
-struct Sizes {
-    M: u32,
-    N: u32,
-    K: u32,
-    ldx: u32,
-    ldw: u32,
+pub struct Sizes {
+    pub M: u32,
+    pub N: u32,
+    pub K: u32,
+    pub ldx: u32,
+    pub ldw: u32,
 }
 
 /// One lane's share of the copies of a warp: 16 bytes of a row of each strip of W and of each half
@@ -73,7 +84,7 @@ impl<const STRIPS: usize> Walk<STRIPS> {
 /// The products of all rows of x with the block's STRIPS strips of W; `store` gets (row of x, row of
 /// W, sum) of each that exists, once. PENDING is STAGES - 1.
 #[inline(always)]
-unsafe fn product<const STRIPS: usize, const STAGES: u32, const PENDING: u32>(
+pub unsafe fn product<const STRIPS: usize, const STAGES: u32, const PENDING: u32>(
     x: *const Bf16,
     w: *const Bf16,
     s: Sizes,
@@ -161,55 +172,4 @@ unsafe fn product<const STRIPS: usize, const STAGES: u32, const PENDING: u32>(
             i += THREADS;
         }
     }
-}
-
-macro_rules! kernels {
-    ($($strips:literal $rounded:ident $wide:ident;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $rounded(
-            y: *mut Bf16,
-            r: *const Bf16,
-            x: *const Bf16,
-            w: *const Bf16,
-            M: u32,
-            N: u32,
-            K: u32,
-            ldx: u32,
-            ldw: u32,
-            ldy: u32,
-        ) {
-            ptx::launch_bounds::<THREADS, 4>();
-            unsafe {
-                product::<$strips, { stages($strips) }, { stages($strips) - 1 }>(x, w, Sizes { M, N, K, ldx, ldw }, |m, n, sum| {
-                    let at = m as usize * ldy as usize + n as usize;
-                    let old = if r.is_null() { 0.0 } else { (*r.add(at)).get() };
-                    *y.add(at) = Bf16::of(sum + old);
-                })
-            }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $wide(
-            y: *mut f32,
-            x: *const Bf16,
-            w: *const Bf16,
-            M: u32,
-            N: u32,
-            K: u32,
-            ldx: u32,
-            ldw: u32,
-            ldy: u32,
-        ) {
-            ptx::launch_bounds::<THREADS, 4>();
-            unsafe {
-                product::<$strips, { stages($strips) }, { stages($strips) - 1 }>(x, w, Sizes { M, N, K, ldx, ldw }, |m, n, sum| {
-                    *y.add(m as usize * ldy as usize + n as usize) = sum;
-                })
-            }
-        }
-    )*};
-}
-kernels! {
-    1 skinny_bf16_8 skinny_bf16_f32_8;
-    2 skinny_bf16_16 skinny_bf16_f32_16;
-    4 skinny_bf16_32 skinny_bf16_f32_32;
 }

@@ -7,15 +7,49 @@
 //! registers. 16-byte columns are permuted by the low bits of the row ([`swizzled`]), so that
 //! neither the copies nor `ldmatrix` meet a bank twice.
 
+use super::{BK, F32_DEPTH as DEEP, F32_TILE as SIDE, STAGES, WARP_TILE};
 use crate::fragment::{across, along, load_across, load_along};
 use crate::math::{Bf16, swizzled, tile_of};
-use crate::ptx::{self, Element, block, block_y, block_z, lane, thread, zeroed};
-use crate::tiles::gemm::{BAND, BK, F32_DEPTH as DEEP, F32_TILE as SIDE, STAGES, WARP_TILE};
+use crate::ptx::{self, Element, block, block_y, lane, thread, zeroed};
 
+/// Rows of tiles in a band: see [`tile_of`].
+const BAND: u32 = 8;
 /// Bytes of a row of an operand with K innermost.
 const ROW: u32 = BK * 2;
 /// Blocks of 16 in a warp's tile.
 const BLOCKS: usize = WARP_TILE as usize / 16;
+
+/// Whether K is innermost in A and in B.
+pub const NT: (bool, bool) = (true, true);
+pub const NN: (bool, bool) = (true, false);
+pub const TN: (bool, bool) = (false, false);
+
+/// What the kernels of a product are compiled for.
+pub struct Tile {
+    /// Columns of a block's tile, and its threads: a warp has 64 x 64 of its 128 rows.
+    pub BN: u32,
+    /// Blocks on a multiprocessor.
+    pub blocks: u32,
+    pub a_K_inner: bool,
+    pub b_K_inner: bool,
+    /// Whether rows start at multiples of 16 bytes.
+    pub aligned: bool,
+}
+
+impl Tile {
+    /// 128 x 256, where rows are aligned.
+    pub const fn wide((a_K_inner, b_K_inner): (bool, bool)) -> Tile {
+        Tile { BN: 256, blocks: 1, a_K_inner, b_K_inner, aligned: true }
+    }
+    /// 128 x 128, two on a multiprocessor.
+    pub const fn square((a_K_inner, b_K_inner): (bool, bool)) -> Tile {
+        Tile { BN: 128, blocks: 2, a_K_inner, b_K_inner, aligned: true }
+    }
+    /// For any rows.
+    pub const fn any((a_K_inner, b_K_inner): (bool, bool)) -> Tile {
+        Tile { BN: 128, blocks: 1, a_K_inner, b_K_inner, aligned: false }
+    }
+}
 
 /// One operand in memory: `len` rows of A (columns of B), K deep. With K_INNER element (i, k) is
 /// `i * ld + k`, otherwise `k * ld + i`.
@@ -125,7 +159,7 @@ type Fragments = ([[u32; 4]; BLOCKS], [[u32; 4]; BLOCKS]);
 /// A block's tile of the product over `left` slices of K from k_first on: the sums of this warp, and
 /// its row and column.
 #[inline(always)]
-unsafe fn tile<
+pub unsafe fn tile<
     const BM: u32,
     const BN: u32,
     const THREADS: u32,
@@ -161,7 +195,7 @@ unsafe fn tile<
     let next = |stage: u32| if stage == last { base } else { stage + stage_bytes };
     let previous = |stage: u32| if stage == base { last } else { stage - stage_bytes };
 
-    // SAFETY: stages lie in the shared memory that the launch provides (`geometry`); a stage is
+    // SAFETY: stages lie in the shared memory that the launch provides (`stages_bytes`); a stage is
     // filled after the barrier behind its last use and read after the barrier behind its wait.
     unsafe {
         let mut fill = |stage: u32, exists: bool| {
@@ -219,7 +253,7 @@ unsafe fn tile<
 /// Stores sums as brain floats; adds `r` (laid out like `c`) before rounding unless it is null. Lanes
 /// of a quad exchange columns, so that each stores 16 bytes.
 #[inline(always)]
-unsafe fn store_rounded(
+pub unsafe fn store_rounded(
     (sums, row, col): (Sums, u32, u32),
     c: *mut Bf16,
     r: *const Bf16,
@@ -274,7 +308,7 @@ unsafe fn store_rounded(
 
 /// Stores sums as f32, or adds them to what is there.
 #[inline(always)]
-unsafe fn store_wide(
+pub unsafe fn store_wide(
     (sums, row, col): (Sums, u32, u32),
     c: *mut f32,
     M: u32,
@@ -307,121 +341,11 @@ unsafe fn store_wide(
     }
 }
 
-macro_rules! rounded {
-    ($($name:ident: $BM:literal $BN:literal $THREADS:literal $BLOCKS:literal $a:literal $b:literal $wide:literal;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
-            c: *mut Bf16,
-            r: *const Bf16,
-            a: *const Bf16,
-            b: *const Bf16,
-            M: u32,
-            N: u32,
-            K: u32,
-            lda: u32,
-            ldb: u32,
-            ldc: u32,
-        ) {
-            ptx::launch_bounds::<$THREADS, { ptx::fitting($BLOCKS, STAGES * (128 + $THREADS) * BK * 2) }>();
-            unsafe {
-                let slices = K.div_ceil(BK);
-                let sums =
-                    tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, K, 0, slices, lda, ldb);
-                store_rounded(sums, c, r, M, N, ldc)
-            }
-        }
-    )*};
-}
-macro_rules! wide {
-    ($($name:ident: $BM:literal $BN:literal $THREADS:literal $BLOCKS:literal $a:literal $b:literal $wide:literal;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
-            c: *mut f32,
-            a: *const Bf16,
-            b: *const Bf16,
-            M: u32,
-            N: u32,
-            K: u32,
-            lda: u32,
-            ldb: u32,
-            ldc: u32,
-            depth: u32,
-            add: u32,
-        ) {
-            ptx::launch_bounds::<$THREADS, { ptx::fitting($BLOCKS, STAGES * (128 + $THREADS) * BK * 2) }>();
-            unsafe {
-                // Parts are whole slices but for the last, so only K ends inside of one.
-                let k = block_z() * depth;
-                let slices = (K - k).min(depth).div_ceil(BK);
-                let sums =
-                    tile::<$BM, $BN, $THREADS, $a, $b, $wide>(a, b, M, N, K, k, slices, lda, ldb);
-                // Read again, so that no register waits with it through the loop.
-                let c = c.add(ptx::block_z_again() as usize * M as usize * ldc as usize);
-                store_wide(sums, c, M, N, ldc, add != 0)
-            }
-        }
-    )*};
-}
-rounded! {
-    gemm_nt_bf16_128x256: 128 256 256 1 true true true;
-    gemm_nt_bf16_128x128: 128 128 128 2 true true true;
-    gemm_nt_bf16_any: 128 128 128 1 true true false;
-    gemm_nn_bf16_128x256: 128 256 256 1 true false true;
-    gemm_nn_bf16_128x128: 128 128 128 2 true false true;
-    gemm_nn_bf16_any: 128 128 128 1 true false false;
-}
-wide! {
-    gemm_nt_bf16_f32_128x256: 128 256 256 1 true true true;
-    gemm_nt_bf16_f32_128x128: 128 128 128 2 true true true;
-    gemm_nt_bf16_f32_any: 128 128 128 1 true true false;
-    gemm_nn_bf16_f32_128x256: 128 256 256 1 true false true;
-    gemm_nn_bf16_f32_128x128: 128 128 128 2 true false true;
-    gemm_nn_bf16_f32_any: 128 128 128 1 true false false;
-    gemm_tn_bf16_f32_128x256: 128 256 256 1 false false true;
-    gemm_tn_bf16_f32_128x128: 128 128 128 2 false false true;
-    gemm_tn_bf16_f32_any: 128 128 128 1 false false false;
-}
-
-/// acc += the sum of `count` arrays of `len` behind each other, in ascending order. For products
-/// whose K is divided over blocks.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn gemm_add_parts(
-    acc: *mut f32,
-    parts: *const f32,
-    len: u64,
-    count: u32,
-) {
-    unsafe {
-        let i = ptx::global_thread() * 4;
-        if i + 4 <= len as usize && len.is_multiple_of(4) {
-            let mut sum = ptx::load4(acc.add(i));
-            for k in 0..count {
-                let part = ptx::load4(parts.add(k as usize * len as usize + i));
-                for j in 0..4 {
-                    sum[j] += part[j];
-                }
-            }
-            ptx::store16(acc.add(i), sum.map(f32::to_bits));
-        } else {
-            let mut i = i;
-            let end = (i + 4).min(len as usize);
-            while i < end {
-                let mut sum = *acc.add(i);
-                for k in 0..count {
-                    sum += *parts.add(k as usize * len as usize + i);
-                }
-                *acc.add(i) = sum;
-                i += 1;
-            }
-        }
-    }
-}
-
 /// c = the sum of `count` arrays of M x N behind each other, in ascending order, plus `r` (laid out
 /// like `c`, rows of `ldc`) unless it is null, rounded once. For products whose K is divided over
 /// blocks. A thread has 4 columns of a row; M * N is below 2^34, or no memory would hold it.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn gemm_round_parts(
+#[inline(always)]
+pub unsafe fn round_parts(
     c: *mut Bf16,
     r: *const Bf16,
     parts: *const f32,
@@ -478,8 +402,8 @@ unsafe extern "ptx-kernel" fn gemm_round_parts(
 /// The same products in f32 on ordinary cores, for comparisons: element (i, k) of A is
 /// `a[i * a_row + k * a_col]`, and B alike. A block computes 64 x 64, a thread 4 x 4. Adds to c if
 /// `add`, to `r` unless it is null.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn gemm_f32(
+#[inline(always)]
+pub unsafe fn f32(
     c: *mut f32,
     r: *const f32,
     a: *const f32,

@@ -2,16 +2,13 @@
 //! that groups equal tokens (see `embedding::order` of the host face): a block adds up one group,
 //! in ascending n, and adds it to its row of dw once.
 
-use crate::math::Bf16;
-use crate::ptx::{
-    self, Access, Element, Single, Wide, block, block_y, global_thread, lane, thread, threads,
-};
+use crate::ptx::{self, Access, Element, block, block_y, global_thread, lane, thread, threads};
 
 /// Rows of dx whose loads are under way together.
 const ROWS: u32 = 8;
 
 #[inline(always)]
-unsafe fn forward<E: Element, W: Access<E>>(
+pub unsafe fn forward<E: Element, W: Access<E>>(
     x_NC: *mut E,
     tokens_N: *const u32,
     w_VC: *const E,
@@ -32,7 +29,7 @@ unsafe fn forward<E: Element, W: Access<E>>(
 
 /// WIDTH columns a thread: four, or one where rows are not whole fours.
 #[inline(always)]
-unsafe fn backward<E: Element, const WIDTH: usize>(
+pub unsafe fn backward<E: Element, const WIDTH: usize>(
     dw_acc_VC: *mut f32,
     dx_NC: *const E,
     rows_N: *const u32,
@@ -93,43 +90,3 @@ unsafe fn backward<E: Element, const WIDTH: usize>(
         }
     }
 }
-
-macro_rules! kernels {
-    ($E:ty, $forward:ident, $backward:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $forward(
-            x_NC: *mut $E,
-            tokens_N: *const u32,
-            w_VC: *const $E,
-            N: u32,
-            C: u32,
-        ) {
-            unsafe {
-                if ptx::wide::<$E>(C) {
-                    forward::<$E, Wide>(x_NC, tokens_N, w_VC, N, C)
-                } else {
-                    forward::<$E, Single>(x_NC, tokens_N, w_VC, N, C)
-                }
-            }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $backward(
-            dw_acc_VC: *mut f32,
-            dx_NC: *const $E,
-            rows_N: *const u32,
-            starts: *const u32,
-            tokens: *const u32,
-            C: u32,
-        ) {
-            unsafe {
-                if C.is_multiple_of(4) {
-                    backward::<$E, 4>(dw_acc_VC, dx_NC, rows_N, starts, tokens, C)
-                } else {
-                    backward::<$E, 1>(dw_acc_VC, dx_NC, rows_N, starts, tokens, C)
-                }
-            }
-        }
-    };
-}
-kernels!(f32, embedding_forward_f32, embedding_backward_f32);
-kernels!(Bf16, embedding_forward_bf16, embedding_backward_bf16);

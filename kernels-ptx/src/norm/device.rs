@@ -1,15 +1,15 @@
 //! Sum of squares of a flat arena, in an order that depends on its length alone: a block sums SPAN
 //! elements to one f64, and `sum_f64` sums those.
 
+use super::SPAN;
 use crate::ptx::{self, block, block_reduce, thread, threads, warp_sum64};
-use crate::tiles::norm::SPAN;
 
 /// Accesses whose loads are under way together.
 const TOGETHER: usize = 8;
 
 /// part_P[block] = sum of squares of the block's span of x.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn norm_squares(part_P: *mut f64, x: *const f32, len: u64) {
+#[inline(always)]
+pub unsafe fn squares(part_P: *mut f64, x: *const f32, len: u64) {
     unsafe {
         let start = block() as usize * SPAN;
         let end = if start + SPAN < len as usize { start + SPAN } else { len as usize };
@@ -51,8 +51,8 @@ unsafe extern "ptx-kernel" fn norm_squares(part_P: *mut f64, x: *const f32, len:
 }
 
 /// sum[0] = the sum of x. One block.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn sum_f64(sum: *mut f64, x: *const f64, len: u32) {
+#[inline(always)]
+pub unsafe fn total(sum: *mut f64, x: *const f64, len: u32) {
     unsafe {
         let mut own = 0.0;
         let mut i = thread();

@@ -6,13 +6,13 @@
 //! between them may be anything and does not count.
 //! Source of the running maximum and sum: Milakov and Gimelshein 2018, arXiv:1805.02867.
 
-use crate::math::{Bf16, LN_2, LOG2_E};
+use crate::math::{LN_2, LOG2_E};
 use crate::ptx::{self, Element, block, block_reduce, thread, threads, zeroed};
 use crate::ptx::{warp_least, warp_max, warp_sum, warp_sum64};
 
 /// Accesses that a thread keeps of brain floats, and of floats.
-const KEPT_BF16: usize = 8;
-const KEPT_F32: usize = 16;
+pub const KEPT_BF16: usize = 8;
+pub const KEPT_F32: usize = 16;
 
 /// Largest logit so far, and the sum of e^(logit - largest).
 #[derive(Clone, Copy)]
@@ -43,15 +43,15 @@ impl Running {
 
 /// What rows have beside their logits. Largest and weights may be null.
 #[derive(Clone, Copy)]
-struct Rows {
-    nats_N: *mut f32,
-    largest_N: *mut i32,
-    targets_N: *const i32,
-    weights_N: *const f32,
+pub struct Rows {
+    pub nats_N: *mut f32,
+    pub largest_N: *mut i32,
+    pub targets_N: *const i32,
+    pub weights_N: *const f32,
 }
 
 #[inline(always)]
-unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
+pub unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
     rows: Rows,
     logits_NS: *mut E,
     scale: f32,
@@ -186,49 +186,9 @@ unsafe fn row<E: Element, const KEPT: usize, const GRADIENT: bool>(
     }
 }
 
-macro_rules! kernels {
-    ($E:ty, $KEPT:expr, $forward:ident, $both:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $forward(
-            nats_N: *mut f32,
-            largest_N: *mut i32,
-            logits_NS: *const $E,
-            targets_N: *const i32,
-            V: u32,
-            S: u32,
-        ) {
-            ptx::launch_bounds::<512, 1>();
-            let rows = Rows { nats_N, largest_N, targets_N, weights_N: core::ptr::null() };
-            unsafe { row::<$E, { $KEPT }, false>(rows, logits_NS.cast_mut(), 0.0, V, S) }
-        }
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $both(
-            nats_N: *mut f32,
-            largest_N: *mut i32,
-            dlogits_NS: *mut $E,
-            targets_N: *const i32,
-            weights_N: *const f32,
-            scale: f32,
-            V: u32,
-            S: u32,
-        ) {
-            ptx::launch_bounds::<512, 1>();
-            let rows = Rows { nats_N, largest_N, targets_N, weights_N };
-            unsafe { row::<$E, { $KEPT }, true>(rows, dlogits_NS, scale, V, S) }
-        }
-    };
-}
-kernels!(f32, KEPT_F32, loss_forward_f32, loss_forward_backward_f32);
-kernels!(Bf16, KEPT_BF16, loss_forward_bf16, loss_forward_backward_bf16);
-
 /// sum[0] += the nats of all rows, each times its weight, if there are weights; in f64. One block.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn loss_sum(
-    sum: *mut f64,
-    nats_N: *const f32,
-    weights_N: *const f32,
-    N: u32,
-) {
+#[inline(always)]
+pub unsafe fn total(sum: *mut f64, nats_N: *const f32, weights_N: *const f32, N: u32) {
     unsafe {
         let mut own = 0.0;
         let mut n = thread();

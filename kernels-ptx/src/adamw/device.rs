@@ -4,12 +4,13 @@
 //! to a global norm comes from their sum of squares in device memory, so that no step waits for the
 //! host; if that is not finite, nothing is written.
 
+use super::SPAN;
 use crate::math::Bf16;
 use crate::ptx::{self, block, thread, threads};
-use crate::tiles::adamw::SPAN;
 
+/// With COPY also copy = w rounded.
 #[inline(always)]
-unsafe fn step<const COPY: bool>(
+pub unsafe fn step<const COPY: bool>(
     w: *mut f32,
     copy: *mut Bf16,
     m: *mut f32,
@@ -87,60 +88,5 @@ unsafe fn step<const COPY: bool>(
             }
             i += threads() as u64 * 4;
         }
-    }
-}
-
-/// sum = the sum of squares of g; its root is clipped to max_norm, which may be infinite.
-/// rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t), for step t from 1.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn adamw_f32(
-    w: *mut f32,
-    m: *mut f32,
-    v: *mut f32,
-    g: *const f32,
-    sum: *const f64,
-    ends: *const u64,
-    decays: *const f32,
-    slots: u32,
-    lr: f32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    max_norm: f32,
-    rate: f32,
-    root: f32,
-) {
-    let copy = core::ptr::null_mut();
-    unsafe {
-        step::<false>(
-            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
-        )
-    }
-}
-
-/// As [`adamw_f32`]; also writes copy = w rounded.
-#[unsafe(no_mangle)]
-unsafe extern "ptx-kernel" fn adamw_bf16(
-    w: *mut f32,
-    copy: *mut Bf16,
-    m: *mut f32,
-    v: *mut f32,
-    g: *const f32,
-    sum: *const f64,
-    ends: *const u64,
-    decays: *const f32,
-    slots: u32,
-    lr: f32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    max_norm: f32,
-    rate: f32,
-    root: f32,
-) {
-    unsafe {
-        step::<true>(
-            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
-        )
     }
 }

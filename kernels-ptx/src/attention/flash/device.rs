@@ -10,22 +10,18 @@
 
 use crate::fragment::{across, along, load_across, load_along};
 use crate::math::{Bf16, LN_2, LOG2_E, swizzled};
-use crate::ptx::{
-    self, Access, Element, Single, Wide, block, block_y, block_z, global_thread, lane, thread,
-    zeroed,
-};
-use crate::tiles::attention::{self as tiles, Tiles};
+use crate::ptx::{self, block, block_y, lane, thread, zeroed};
 
 /// Where heads and the block's sequence lie.
 #[derive(Clone, Copy)]
-struct Shape {
+pub struct Shape {
     /// First row of the sequence in the batch.
-    row: u32,
+    pub row: u32,
     /// Its tokens.
-    T: u32,
-    H: u32,
-    G: u32,
-    D: u32,
+    pub T: u32,
+    pub H: u32,
+    pub G: u32,
+    pub D: u32,
 }
 
 impl Shape {
@@ -214,7 +210,7 @@ unsafe fn registers_by_rows<const ROW: u32, const MT: usize, const NB: usize, co
 /// A block for BR queries of a head: 4 warps of 16 * MT rows. Keys and values come in tiles of
 /// BC = 8 * NB. `WB` is W / 8, ROW is 2 * W.
 #[inline(always)]
-unsafe fn forward<
+pub unsafe fn forward<
     const W: u32,
     const ROW: u32,
     const WB: usize,
@@ -339,7 +335,7 @@ unsafe fn forward<
 
 /// dQ of BR queries of a head: as [`forward`], with the log-sum-exp known.
 #[inline(always)]
-unsafe fn backward_queries<
+pub unsafe fn backward_queries<
     const W: u32,
     const ROW: u32,
     const WB: usize,
@@ -449,7 +445,7 @@ unsafe fn backward_queries<
 /// tiles of BR = 8 * NB, head after head of those that share the keys. Everything is transposed: a
 /// warp's sums have keys as rows, so that P and dS are left operands without leaving registers.
 #[inline(always)]
-unsafe fn backward_keys<
+pub unsafe fn backward_keys<
     const W: u32,
     const ROW: u32,
     const WB: usize,
@@ -581,196 +577,4 @@ unsafe fn backward_keys<
             store_rows::<WB, EXACT>(to, ld as usize, &dv[0], [1.0; 2], inside, s.D);
         }
     }
-}
-
-/// delta = sum over D of dO * O, for each row of D. Eight lanes take a row.
-#[inline(always)]
-unsafe fn delta<E: Element, W: Access<E>>(
-    delta_R: *mut f32,
-    do_RD: *const E,
-    o_RD: *const E,
-    R: u32,
-    D: u32,
-) {
-    unsafe {
-        let (row, lane) = (global_thread() / 8, thread() % 8);
-        let mut sum = 0.0;
-        if row < R as usize {
-            let mut d = lane * W::LANES as u32;
-            while d < D {
-                let at = row * D as usize + d as usize;
-                let (x, y) = (W::load(do_RD.add(at)), W::load(o_RD.add(at)));
-                let (x, y) = (W::unpack(x), W::unpack(y));
-                for j in 0..W::LANES {
-                    sum = ptx::fma(x[j], y[j], sum);
-                }
-                d += 8 * W::LANES as u32;
-            }
-        }
-        for k in 0..3 {
-            sum += ptx::from_xor(sum, 4 >> k);
-        }
-        if row < R as usize && lane == 0 {
-            *delta_R.add(row) = sum;
-        }
-    }
-}
-
-macro_rules! delta {
-    ($E:ty, $name:ident) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
-            delta_NH: *mut f32,
-            do_NHD: *const $E,
-            o_NHD: *const $E,
-            rows: u32,
-            D: u32,
-        ) {
-            unsafe {
-                if ptx::wide::<$E>(D) {
-                    delta::<$E, Wide>(delta_NH, do_NHD, o_NHD, rows, D)
-                } else {
-                    delta::<$E, Single>(delta_NH, do_NHD, o_NHD, rows, D)
-                }
-            }
-        }
-    };
-}
-delta!(f32, attention_delta_f32);
-delta!(Bf16, attention_delta_bf16);
-
-macro_rules! forward {
-    ($($name:ident: $tiles:expr, $exact:literal, $blocks:literal;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
-            o_NHD: *mut Bf16,
-            lse_NH: *mut f32,
-            qkv: *const Bf16,
-            items: *const u32,
-            T: u32,
-            H: u32,
-            G: u32,
-            D: u32,
-            scale: f32,
-        ) {
-            ptx::launch_bounds::<128, { ptx::fitting($blocks, X.forward_bytes()) }>();
-            const X: Tiles = $tiles;
-            let s = Shape { row: 0, T, H, G, D: if $exact { X.width } else { D } };
-            unsafe {
-                forward::<
-                    { X.width },
-                    { X.width * 2 },
-                    { X.width as usize / 8 },
-                    { X.groups as usize },
-                    { X.forward_keys as usize / 8 },
-                    { X.rows() },
-                    { X.forward_keys },
-                    $exact,
-                >(o_NHD, lse_NH, qkv, items, s, scale)
-            }
-        }
-    )*};
-}
-macro_rules! backward_queries {
-    ($($name:ident: $tiles:expr, $exact:literal, $blocks:literal;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
-            dqkv: *mut Bf16,
-            do_NHD: *const Bf16,
-            qkv: *const Bf16,
-            lse_NH: *const f32,
-            delta_NH: *const f32,
-            items: *const u32,
-            T: u32,
-            H: u32,
-            G: u32,
-            D: u32,
-            scale: f32,
-        ) {
-            ptx::launch_bounds::<128, { ptx::fitting($blocks, X.queries_bytes()) }>();
-            const X: Tiles = $tiles;
-            let s = Shape { row: 0, T, H, G, D: if $exact { X.width } else { D } };
-            unsafe {
-                backward_queries::<
-                    { X.width },
-                    { X.width * 2 },
-                    { X.width as usize / 8 },
-                    { X.groups as usize },
-                    { X.backward_keys as usize / 8 },
-                    { X.rows() },
-                    { X.backward_keys },
-                    $exact,
-                >(dqkv, do_NHD, qkv, lse_NH, delta_NH, items, s, scale)
-            }
-        }
-    )*};
-}
-macro_rules! backward_keys {
-    ($($name:ident: $tiles:expr, $exact:literal;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "ptx-kernel" fn $name(
-            dqkv: *mut Bf16,
-            do_NHD: *const Bf16,
-            qkv: *const Bf16,
-            lse_NH: *const f32,
-            delta_NH: *const f32,
-            items: *const u32,
-            T: u32,
-            H: u32,
-            G: u32,
-            D: u32,
-            scale: f32,
-        ) {
-            const X: Tiles = $tiles;
-            ptx::launch_bounds::<{ X.warps * 32 }, 1>();
-            let s = Shape { row: 0, T, H, G, D: if $exact { X.width } else { D } };
-            macro_rules! call {
-                ($k:literal, $v:literal) => {
-                    backward_keys::<
-                        { X.width },
-                        { X.width * 2 },
-                        { X.width as usize / 8 },
-                        { X.queries as usize / 8 },
-                        { X.queries },
-                        { X.warps },
-                        { X.warps * 32 },
-                        $k,
-                        $v,
-                        $exact,
-                    >(dqkv, do_NHD, qkv, lse_NH, delta_NH, items, s, scale)
-                };
-            }
-            unsafe {
-                // Beyond a width of 128 the sums of both do not fit in registers.
-                if X.width <= 128 {
-                    call!(true, true)
-                } else if block_z() == 0 {
-                    call!(true, false)
-                } else {
-                    call!(false, true)
-                }
-            }
-        }
-    )*};
-}
-forward! {
-    attention_forward_bf16_64: tiles::D64, true, 2;
-    attention_forward_bf16_128: tiles::D128, true, 2;
-    attention_forward_bf16_any64: tiles::D64, false, 1;
-    attention_forward_bf16_any256: tiles::D256, false, 1;
-}
-backward_queries! {
-    attention_backward_queries_bf16_64: tiles::D64, true, 2;
-    attention_backward_queries_bf16_128: tiles::D128, true, 2;
-    attention_backward_queries_bf16_any64: tiles::D64, false, 1;
-    attention_backward_queries_bf16_any256: tiles::D256, false, 1;
-    attention_backward_queries_bf16_any256_small: tiles::D256_SMALL, false, 1;
-}
-backward_keys! {
-    attention_backward_keys_bf16_64: tiles::D64, true;
-    attention_backward_keys_bf16_128: tiles::D128, true;
-    attention_backward_keys_bf16_128_small: tiles::D128_SMALL, true;
-    attention_backward_keys_bf16_any64: tiles::D64, false;
-    attention_backward_keys_bf16_any256: tiles::D256, false;
-    attention_backward_keys_bf16_any256_small: tiles::D256_SMALL, false;
 }

@@ -1,0 +1,80 @@
+//! AdamW over flat arenas.
+
+use crate::math::Bf16;
+
+#[cfg(target_arch = "nvptx64")]
+mod device;
+#[cfg(not(target_arch = "nvptx64"))]
+mod launch;
+
+/// Elements that a block updates.
+const SPAN: usize = 1 << 12;
+
+kernels! {
+    /// Updates w, m and v by gradients g, which are multiplied by min(1, max_norm / (sqrt(sum) + 1e-6)).
+    /// If `sum` is not finite the kernel writes nothing.
+    pub struct Step {
+        w: *mut f32,
+        m: *mut f32,
+        v: *mut f32,
+        g: *const f32,
+        /// One number: the sum of squares of all gradients, by [`norm`](crate::norm).
+        sum: *const f64,
+        /// Slot k ends at ends[k], the last at `len`.
+        ends: *const u64,
+        /// One for each slot.
+        decays: *const f32,
+        slots: u32,
+        lr: f32,
+        beta1: f32,
+        beta2: f32,
+        eps: f32,
+        /// May be infinite.
+        max_norm: f32,
+        /// lr / (1 - beta1^t), for step t from 1.
+        rate: f32,
+        /// 1 / sqrt(1 - beta2^t).
+        root: f32,
+    }
+    grid {
+        /// Elements of each arena.
+        len: u64,
+    }
+    for adamw_f32 {}
+    => {
+        let copy = core::ptr::null_mut();
+        step::<false>(
+            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
+        )
+    }
+
+    /// As [`Step`]; also writes `copy`, w rounded.
+    pub struct StepAndCopy {
+        w: *mut f32,
+        copy: *mut Bf16,
+        m: *mut f32,
+        v: *mut f32,
+        g: *const f32,
+        sum: *const f64,
+        ends: *const u64,
+        decays: *const f32,
+        slots: u32,
+        lr: f32,
+        beta1: f32,
+        beta2: f32,
+        eps: f32,
+        max_norm: f32,
+        rate: f32,
+        root: f32,
+    }
+    grid {
+        /// Elements of each arena.
+        len: u64,
+    }
+    for adamw_bf16 {}
+    => {
+        step::<true>(
+            w, copy, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root,
+        )
+    }
+}
