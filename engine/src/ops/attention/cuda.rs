@@ -139,6 +139,6 @@ pub fn backward<E: Element>(
 }
 
 /// Bytes of work space of [`backward`]: delta, and items of a kernel, at most one for each row.
-pub fn workspace(heads: Heads, N: usize) -> [usize; 2] {
+fn workspace(heads: Heads, N: usize) -> [usize; 2] {
     [N * heads.H * size_of::<f32>(), N * ITEM]
 }

@@ -84,11 +84,7 @@ fn column<E>(matrix: u64, at: Place) -> u64 {
 }
 
 /// Bytes of work space of any of the above: parts of a product.
-pub fn workspace<E: Element>(
-    target: Target,
-    [N, I, r, O]: [usize; 4],
-    stride: usize,
-) -> [usize; 1] {
+fn workspace<E: Element>(target: Target, [N, I, r, O]: [usize; 4], stride: usize) -> [usize; 1] {
     let products = [
         Product::forward(N, I, r),
         Product { ldc: stride, ..Product::forward(N, r, O) },

@@ -12,7 +12,7 @@ pub fn sum_of_squares<R: Real>(cuda: &Cuda, sum_1: ViewMut<f64>, x: View<R>) {
 }
 
 /// Bytes of work space: a sum for each block.
-pub fn workspace(len: usize) -> [usize; 1] {
+fn workspace(len: usize) -> [usize; 1] {
     let blocks = norm::squares(len as u64).blocks[0];
     [blocks as usize * size_of::<f64>()]
 }

@@ -50,7 +50,7 @@ pub fn backward<E: Element>(
 }
 
 /// Bytes of work space of [`backward`]: a row of partial sums for each block.
-pub fn workspace<E: Element>(N: usize, C: usize) -> [usize; 1] {
+fn workspace<E: Element>(N: usize, C: usize) -> [usize; 1] {
     let blocks = rmsnorm::backward(storage::<E>(), int(N), int(C)).blocks[0] as usize;
     [blocks * C * size_of::<f32>()]
 }
