@@ -1,14 +1,17 @@
 //! Typed allocations and borrowed ranges of them: numbers in a storage type, or ids. A view says nothing
 //! of shape: names do.
 
+use crate::cpu::Space;
 use crate::cuda::{self, Allocation, Cuda, Rows};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Error;
+use crate::plan::Held;
 use bytemuck::Pod;
 use memmap2::MmapMut;
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -16,6 +19,9 @@ use std::ops::Range;
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u8; 64]);
+
+/// Bytes that an allocation on the CPU is a multiple of.
+pub(crate) const LINE: usize = size_of::<Line>();
 
 /// From this many bytes on, memory comes from the system: a page exists once it is written, made by
 /// the thread that writes it, and huge where the system has huge pages. From the heap, one thread
@@ -40,7 +46,7 @@ impl Memory {
     pub(crate) fn zeroed<E: Pod>(len: usize) -> Self {
         let bytes = len * size_of::<E>();
         if bytes < LARGE {
-            return Memory::Small(bytemuck::zeroed_vec(bytes.div_ceil(size_of::<Line>())));
+            return Memory::Small(bytemuck::zeroed_vec(bytes.div_ceil(LINE)));
         }
         let pages = MmapMut::map_anon(bytes).unwrap_or_else(|e| {
             panic!("cannot allocate {bytes} bytes: {e}; make the model or batch smaller")
@@ -93,14 +99,25 @@ pub struct Buf<E> {
 enum Place {
     Host(Memory),
     Gpu(Allocation),
+    /// Nowhere: a CPU that computes nothing counts it.
+    Counted(#[allow(dead_code, reason = "it counts until it is dropped")] Held),
 }
 
 impl<E: Pod> Buf<E> {
     /// `len` zeros on `dev`.
+    ///
+    /// # Panics
+    /// If they are more bytes than addresses: a caller bug.
     pub fn zeros(dev: &Device, len: usize) -> Self {
+        // Room to round up.
+        let bytes = len.checked_mul(size_of::<E>()).filter(|&bytes| bytes < usize::MAX / 2);
+        let bytes = bytes.unwrap_or_else(|| panic!("buf: {len} elements are beyond all memory"));
         let place = match dev {
-            Device::Cpu(_) => Place::Host(Memory::zeroed::<E>(len)),
-            Device::Cuda(cuda) => Place::Gpu(cuda.zeroed(len * size_of::<E>())),
+            Device::Cpu(cpu) => match cpu.hold(bytes) {
+                Some(held) => Place::Counted(held),
+                None => Place::Host(Memory::zeroed::<E>(len)),
+            },
+            Device::Cuda(cuda) => Place::Gpu(cuda.zeroed(bytes)),
         };
         Buf { place, len, element: PhantomData }
     }
@@ -132,6 +149,7 @@ impl<E: Pod> Buf<E> {
         let at = match &self.place {
             Place::Host(memory) => At::Host(memory.elements(self.len)),
             Place::Gpu(a) => At::Gpu(GpuRange { cuda: &a.cuda, ptr: a.ptr, len: self.len }),
+            Place::Counted(_) => At::Counted(self.len),
         };
         View { at }
     }
@@ -141,6 +159,7 @@ impl<E: Pod> Buf<E> {
         let at = match &mut self.place {
             Place::Host(memory) => AtMut::Host(memory.elements_mut(self.len)),
             Place::Gpu(a) => AtMut::Gpu(GpuRange { cuda: &a.cuda, ptr: a.ptr, len: self.len }),
+            Place::Counted(_) => AtMut::Counted(self.len),
         };
         ViewMut { at }
     }
@@ -151,6 +170,7 @@ impl<E: Pod> Buf<E> {
             (Device::Cpu(cpu), Place::Host(memory)) => cpu
                 .install(|| memory.bytes_mut().par_chunks_mut(LARGE).for_each(|part| part.fill(0))),
             (Device::Cuda(cuda), Place::Gpu(at)) => cuda.zero(at.ptr, self.len * size_of::<E>()),
+            (Device::Cpu(_), Place::Counted(_)) => (),
             _ => panic!("buf: {} does not hold this buffer", dev.describe()),
         }
     }
@@ -208,11 +228,25 @@ impl<'a> GpuRange<'a> {
     }
 }
 
+/// A range of elements that are counted.
+fn counted_range(len: usize, range: Range<usize>) -> usize {
+    assert!(range.start <= range.end && range.end <= len, "buf: {range:?} of {len}");
+    range.len()
+}
+
 /// What a view of another device says to an op or a caller that asks for the CPU's memory, and
 /// the other way round.
 #[cold]
 fn elsewhere(wanted: &str) -> ! {
     panic!("buf: this range is not in {wanted}'s memory")
+}
+
+/// What a counted view says to an op that computes without [`crate::Cpu::compute`].
+#[cold]
+fn nowhere() -> ! {
+    panic!(
+        "buf: this range is counted and has no memory; an op says what work space it needs first"
+    )
 }
 
 /// A borrowed range of a [`Buf`].
@@ -225,6 +259,7 @@ pub struct View<'a, E> {
 enum At<'a, E> {
     Host(&'a [E]),
     Gpu(GpuRange<'a>),
+    Counted(usize),
 }
 
 impl<'a, E: Pod> View<'a, E> {
@@ -233,6 +268,7 @@ impl<'a, E: Pod> View<'a, E> {
         match self.at {
             At::Host(data) => data.len(),
             At::Gpu(at) => at.len,
+            At::Counted(len) => len,
         }
     }
 
@@ -254,6 +290,7 @@ impl<'a, E: Pod> View<'a, E> {
         let at = match self.at {
             At::Host(data) => At::Host(&data[range]),
             At::Gpu(at) => At::Gpu(at.range::<E>(range)),
+            At::Counted(len) => At::Counted(counted_range(len, range)),
         };
         View { at }
     }
@@ -266,10 +303,12 @@ impl<'a, E: Pod> View<'a, E> {
         match self.at {
             At::Host(data) => data,
             At::Gpu(_) => elsewhere("the CPU"),
+            At::Counted(_) => nowhere(),
         }
     }
 
-    /// The elements, wherever they are; on a GPU, after all that was queued before.
+    /// The elements, wherever they are; on a GPU, after all that was queued before. Zeros, where they
+    /// are only counted.
     ///
     /// # Errors
     /// [`Error::Device`] with what went wrong on the device, here or before.
@@ -281,11 +320,13 @@ impl<'a, E: Pod> View<'a, E> {
                 at.cuda.download(&mut values, at.ptr)?;
                 Ok(Cow::Owned(values))
             }
+            At::Counted(len) => Ok(Cow::Owned(vec![E::zeroed(); len])),
         }
     }
 
     /// Hands the elements to `each` in order and in parts, with the index of each part's first. A
-    /// GPU's come through one short buffer, after all that was queued before.
+    /// GPU's come through one short buffer, after all that was queued before. None come where they
+    /// are only counted.
     ///
     /// # Errors
     /// [`Error::Device`] with what went wrong on the device, here or before; the first error of `each`.
@@ -293,7 +334,7 @@ impl<'a, E: Pod> View<'a, E> {
         self,
         mut each: impl FnMut(usize, &[E]) -> Result<(), F>,
     ) -> Result<(), F> {
-        let (len, mut staged) = (self.len(), Vec::new());
+        let (len, mut staged) = (if self.is_counted() { 0 } else { self.len() }, Vec::new());
         for first in (0..len).step_by(PART) {
             let part = self.range(first..len.min(first + PART));
             match part.at {
@@ -303,15 +344,25 @@ impl<'a, E: Pod> View<'a, E> {
                     at.cuda.download(&mut staged, at.ptr)?;
                     each(first, &staged)?;
                 }
+                At::Counted(_) => unreachable!("it has no parts"),
             }
         }
         Ok(())
     }
 
+    /// Whether nobody keeps them.
+    fn is_counted(&self) -> bool {
+        match self.at {
+            At::Host(_) => false,
+            At::Gpu(at) => at.cuda.counts(),
+            At::Counted(_) => true,
+        }
+    }
+
     /// Their address on the GPU.
     pub(crate) fn gpu(self) -> *const E {
         match self.at {
-            At::Host(_) => elsewhere("the GPU"),
+            At::Host(_) | At::Counted(_) => elsewhere("the GPU"),
             At::Gpu(at) => cuda::pointer(at.ptr),
         }
     }
@@ -327,6 +378,7 @@ impl<'a, E: Element> View<'a, E> {
         let at = match self.at {
             At::Host(data) => At::Host(bytemuck::cast_slice(data)),
             At::Gpu(at) => At::Gpu(at),
+            At::Counted(len) => At::Counted(len),
         };
         View { at }
     }
@@ -346,6 +398,7 @@ pub struct ViewMut<'a, E> {
 enum AtMut<'a, E> {
     Host(&'a mut [E]),
     Gpu(GpuRange<'a>),
+    Counted(usize),
 }
 
 impl<'a, E: Element> ViewMut<'a, E> {
@@ -358,6 +411,7 @@ impl<'a, E: Element> ViewMut<'a, E> {
         let at = match self.at {
             AtMut::Host(data) => AtMut::Host(bytemuck::cast_slice_mut(data)),
             AtMut::Gpu(at) => AtMut::Gpu(at),
+            AtMut::Counted(len) => AtMut::Counted(len),
         };
         ViewMut { at }
     }
@@ -369,6 +423,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         match &self.at {
             AtMut::Host(data) => data.len(),
             AtMut::Gpu(at) => at.len,
+            AtMut::Counted(len) => *len,
         }
     }
 
@@ -387,6 +442,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         let at = match &mut self.at {
             AtMut::Host(data) => AtMut::Host(data),
             AtMut::Gpu(at) => AtMut::Gpu(*at),
+            AtMut::Counted(len) => AtMut::Counted(*len),
         };
         ViewMut { at }
     }
@@ -399,6 +455,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         let at = match self.at {
             AtMut::Host(data) => AtMut::Host(&mut data[range]),
             AtMut::Gpu(at) => AtMut::Gpu(at.range::<E>(range)),
+            AtMut::Counted(len) => AtMut::Counted(counted_range(len, range)),
         };
         ViewMut { at }
     }
@@ -411,13 +468,14 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         match self.at {
             AtMut::Host(data) => data,
             AtMut::Gpu(_) => elsewhere("the CPU"),
+            AtMut::Counted(_) => nowhere(),
         }
     }
 
     /// Their address on the GPU.
     pub(crate) fn gpu(self) -> *mut E {
         match self.at {
-            AtMut::Host(_) => elsewhere("the GPU"),
+            AtMut::Host(_) | AtMut::Counted(_) => elsewhere("the GPU"),
             AtMut::Gpu(at) => cuda::pointer(at.ptr),
         }
     }
@@ -431,6 +489,7 @@ impl<'a, E: Pod> ViewMut<'a, E> {
         match self.at {
             AtMut::Host(data) => data.copy_from_slice(values),
             AtMut::Gpu(at) => at.cuda.upload(cuda::pointer(at.ptr), values),
+            AtMut::Counted(_) => (),
         }
     }
 
@@ -444,11 +503,22 @@ impl<'a, E: Pod> ViewMut<'a, E> {
                 at.cuda.upload(cuda::pointer(at.ptr), &values);
                 result
             }
+            AtMut::Counted(len) => write(&mut vec![E::zeroed(); len]),
         }
     }
 
+    /// Sets every element to `value`.
+    pub fn fill(self, value: E) {
+        let filled = self.fill_parts(|_, part| {
+            part.fill(value);
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = filled;
+    }
+
     /// Lets `fill` set every element, in order and in parts, each with the index of its first. What
-    /// it finds there has no meaning. A GPU's pass through one short buffer.
+    /// it finds there has no meaning. A GPU's pass through one short buffer. It is not asked where
+    /// elements are only counted.
     ///
     /// # Errors
     /// The first of `fill`; what comes after is left as it was.
@@ -461,6 +531,8 @@ impl<'a, E: Pod> ViewMut<'a, E> {
                 let mut parts = data.chunks_mut(PART).enumerate();
                 parts.try_for_each(|(i, part)| fill(i * PART, part))
             }
+            AtMut::Counted(_) => Ok(()),
+            AtMut::Gpu(at) if at.cuda.counts() => Ok(()),
             AtMut::Gpu(at) => {
                 let mut staged = Vec::new();
                 for first in (0..at.len).step_by(PART) {
@@ -488,7 +560,9 @@ impl<'a, E> From<&'a mut [E]> for ViewMut<'a, E> {
 pub fn copy<E: Pod>(dev: &Device, dst: ViewMut<E>, src: View<E>) {
     assert_eq!(dst.len(), src.len(), "buf: copy");
     match dev {
-        Device::Cpu(_) => dst.host().copy_from_slice(src.host()),
+        Device::Cpu(cpu) => {
+            cpu.compute(Space::NONE, |_| dst.host().copy_from_slice(src.host()));
+        }
         Device::Cuda(cuda) => {
             let width = src.len() * size_of::<E>();
             let [dst, src] = [dst.gpu().cast_const(), src.gpu()].map(|at| at.addr() as u64);

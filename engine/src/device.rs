@@ -3,6 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 use crate::error::Error;
+use crate::plan::{Plan, WORKSPACE};
 use crate::profile::{Call, Running};
 use std::fmt;
 
@@ -72,6 +73,43 @@ impl Device {
             Device::Cpu(cpu) => Device::Cpu(cpu.recording()),
             Device::Cuda(cuda) => Device::Cuda(cuda.recording()),
         }
+    }
+
+    /// A device like this one, on which nothing is computed and nothing has memory: buffers are counted,
+    /// and ops say what work space they need. See [`crate::plan`].
+    pub fn counting(&self) -> Device {
+        match self {
+            Device::Cpu(cpu) => Device::Cpu(cpu.counting()),
+            Device::Cuda(cuda) => Device::Cuda(cuda.counting()),
+        }
+    }
+
+    /// The same device. Where it counts, buffers that are made on this clone are listed under `category`.
+    pub fn under(&self, category: &str) -> Device {
+        match self {
+            Device::Cpu(cpu) => Device::Cpu(cpu.under(category)),
+            Device::Cuda(cuda) => Device::Cuda(cuda.under(category)),
+        }
+    }
+
+    /// What was counted so far, the work space last; none unless the device counts.
+    pub fn counted(&self) -> Option<Plan> {
+        let (mut plan, workspace) = match self {
+            Device::Cpu(cpu) => cpu.counted()?,
+            Device::Cuda(cuda) => cuda.counted()?,
+        };
+        plan.add(WORKSPACE, workspace);
+        Some(plan)
+    }
+
+    /// Allocates on a GPU what `plan` says, at once; the CPU's memory comes as it is written.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what is needed and what there is.
+    pub fn reserve(&self, plan: &Plan) -> Result<(), Error> {
+        let Device::Cuda(cuda) = self else { return Ok(()) };
+        let workspace = plan.bytes(WORKSPACE);
+        cuda.reserve(plan.total() - workspace, workspace)
     }
 
     /// The calls of ops since the last time; none unless the device is recording.

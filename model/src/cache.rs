@@ -8,7 +8,7 @@
 use crate::config::Config;
 use crate::projection::Low;
 use engine::ops::loss::Logits;
-use engine::{Buf, Device, Dims, Element, Plan, Real};
+use engine::{Buf, Device, Dims, Element, Real};
 
 /// What is kept between forward and backward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,11 @@ impl Mode {
         self.kept(L - 1) + 1
     }
 }
+
+/// What plans call that which blocks keep for backward, and that which they use in turn, with the
+/// output of the last.
+const KEPT: &str = "activations, kept for backward";
+const SHARED: &str = "activations, shared by layers";
 
 /// Backward's memory of one block, N tokens at most.
 pub struct BlockCache<E: Element> {
@@ -75,15 +80,17 @@ pub struct Cache<E: Element> {
 impl<E: Element> Cache<E> {
     /// Room for `N` tokens.
     pub fn new(dev: &Device, d: &Dims, N: usize, mode: Mode) -> Self {
+        let [kept, shared] = [KEPT, SHARED].map(|category| dev.under(category));
+        let input = |layer| Buf::zeros(if layer < d.L { &kept } else { &shared }, N * d.C);
         Cache {
-            x_NC: (0..=d.L).map(|_| Buf::zeros(dev, N * d.C)).collect(),
-            blocks: (0..mode.blocks(d.L)).map(|_| BlockCache::new(dev, d, N)).collect(),
+            x_NC: (0..=d.L).map(input).collect(),
+            blocks: (0..mode.blocks(d.L)).map(|_| BlockCache::new(&kept, d, N)).collect(),
             mode,
             N,
         }
     }
 
-    /// Bytes that it holds for backward: those of [`plan`], and the output of the last block.
+    /// Bytes that it holds: what blocks keep for backward, and the output of the last.
     pub fn bytes(&self) -> u64 {
         let of_block = |c: &BlockCache<E>| {
             let stored = [&c.qkv, &c.o, &c.mid_NC, &c.gate_up].map(Buf::bytes);
@@ -133,12 +140,12 @@ pub(crate) struct ScratchGrads<E> {
 impl<E: Element> Scratch<E> {
     /// Room for forward and backward over `N` tokens.
     pub fn new(dev: &Device, config: &Config, N: usize) -> Self {
-        Self::with_grads(dev, config, N, N, N)
+        Self::with_grads(&dev.under(SHARED), config, N, N, N)
     }
 
     /// Room for forward over `N` tokens.
     pub fn forward_only(dev: &Device, config: &Config, N: usize) -> Self {
-        Self::with_grads(dev, config, N, 0, N)
+        Self::with_grads(&dev.under(SHARED), config, N, 0, N)
     }
 
     /// Room for the blocks' forward over `N` tokens, and for no loss.
@@ -172,32 +179,14 @@ impl<E: Element> Scratch<E> {
             let nan = E::Acc::from_f64(f64::NAN);
             let [t, u] = self.low.bufs_mut();
             for buf in [&mut self.norm_NC, &mut self.act_NF, t, u] {
-                buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
+                buf.view_mut().fill(E::from_acc(nan));
             }
             self.logits.poison();
-            self.nats_N.view_mut().fill_with(|values| values.fill(nan));
+            self.nats_N.view_mut().fill(nan);
             let g = &mut self.grads;
             for buf in [&mut g.dnorm_NC, &mut g.dact_NF, &mut g.dqkv, &mut g.d_o] {
-                buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan)));
+                buf.view_mut().fill(E::from_acc(nan));
             }
         }
     }
-}
-
-/// Adds the bytes of a [`Cache`] and a [`Scratch`] on `dev` for `N` tokens of storage type `E` to `plan`.
-pub fn plan<E: Element>(plan: &mut Plan, dev: &Device, config: &Config, N: usize, mode: Mode) {
-    let d = &config.dims;
-    let (e, acc) = (size_of::<E>() as u64, size_of::<E::Acc>() as u64);
-    let N64 = N as u64;
-    let x = (d.C as u64) * e;
-    let block = config.activation_bytes_per_token(size_of::<E>()) / d.L as u64 - x;
-    let blocks = mode.blocks(d.L) as u64;
-    let activations = N64 * (d.L as u64 * x + blocks * block);
-    plan.add("activations, kept for backward", activations);
-    // The last norm's inverse rms, nats, and the largest logit's id.
-    let of_head = 2 * acc + size_of::<i32>() as u64;
-    let rows = (3 * d.C + 2 * d.F + d.qkv() + d.attn()) as u64 * e + of_head;
-    let low = Low::<E>::bytes(config, N, N);
-    plan.add("activations, shared by layers", N64 * (rows + x) + low);
-    plan.add("logits, one chunk", Logits::<E>::bytes(dev, N, d.V));
 }

@@ -7,17 +7,15 @@
 //! stands beside it.
 
 use crate::cache::{BlockCache, Scratch};
-use crate::config::Config;
 use crate::kv::KvCache;
 use crate::llama::Llama;
-use crate::projection::Low;
 use engine::ops::linear::FEW;
 use engine::ops::{embedding, rmsnorm};
 use engine::{Buf, Device, Element, Error, Segments, View};
 use std::borrow::Cow;
 
 /// Tokens of one sequence that are taken in at a time.
-pub(crate) const CHUNK: usize = 512;
+pub const CHUNK: usize = 512;
 /// Sequences whose single tokens are taken in together: as many rows as products take without
 /// changing a row's bits.
 pub const ROWS: usize = FEW;
@@ -53,16 +51,6 @@ impl<E: Element> Decoder<E> {
     /// Rows that are taken in together at most.
     fn rows(slots: usize, capacity: usize) -> usize {
         CHUNK.min(capacity).max(ROWS.min(slots))
-    }
-
-    /// Bytes of a decoder with such room.
-    pub fn bytes(config: &Config, slots: usize, capacity: usize) -> u64 {
-        let (d, N) = (&config.dims, Self::rows(slots, capacity));
-        let block = d.qkv() + d.attn() + d.C + 2 * d.F;
-        let elements = N * (block + 3 * d.C + d.F) + slots * d.C;
-        let sums = N * (3 + d.H) + slots * d.V;
-        let rows = (elements * size_of::<E>() + sums * size_of::<E::Acc>()) as u64;
-        KvCache::<E>::bytes(d, slots, capacity) + rows + Low::<E>::bytes(config, N, 0)
     }
 
     /// The sequences.

@@ -28,11 +28,6 @@ impl<E: Element> KvCache<E> {
         KvCache { layers: (0..d.L).map(layer).collect(), lens: vec![0; slots], capacity }
     }
 
-    /// Bytes of such a cache.
-    pub fn bytes(d: &Dims, slots: usize, capacity: usize) -> u64 {
-        (d.L * slots * capacity * 2 * d.G * d.D * size_of::<E>()) as u64
-    }
-
     /// Sequences that it has room for.
     pub fn slots(&self) -> usize {
         self.lens.len()

@@ -14,7 +14,6 @@ pub mod kv;
 pub mod llama;
 pub mod lora;
 pub mod params;
-pub mod plan;
 pub mod projection;
 pub mod sample;
 pub mod score;

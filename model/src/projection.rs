@@ -1,6 +1,5 @@
 //! A linear layer, listed once: where its weight lies, how wide it is, how ranks share it, which
-//! adapters stand beside it. The block computes with it; memory plans, profiles and error messages
-//! ask it.
+//! adapters stand beside it. The block computes with it; profiles and error messages ask it.
 
 use crate::config::Config;
 use crate::params;
@@ -66,11 +65,6 @@ impl<E: Element> Low<E> {
         Low { t: Buf::zeros(dev, t), u: Buf::zeros(dev, u) }
     }
 
-    /// Bytes of such room.
-    pub(crate) fn bytes(config: &Config, N: usize, G: usize) -> u64 {
-        (Self::lens(config, N, G).into_iter().sum::<usize>() * size_of::<E>()) as u64
-    }
-
     fn lens(config: &Config, N: usize, G: usize) -> [usize; 2] {
         let Some(lora) = &config.lora else { return [0, 0] };
         let slots = params::table(config).1;
@@ -85,14 +79,6 @@ impl<E: Element> Low<E> {
 }
 
 impl Projection {
-    /// Rows, inner dimension and columns of its products over `N` rows: y, dx and dW, and those of
-    /// adapters.
-    pub fn products(&self, N: usize) -> Vec<[usize; 3]> {
-        let (I, O) = (self.I, self.O);
-        let adapters = self.adapters.iter().flat_map(|a| lora::products(N, I, a.r, a.O));
-        [[N, I, O], [N, O, I], [O, N, I]].into_iter().chain(adapters).collect()
-    }
-
     /// Folds its adapters into its weight; [`Weights::refresh`] must follow.
     ///
     /// # Errors

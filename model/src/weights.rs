@@ -27,18 +27,12 @@ impl<E: Element> Weights<E> {
     /// Zeros.
     pub fn zeros(dev: &Device, table: &Table) -> Self {
         let (narrow, trained) = (E::DTYPE != E::Acc::DTYPE, table.trained());
+        let copy = || Arena::zeros(&dev.under(&format!("weights, {} copy", E::NAME)), table);
         Weights {
-            master: Arena::zeros(dev, if narrow { &trained } else { table }),
-            copy: narrow.then(|| Arena::zeros(dev, table)),
+            master: Arena::zeros(&dev.under("weights"), if narrow { &trained } else { table }),
+            copy: narrow.then(copy),
             trained: trained.len(),
         }
-    }
-
-    /// Bytes of master weights and of the copy, over such a table.
-    pub fn bytes(table: &Table) -> [u64; 2] {
-        let (narrow, trained) = (E::DTYPE != E::Acc::DTYPE, table.trained().len());
-        let (master, copy) = if narrow { (trained, table.len()) } else { (table.len(), 0) };
-        [(master * size_of::<E::Acc>()) as u64, (copy * size_of::<E>()) as u64]
     }
 
     /// In the precision of sums: what is trained; everything, where storage is as wide.

@@ -36,7 +36,7 @@ impl<E: Element> AdamW<E> {
     /// Before the first step, for the trained rows of `table`.
     pub fn new(dev: &Device, table: &Table, settings: Settings) -> Self {
         let decay = |decays| if decays { settings.weight_decay } else { 0.0 };
-        let trained = table.trained();
+        let (trained, dev) = (table.trained(), &dev.under("AdamW's moments"));
         AdamW {
             settings,
             decays: trained.rows().iter().map(|row| (row.slot, decay(row.decay))).collect(),

@@ -43,6 +43,6 @@ pub fn print_plan(dev: &Device, config: &RunConfig) -> Result<Outcome> {
 
 fn print_as<E: Element<Acc = f32>>(dev: &Device, config: &RunConfig) -> Result<Outcome> {
     let model = inputs::model_config(config, inputs::planned_vocab(config)?, None)?;
-    print(&format!("{}\n", train::plan::plan::<E>(dev, &model, &inputs::recipe(config), 0)))?;
+    print(&format!("{}\n", train::plan::plan::<E>(dev, &model, &inputs::recipe(config), 0)?))?;
     Ok(Outcome::Done)
 }

@@ -15,7 +15,7 @@ use train::config::{self, Fingerprint, Resolved, RunConfig, Sources};
 use train::corpus::{self, Corpus};
 use train::metrics::{self, Entry, Metrics};
 use train::outdir::{Existing, OutDir};
-use train::plan::{plan, reserve};
+use train::plan::plan;
 use train::profile::{self, Ceilings, Profile, Timed};
 use train::progress::{Progress, init_logging};
 use train::signals::Signals;
@@ -123,9 +123,9 @@ fn pretrain<E: Element<Acc = f32>>(
     let corpus = corpus::prepare(config, tokenizer, model.dims.V, Some(&out.tokens()))?;
     describe(&corpus);
     heap::release_freed();
-    let plan = plan::<E>(dev, &model, &recipe, corpus.bytes);
+    let plan = plan::<E>(dev, &model, &recipe, corpus.bytes)?;
     info!("{} parameters; memory:\n{plan}", params::count(&model));
-    reserve(dev, &plan)?;
+    dev.reserve(&plan)?;
 
     let mut trainer = Trainer::<E>::new(dev, &model, recipe);
     dev.sync()?;

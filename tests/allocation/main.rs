@@ -25,8 +25,8 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Alignment of buffers and of work space, and of nothing else that these tests allocate.
 const LINE: usize = 64;
 
-/// Bytes and number of all live allocations with that alignment.
-static LINES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+/// Bytes of all live allocations with that alignment.
+static LINES: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes of all live allocations.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -51,8 +51,7 @@ unsafe impl GlobalAlloc for Counting {
         let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
         PEAK.fetch_max(live, Relaxed);
         if layout.align() == LINE {
-            LINES[0].fetch_add(layout.size(), Relaxed);
-            LINES[1].fetch_add(1, Relaxed);
+            LINES.fetch_add(layout.size(), Relaxed);
         }
         // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.alloc(layout) }
@@ -61,8 +60,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Relaxed);
         if layout.align() == LINE {
-            LINES[0].fetch_sub(layout.size(), Relaxed);
-            LINES[1].fetch_sub(1, Relaxed);
+            LINES.fetch_sub(layout.size(), Relaxed);
         }
         // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.dealloc(pointer, layout) }

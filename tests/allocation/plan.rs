@@ -1,10 +1,13 @@
-//! Every row of a plan against the bytes that are allocated for it: to the byte, but for what each
-//! allocation is rounded up by.
+//! Every row of a plan against the bytes that are allocated for it, to the byte; and what a plan itself
+//! takes, which is nothing that grows with the model.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
+use engine::cuda;
 use engine::ops::loss::{Logits, Sum};
-use engine::{Arena, Cuda, Device, Dims, Element, Segments, bf16};
+use engine::plan::WORKSPACE;
+use engine::{Arena, Cuda, Device, Dims, Element, Plan, Segments, bf16};
 use handgrad::{engine, model, optim, train};
 use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
@@ -12,34 +15,25 @@ use model::llama::{Batch, Llama};
 use model::weights::Weights;
 use model::{Config, Lora, Target, init};
 use optim::{AdamW, GlobalNorm};
+use train::Trainer;
 use train::plan::plan;
 use train::trainer::Recipe;
 
-use super::{LINE, LINES, alone};
+use super::{LINE, LINES, LIVE, PEAK, alone};
 
-/// Bytes of live allocations, and how many there are.
-type Taken = [usize; 2];
-
-/// How a device counts, and what it rounds an allocation up to. A GPU's work space is apart.
+/// How a device counts the bytes that it holds, and what it rounds an allocation up to. A GPU's work
+/// space is apart.
 struct Counter<'a> {
-    taken: &'a dyn Fn() -> Taken,
-    unit: usize,
+    taken: &'a dyn Fn() -> u64,
+    unit: u64,
 }
 
 impl Counter<'_> {
-    /// Makes something, and tells what that took.
-    fn of<T>(&self, make: impl FnOnce() -> T) -> (T, Taken) {
+    /// Makes something, and tells the bytes that it took.
+    fn of<T>(&self, make: impl FnOnce() -> T) -> (T, u64) {
         let before = (self.taken)();
         let made = make();
-        let after = (self.taken)();
-        (made, [after[0] - before[0], after[1] - before[1]])
-    }
-
-    /// Asserts that `taken` is `planned` bytes, each allocation rounded up to whole units.
-    fn assert(&self, what: &str, planned: u64, [bytes, count]: Taken) {
-        let planned = planned as usize;
-        let most = planned + count * (self.unit - 1);
-        assert!((planned..=most).contains(&bytes), "{what}: planned {planned}, took {bytes}");
+        (made, (self.taken)() - before)
     }
 }
 
@@ -59,23 +53,24 @@ fn check<E: Element<Acc = f32>>(
     let what = format!("{} {} {dims:?} B{B} T{T} {mode:?} {lora:?}", dev.describe(), E::NAME);
     let recipe = Recipe { cache: mode, context: T, ..Recipe::new(B, T) };
     let config = Config { max_seq_len: T, lora, ..super::bench::config(dims, false) };
-    let plan = plan::<E>(dev, &config, &recipe, 0);
+    let plan = plan::<E>(dev, &config, &recipe, 0).unwrap();
     let row = |name: &str| {
         let rows: Vec<u64> =
             plan.rows().iter().filter(|row| row.0.starts_with(name)).map(|row| row.1).collect();
         assert!(!rows.is_empty(), "{what}: no {name}");
         rows.into_iter().sum::<u64>()
     };
-    let assert = |name: &str, planned, taken| {
-        counter.assert(&format!("{what}: {name}"), planned, taken);
+    let assert = |name: &str, planned: u64, taken: u64| {
+        assert_eq!(taken, planned, "{what}: {name}: taken and planned");
     };
+    let unit = counter.unit;
 
     let N = B * T;
     let (model, taken) = counter.of(|| Llama::<E>::new(dev, &config, T));
-    // Not in the plan: the angles, and two numbers.
-    assert("angles", (T * dims.D * 4) as u64, taken);
-    let (mut numbers, taken) = counter.of(|| (Sum::new(dev), GlobalNorm::new(dev)));
-    assert("sums", 2 * counter.unit as u64, taken);
+    let (mut numbers, numbers_take) = counter.of(|| (Sum::new(dev), GlobalNorm::new(dev)));
+    assert("sums", 2 * unit, numbers_take);
+    // A trainer has a second sum.
+    assert("angles", row("angles, losses and norm"), taken + 3 * unit);
     let table = model.table();
     let (mut weights, taken) = counter.of(|| Weights::<E>::zeros(dev, table));
     assert("weights", row("weights"), taken);
@@ -84,7 +79,7 @@ fn check<E: Element<Acc = f32>>(
     let (mut adamw, taken) = counter.of(|| AdamW::<E>::new(dev, table, Default::default()));
     assert("moments", row("AdamW's moments"), taken);
     let (mut cache, taken) = counter.of(|| Cache::<E>::new(dev, &config.dims, N, mode));
-    let last = (N * dims.C * size_of::<E>()) as u64;
+    let last = ((N * dims.C * size_of::<E>()) as u64).next_multiple_of(unit);
     assert("kept for backward", row("activations, kept for backward") + last, taken);
     let (mut scratch, taken) = counter.of(|| Scratch::<E>::new(dev, &config, N));
     let (_, taken_by_logits) = counter.of(|| Logits::<E>::new(dev, N, dims.V));
@@ -124,14 +119,112 @@ fn check<E: Element<Acc = f32>>(
     match dev {
         Device::Cpu(_) => assert("work space", workspace, taken),
         Device::Cuda(cuda) => {
-            assert_eq!(taken[0], 0, "{what}: a step takes buffers");
+            assert_eq!(taken, 0, "{what}: a step takes buffers");
             assert_eq!(cuda.held_bytes().0, workspace, "{what}: work space");
         }
     }
     let program = if matches!(dev, Device::Cpu(_)) { row("program") + row("tokens") } else { 0 };
-    let rows = ["weights", "gradients", "AdamW", "activations", "logits", "decoder", "work space"];
+    let rows = [
+        "angles",
+        "weights",
+        "gradients",
+        "AdamW",
+        "activations",
+        "logits",
+        "decoder",
+        "work space",
+    ];
     let sum: u64 = rows.map(row).into_iter().sum();
     assert_eq!(plan.total(), sum + program, "{what}: a row that nothing here allocates");
+}
+
+/// What a trainer holds once it has taken steps, evaluated and written, and its plan without what is no
+/// buffer of it. A GPU has reserved what the plan says.
+fn trainer_and_plan<E: Element<Acc = f32>>(
+    dev: &Device,
+    taken: &dyn Fn() -> u64,
+    config: &Config,
+    recipe: Recipe,
+) -> [u64; 2] {
+    let plan = plan::<E>(dev, config, &recipe, 0).unwrap();
+    let before = taken();
+    dev.reserve(&plan).unwrap();
+    let mut bench = super::bench::Bench::<E>::by(dev.clone(), config, recipe);
+    for _ in 0..2 {
+        bench.step(1e-3);
+        bench.loss();
+        let Trainer { dev, model, weights, decoder, .. } = &mut bench.trainer;
+        decoder.clear(0);
+        let prompt = vec![1; recipe.context - 1];
+        for tokens in [&prompt[..], &[2]] {
+            decoder.feed(dev, model, weights.view(), &[(0, tokens)]).unwrap();
+        }
+    }
+    [taken() - before, plan.total() - plan.bytes("program")]
+}
+
+/// Samples longer than sequences, several passes a step.
+#[test]
+fn a_trainer_takes_what_its_plan_says() {
+    let _alone = alone();
+    let dims = Dims { L: 2, C: 48, H: 6, G: 2, D: 16, F: 88, V: 515 };
+    let recipe = Recipe { accum: 2, context: 61, ..Recipe::new(3, 17) };
+    for lora in [None, Some(Lora::new(3))] {
+        let config = Config { lora, ..super::bench::config(dims, true) };
+        for isa in engine::Isa::all_available() {
+            let dev = &super::bench::cpu(isa, 2);
+            let taken = || LINES.load(Relaxed) as u64;
+            for [taken, planned] in [
+                trainer_and_plan::<f32>(dev, &taken, &config, recipe),
+                trainer_and_plan::<bf16>(&super::bench::cpu(isa, 2), &taken, &config, recipe),
+            ] {
+                assert_eq!(taken, planned, "{}", dev.describe());
+            }
+        }
+        for capability in [80, 90] {
+            let cuda = Cuda::emulated(capability).unwrap();
+            let dev = &Device::Cuda(cuda.clone());
+            let taken = || cuda.held_bytes().0 + cuda.held_bytes().1;
+            let [taken, planned] = trainer_and_plan::<bf16>(dev, &taken, &config, recipe);
+            assert_eq!((taken, cuda.held_bytes().1), (planned, 0), "sm_{capability}");
+            assert_eq!(cuda.peak_bytes(), planned, "sm_{capability}");
+        }
+    }
+}
+
+/// The largest model, on devices that are here and not: what that takes, in host memory and time.
+#[test]
+fn a_plan_takes_next_to_nothing() {
+    let _alone = alone();
+    let config = Config::named("65b").unwrap();
+    let recipe = Recipe { context: 2048, accum: 4, ..Recipe::new(4, 2048) };
+    let imagined = |capability| Cuda::imagined(cuda::Target::of(capability), 80 << 30);
+    for dev in [Device::cpu(2).unwrap(), Device::Cuda(imagined(80)), Device::Cuda(imagined(90))] {
+        let (before, begin) = (LIVE.load(Relaxed), Instant::now());
+        PEAK.store(before, Relaxed);
+        let plan: Plan = plan::<bf16>(&dev, &config, &recipe, 0).unwrap();
+        let (peak, time) = (PEAK.load(Relaxed) - before, begin.elapsed());
+        println!("{}: {peak} bytes, {time:?}\n{plan}", dev.describe());
+        // 65.3 billion parameters of 16 bytes, and 2 for the copy.
+        assert!(plan.total() > 65_285_660_672 * 18, "{plan}");
+        assert!(peak < 8 << 20, "{peak} bytes");
+        assert!(time < Duration::from_secs(5), "{time:?}");
+    }
+}
+
+/// An imagined GPU is planned like one that is there.
+#[test]
+fn a_plan_needs_no_device() {
+    let dims = Dims { L: 2, C: 128, H: 4, G: 2, D: 32, F: 192, V: 576 };
+    let (config, recipe) = (super::bench::config(dims, false), Recipe::new(2, 64));
+    for capability in [80, 86, 90] {
+        let there = Cuda::emulated(capability).unwrap();
+        let imagined = Cuda::imagined(there.target(), there.memory_bytes());
+        let [there, imagined] = [there, imagined]
+            .map(|cuda| plan::<bf16>(&Device::Cuda(cuda), &config, &recipe, 0).unwrap());
+        assert_eq!(there, imagined);
+        assert!(there.bytes(WORKSPACE) > 0);
+    }
 }
 
 /// Sizes of no vector and no line, and one whose sequence is cut into tasks and whose prompt is taken
@@ -154,7 +247,7 @@ const MODES: [Mode; 2] = [Mode::Linear, Mode::Full];
 #[test]
 fn the_cpu_takes_what_each_row_says() {
     let _alone = alone();
-    let counter = Counter { taken: &|| LINES.each_ref().map(|n| n.load(Relaxed)), unit: LINE };
+    let counter = Counter { taken: &|| LINES.load(Relaxed) as u64, unit: LINE as u64 };
     for (dims, B, T) in CASES {
         for isa in engine::Isa::all_available() {
             for (threads, mode) in [(1, MODES[0]), (3, MODES[0]), (2, MODES[1])] {
@@ -183,8 +276,7 @@ fn a_gpu_takes_what_each_row_says() {
                 // A device of its own: its work space only grows.
                 let cuda = Cuda::emulated(capability).unwrap();
                 let dev = Device::Cuda(cuda.clone());
-                // Whole units, so that no number of allocations is needed.
-                let taken = || [cuda.held_bytes().1 as usize, 0];
+                let taken = || cuda.held_bytes().1;
                 let counter = Counter { taken: &taken, unit: 256 };
                 let check = if narrow { check::<bf16> } else { check::<f32> };
                 check(&dev, &counter, dims, (2, 64), mode, None);
@@ -194,14 +286,14 @@ fn a_gpu_takes_what_each_row_says() {
     for (lora, narrow) in adapters().into_iter().zip([false, true]) {
         let cuda = Cuda::emulated(90).unwrap();
         let dev = Device::Cuda(cuda.clone());
-        let taken = || [cuda.held_bytes().1 as usize, 0];
+        let taken = || cuda.held_bytes().1;
         let counter = Counter { taken: &taken, unit: 256 };
         let check = if narrow { check::<bf16> } else { check::<f32> };
         check(&dev, &counter, dims, (2, 64), MODES[0], Some(lora));
     }
     // Here the parts of the head's products take most work space.
     let cuda = Cuda::emulated(90).unwrap();
-    let taken = || [cuda.held_bytes().1 as usize, 0];
+    let taken = || cuda.held_bytes().1;
     let counter = Counter { taken: &taken, unit: 256 };
     let wide = Dims { V: 4160, ..dims };
     check::<bf16>(&Device::Cuda(cuda.clone()), &counter, wide, (2, 64), Mode::Linear, None);

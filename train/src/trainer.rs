@@ -36,9 +36,9 @@
 #[cfg(feature = "run")]
 mod files;
 
-use data::loader::{EvalWindows, Loader};
+use data::loader::Loader;
 use engine::ops::loss::{self, Loss, Sum};
-use engine::{Arena, Device, Element, Real, Segments, Slot, Table};
+use engine::{Arena, Device, Dims, Element, Real, Segments, Slot, Table};
 use model::cache::{Cache, Mode, Scratch};
 use model::decode::Decoder;
 use model::llama::{Batch, Llama};
@@ -48,7 +48,6 @@ use optim::adamw::Settings;
 use optim::{AdamW, GlobalNorm};
 
 use crate::error::Error;
-use crate::validation;
 
 /// How a trainer takes its steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,10 +87,61 @@ impl Recipe {
         self.batch_size * self.seq_len
     }
 
+    /// Refuses what no device could hold: with it, all arithmetic on sizes of `model` is exact.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the value and what is possible.
+    pub fn check(&self, model: &Config) -> Result<(), Error> {
+        let Recipe { batch_size: B, seq_len: T, accum, .. } = *self;
+        check_tokens(B, T, accum)?;
+        let Dims { L, C, H, F, V, .. } = model.dims;
+        let rank = model.lora.as_ref().map_or(0, |lora| lora.rank);
+        // Kernels count rows of heads and adapters in 32 bits, and elements of other rows by blocks of
+        // threads. Bytes are counted in 64 bits; no token takes more than these of a block.
+        let [of_heads, of_rows] = [H.max(rank), C.max(2 * F).max(model.dims.qkv())]
+            .map(|columns| (B * T) as u128 * columns as u128);
+        let row = 4 * (C + F + model.dims.qkv() + model.dims.attn() + 4 * H + 7 * rank + 8);
+        let rows = row as u128 * (L + 2) as u128 + V as u128;
+        let bytes = 8 * rows * (B * T + self.context) as u128;
+        if of_heads >= 1 << 32 || of_rows >= 1 << 40 || bytes >= 1 << 62 {
+            return Err(Error::Config(format!(
+                "{B} sequences of {T} tokens (--batch-size, --seq-len) are too many for a model of this \
+                 size in one forward pass; give a smaller --batch-size with a larger --accum"
+            )));
+        }
+        Ok(())
+    }
+
     /// Sequences of one step.
     pub fn sequences_per_step(&self) -> u64 {
         (self.batch_size * self.accum) as u64
     }
+}
+
+/// Tokens of one forward pass and of one step, at most.
+const MOST: [usize; 2] = [1 << 22, 1 << 31];
+
+/// Refuses steps of `accum` passes over `B` sequences of `T` tokens that no device could take.
+///
+/// # Errors
+/// [`Error::Config`] naming the flags, the tokens, and what is possible.
+pub(crate) fn check_tokens(B: usize, T: usize, accum: usize) -> Result<(), Error> {
+    let of_pass = B as u128 * T as u128;
+    let of_step = of_pass * accum as u128;
+    let [pass, step] = MOST;
+    if of_pass > pass as u128 {
+        return Err(Error::Config(format!(
+            "--batch-size (run.batch_size) is {B} and --seq-len (run.seq_len) {T}: {of_pass} tokens of \
+             one forward pass, of at most {pass}; give a smaller --batch-size with a larger --accum"
+        )));
+    }
+    if of_step > step as u128 {
+        return Err(Error::Config(format!(
+            "--accum (run.accum) is {accum}: {of_step} tokens of one step, of at most {step}; give a \
+             smaller --accum"
+        )));
+    }
+    Ok(())
 }
 
 /// What a step gave.
@@ -117,6 +167,8 @@ pub struct Trainer<E: Element> {
     pub grads: Arena<E::Acc>,
     /// Loss of the step so far.
     pub loss: Sum,
+    /// Loss of what was evaluated last.
+    pub evaluated: Sum,
     /// Norm of the last step's gradients.
     pub norm: GlobalNorm,
     /// What forward leaves for backward.
@@ -140,23 +192,25 @@ impl<E: Element> Trainer<E> {
     /// Everything that steps by `recipe` need. All weights are zero: see [`Trainer::init`].
     pub fn new(dev: &Device, config: &Config, recipe: Recipe) -> Self {
         let (N, T) = (recipe.tokens_per_batch(), recipe.seq_len.max(recipe.context));
-        let model = Llama::<E>::new(dev, config, T);
+        let small = &dev.under("angles, losses and norm");
+        let model = Llama::<E>::new(small, config, T);
         Trainer {
             dev: dev.clone(),
             weights: Weights::zeros(dev, model.table()),
+            grads: Arena::zeros(&dev.under("gradients"), &model.table().trained()),
             adamw: AdamW::new(dev, model.table(), recipe.adamw),
-            grads: Arena::zeros(dev, &model.table().trained()),
-            loss: Sum::new(dev),
-            norm: GlobalNorm::new(dev),
+            loss: Sum::new(small),
+            evaluated: Sum::new(small),
+            norm: GlobalNorm::new(small),
             cache: Cache::new(dev, &config.dims, N, recipe.cache),
             scratch: Scratch::new(dev, config, N),
-            decoder: Decoder::new(dev, &model, 1, recipe.context),
+            decoder: Decoder::new(&dev.under("decoder for samples"), &model, 1, recipe.context),
             model,
             recipe,
             weight: 0.0,
-            drawn: (vec![0; recipe.accum * N], vec![0; recipe.accum * N]),
-            tokens_N: vec![0; N],
-            segments: Segments::equal(recipe.batch_size, recipe.seq_len),
+            drawn: Default::default(),
+            tokens_N: Vec::new(),
+            segments: Segments::default(),
         }
     }
 
@@ -179,6 +233,8 @@ impl<E: Element> Trainer<E> {
         let Recipe { batch_size: B, seq_len: T, accum, .. } = self.recipe;
         let first = self.steps() * self.recipe.sequences_per_step();
         let (tokens, targets) = &mut self.drawn;
+        tokens.resize(accum * B * T, 0);
+        targets.resize(accum * B * T, 0);
         loader.fill_batch(first, accum * B, tokens, targets);
         let weight = loss::weight(targets, None);
         self.begin_step(weight)?;
@@ -244,9 +300,7 @@ impl<E: Element> Trainer<E> {
         assert!((given - told).abs() <= 1e-6 * told, "trainer: targets weigh {given}, not {told}");
         let first = self.steps() == 0;
         let idle = if first { self.model.idle(&self.weights)? } else { Vec::new() };
-        self.norm.measure(&self.dev, &self.grads);
-        let (weights, max_norm) = (self.weights.trained_mut(), self.recipe.max_norm);
-        self.adamw.step(&self.dev, weights, &self.grads, &self.norm, lr, max_norm);
+        self.update(lr);
         let (loss, norm) = (self.loss.read()?.mean(), self.norm.read()?);
         if !loss.is_finite() || !norm.is_finite() {
             return Err(self.diverged(loss, norm));
@@ -255,6 +309,13 @@ impl<E: Element> Trainer<E> {
             check_first_gradients(self.model.table(), &idle, &self.grads)?;
         }
         Ok(Taken { loss, norm })
+    }
+
+    /// Queues what a step does to the weights.
+    pub(crate) fn update(&mut self, lr: f64) {
+        self.norm.measure(&self.dev, &self.grads);
+        let (weights, max_norm) = (self.weights.trained_mut(), self.recipe.max_norm);
+        self.adamw.step(&self.dev, weights, &self.grads, &self.norm, lr, max_norm);
     }
 
     /// Names the first place where the last batch meets a number that is not finite.
@@ -277,22 +338,13 @@ impl<E: Element> Trainer<E> {
     /// [`Error::Engine`] with what went wrong on a GPU.
     pub fn loss_of(&mut self, batch: Batch) -> Result<Loss, Error> {
         let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
-        let (cache, scratch, mut loss) = (&mut self.cache, &mut self.scratch, Sum::new(dev));
+        let (cache, scratch, loss) = (&mut self.cache, &mut self.scratch, &mut self.evaluated);
+        loss.clear(dev);
         dev.install(|| {
             model.forward(dev, w, batch, cache, scratch);
-            model.loss(dev, &mut loss, w, batch, cache, scratch);
+            model.loss(dev, loss, w, batch, cache, scratch);
         });
         Ok(loss.read()?)
-    }
-
-    /// Nats per token over the first windows that hold `tokens` tokens, see [`validation::loss`].
-    ///
-    /// # Errors
-    /// [`Error::Engine`] with what went wrong on a GPU.
-    pub fn validation_loss(&mut self, windows: &EvalWindows, tokens: u64) -> Result<f64, Error> {
-        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
-        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        validation::loss(dev, model, w, windows, tokens, self.recipe.seq_len, cache, scratch)
     }
 }
 

@@ -8,12 +8,12 @@
 //! set has dot products of them; otherwise factors are widened to [`Element::Acc`]. Each element
 //! of C is the sum over ascending k, whatever the threads do.
 
-use super::Cpu;
 use super::simd::{
     Factors, ItemKernel, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,
     items_of_row, load, prefetch, store,
 };
 use super::tiles::{Tile, Tiles};
+use super::{Cpu, Space};
 use crate::element::{Element, Real};
 use bytemuck::Zeroable;
 
@@ -138,23 +138,30 @@ fn task_rows(M: usize) -> usize {
     M.div_ceil(16).next_multiple_of(12).clamp(24, ROWS_MAX)
 }
 
-/// Elements (of [`Element::Acc`]) of packed B, and of sums that C cannot hold between blocks.
+/// Elements (of [`Element::Acc`]) of packed B, and of sums that C, in storage `E`, cannot hold between
+/// blocks of k.
 fn lens<E: Element>(M: usize, K: usize, N: usize) -> [usize; 2] {
     let kc = block_items(K);
     let sums = if K <= kc || E::as_acc(&[]).is_some() { 0 } else { M * N };
     [pack_cols(kc, N) * (kc + 1), sums]
 }
 
-/// Elements (of [`Element::Acc`]) that a product of matrices in storage `E` needs beside them, for
-/// memory plans.
-pub fn shared_len<E: Element>(cpu: &Cpu, M: usize, K: usize, N: usize) -> usize {
-    lens::<E>(M, K.div_ceil(cpu.item_values::<E>()), N).iter().sum()
+/// Values of k in an item of both factors.
+fn values<A: Element, B: Element>(cpu: &Cpu) -> usize {
+    cpu.item_values::<A>().min(cpu.item_values::<B>())
 }
 
-/// Elements (of [`Element::Acc`]) that a task of a product needs, at most, for memory plans.
-pub fn task_len() -> usize {
-    ROWS_MAX * (KC + PAD)
+/// Work space of C (M rows of N, in storage `E`) = A * B over K.
+pub(crate) fn space<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
+    cpu: &Cpu,
+    [M, K, N]: [usize; 3],
+) -> Space {
+    let lens = lens::<E>(M, K.div_ceil(values::<A, B>(cpu)), N);
+    Space::of::<E::Acc>(lens.iter().sum(), TASK)
 }
+
+/// Elements (of [`Element::Acc`]) that a task needs, at most.
+const TASK: usize = ROWS_MAX * (KC + PAD);
 
 /// C (M rows of N) = onto + a * b, all in one storage type.
 ///
@@ -231,18 +238,19 @@ fn multiply<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
         b.rows,
         c.len()
     );
-    let values = cpu.item_values::<A>().min(cpu.item_values::<B>());
+    let values = values::<A, B>(cpu);
     let [packed, sums] = lens::<E>(M, K.div_ceil(values), N);
-    cpu.reserve_task::<E::Acc>(task_len());
-    cpu.with_shared(packed + sums, |shared: &mut [E::Acc]| {
-        let (packed, sums) = shared.split_at_mut(packed);
-        if sums.is_empty() {
-            return blocks(cpu, c, at, a, b, onto, values, packed);
-        }
-        blocks(cpu, sums, [0, N], a, b, Onto::Zero, values, packed);
-        let sums = &*sums;
-        cpu.for_each_tile(tiles(c, task_rows(M), at, N), |c| {
-            E::Acc::dispatch(cpu.isa(), Round { c, sums, onto });
+    cpu.compute(space::<E, A, B>(cpu, [M, K, N]), |cpu| {
+        cpu.with_shared(packed + sums, |shared: &mut [E::Acc]| {
+            let (packed, sums) = shared.split_at_mut(packed);
+            if sums.is_empty() {
+                return blocks(cpu, c, at, a, b, onto, values, packed);
+            }
+            blocks(cpu, sums, [0, N], a, b, Onto::Zero, values, packed);
+            let sums = &*sums;
+            cpu.for_each_tile(tiles(c, task_rows(M), at, N), |c| {
+                E::Acc::dispatch(cpu.isa(), Round { c, sums, onto });
+            });
         });
     });
 }
@@ -279,7 +287,7 @@ fn blocks<E: Element, A: Element<Acc = E::Acc>, B: Element<Acc = E::Acc>>(
             let onto = if k == 0 { onto } else { Onto::Itself };
             let band = tiles(&mut *c, task_rows(M), [first + col, stride], cols);
             cpu.for_each_tile(band, |c| {
-                cpu.with_task(task_len(), |scratch| {
+                cpu.with_task(TASK, |scratch| {
                     let task = Task { c, a, panels, onto, N, col, k, ks, scratch };
                     dispatch_items(cpu.isa(), values, task);
                 });

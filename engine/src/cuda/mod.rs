@@ -9,6 +9,7 @@
 #![cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))]
 
 pub(crate) mod ceiling;
+mod counted;
 #[cfg(feature = "cuda")]
 mod cublaslt;
 mod driver;
@@ -16,13 +17,13 @@ mod driver;
 mod emulated;
 #[cfg(feature = "cuda")]
 mod image;
-pub mod plan;
 pub(crate) mod product;
 #[cfg(feature = "cuda")]
 mod real;
 
 use crate::element::{Dtype, Element};
 use crate::error::Error;
+use crate::plan::{Counter, Held, Plan};
 use crate::profile::Recorder;
 use driver::Driver;
 pub(crate) use driver::{Event, Rows};
@@ -42,6 +43,8 @@ pub struct Cuda {
     inner: Arc<Inner>,
     products: Arc<Products>,
     pub(crate) recorder: Option<Arc<Recorder>>,
+    /// Counts buffers, where nothing is behind the driver.
+    counter: Option<Counter>,
 }
 
 struct Inner {
@@ -155,7 +158,38 @@ impl Cuda {
         let target = driver.target();
         let (_, memory) = driver.memory().map_err(Error::Device)?;
         let inner = Arc::new(Inner { target, memory, driver, state: Mutex::new(state) });
-        Ok(Cuda { inner, products: Arc::new(Products::Kernels), recorder: None })
+        let products = Arc::new(Products::Kernels);
+        Ok(Cuda { inner, products, recorder: None, counter: None })
+    }
+
+    /// A GPU that is not here, with `memory` bytes: what would be allocated on it is counted, and
+    /// nothing is computed. See [`crate::plan`].
+    pub fn imagined(target: Target, memory: u64) -> Self {
+        let over = Self::over(Arc::new(counted::Counted::new(target, memory)));
+        let over = over.expect("memory that is not there is known");
+        Cuda { counter: Some(Counter::new()), ..over }
+    }
+
+    /// One like this that is imagined.
+    pub(crate) fn counting(&self) -> Self {
+        Self::imagined(self.target(), self.memory_bytes())
+    }
+
+    /// A clone whose buffers are counted under `category`, where they are counted.
+    pub(crate) fn under(&self, category: &str) -> Self {
+        let counter = self.counter.as_ref().map(|counter| counter.under(category));
+        Cuda { counter, ..self.clone() }
+    }
+
+    /// Whether this is imagined.
+    pub(crate) fn counts(&self) -> bool {
+        self.counter.is_some()
+    }
+
+    /// What was counted, and bytes of work space: what the block of all ops has grown to.
+    pub(crate) fn counted(&self) -> Option<(Plan, u64)> {
+        let plan = self.counter.as_ref()?.plan();
+        Some((plan, self.state().workspace.bytes as u64))
     }
 
     /// The same device with matrix products by cuBLASLt.
@@ -308,8 +342,9 @@ impl Cuda {
     /// `bytes` of zeros.
     pub(crate) fn zeroed(&self, bytes: usize) -> Allocation {
         let (cuda, bytes) = (self.clone(), bytes.next_multiple_of(ALIGN));
+        let counted = self.counter.as_ref().map(|counter| counter.hold(bytes));
         if bytes == 0 {
-            return Allocation { cuda, ptr: 0, owned: 0 };
+            return Allocation { cuda, ptr: 0, owned: 0, counted };
         }
         let cut = {
             let state = &mut *self.state();
@@ -322,7 +357,7 @@ impl Cuda {
         let ptr = cut.or_else(|| self.attempt(|driver| driver.alloc(bytes))).unwrap_or(0);
         let owned = if cut.is_none() && ptr != 0 { bytes } else { 0 };
         self.resize(|state| state.outside += owned);
-        let allocation = Allocation { cuda, ptr, owned };
+        let allocation = Allocation { cuda, ptr, owned, counted };
         self.attempt(|driver| driver.zero(ptr, bytes));
         allocation
     }
@@ -445,6 +480,8 @@ pub(crate) struct Allocation {
     pub ptr: u64,
     /// Its bytes, if it is no part of the arena.
     owned: usize,
+    #[allow(dead_code, reason = "it counts until it is dropped")]
+    counted: Option<Held>,
 }
 
 impl Drop for Allocation {

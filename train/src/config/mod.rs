@@ -18,6 +18,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::error::Error;
+use crate::trainer::check_tokens;
 use layers::{Layer, flatten};
 pub use layers::{Resolved, Sources};
 pub use values::{
@@ -270,10 +271,16 @@ impl RunConfig {
 
     /// What follows from several keys: tokens become steps, and steps give the warmup.
     fn settle(mut self) -> Result<RunConfig, Error> {
+        check_tokens(self.run.batch_size, self.run.seq_len, self.run.accum)?;
         if let Some(tokens) = self.run.tokens.take() {
             self.run.steps = tokens.div_ceil(self.tokens_per_step());
         }
         let (warmup, steps) = (self.warmup(), self.run.steps);
+        if steps.checked_mul(self.tokens_per_step()).is_none() {
+            return Err(Error::Config(format!(
+                "--steps (run.steps) is {steps}: more tokens than 64 bits count; give fewer"
+            )));
+        }
         if warmup > steps {
             return Err(Error::Config(format!(
                 "--warmup (optim.warmup) is {warmup}: must be at most the {steps} steps of the run \

@@ -49,6 +49,6 @@ pub fn step<E: Element>(
 }
 
 /// Bytes of work space: where parameters end, and their rates of decay.
-pub fn workspace(slots: usize) -> [usize; 2] {
+fn workspace(slots: usize) -> [usize; 2] {
     [slots * size_of::<u64>(), slots * size_of::<f32>()]
 }

@@ -11,6 +11,7 @@ pub(crate) mod cuda;
 #[cfg(feature = "reference")]
 pub mod reference;
 
+use crate::cpu::Space;
 use crate::{Device, Element, Slot, View, ViewMut};
 
 /// The numbers of one step.
@@ -70,17 +71,11 @@ pub fn step<E: Element>(
     let bytes = 2 * read_and_written + g.bytes() + copy.as_ref().map_or(0, ViewMut::bytes);
     let _op = dev.op("adamw", format_args!("{} elements", w.len()), 16 * w.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().adamw_step)(
-            cpu,
-            w.host(),
-            copy.map(ViewMut::host),
-            m.host(),
-            v.host(),
-            g.host(),
-            sum_1.host()[0],
-            decays,
-            step,
-        ),
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
+            let (w, copy) = (w.host(), copy.map(ViewMut::host));
+            let (m, v, g, sum) = (m.host(), v.host(), g.host(), sum_1.host()[0]);
+            (E::cpu().adamw_step)(cpu, w, copy, m, v, g, sum, decays, step)
+        }),
         Device::Cuda(cuda) => cuda::step(cuda, w, copy, m, v, g, sum_1, decays, step),
     }
 }

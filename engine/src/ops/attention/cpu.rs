@@ -16,9 +16,9 @@ mod pack;
 mod tasks;
 
 use super::Heads;
-use crate::cpu::Cpu;
 use crate::cpu::simd::{Factors, Vector, dispatch_items};
 use crate::cpu::tiles::{Tile, TileSet, Tiles};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 use crate::segments::{Segment, Segments};
 use backward::{AddParts, Backward, Dq, Inputs};
@@ -61,22 +61,15 @@ impl Tasks {
     }
 }
 
-/// Elements that backward needs for all tasks: the sums for dQ of each, where a segment is cut.
-pub fn shared_len(heads: Heads, segments: &Segments) -> usize {
-    let tasks = Tasks::new(segments, heads.G);
-    tasks.cut.len() * heads.H * tasks.part_len(segments, heads.D)
-}
-
-/// Elements that a task needs at most.
-pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, segments: &Segments) -> usize {
-    let (D, K) = (heads.D, cpu.item_values::<E>());
-    let backward = Tasks::new(segments, heads.G).backward_len(segments, D, K);
-    forward::len(D, longest(segments), K).max(backward)
-}
-
 /// Tokens of the longest segment.
 fn longest(segments: &Segments) -> usize {
     segments.list().iter().map(|s| s.len).max().unwrap_or(0)
+}
+
+/// Work space of [`forward`].
+pub fn forward_space<E: Element>(cpu: &Cpu, heads: Heads, segments: &Segments) -> Space {
+    let K = cpu.item_values::<E>();
+    Space::of::<E::Acc>(0, forward::len(heads.D, longest(segments), K))
 }
 
 pub fn forward<E: Element>(
@@ -90,7 +83,6 @@ pub fn forward<E: Element>(
     let Heads { H, G, D } = heads;
     let (group, K) = (H / G, cpu.item_values::<E>());
     let tasks = Tasks::new(segments, G).all();
-    cpu.reserve_task::<E::Acc>(forward::len(D, longest(segments), K));
     let o = Tiles::listed(o_NHD, H * D, &tasks, group * D);
     let lse = Tiles::listed(lse_NH, H, &tasks, group);
     // The last queries see most keys: they come first, so that no thread is left with them.
@@ -104,6 +96,22 @@ pub fn forward<E: Element>(
             dispatch_items(cpu.isa(), K, Forward { o, lse: Some(lse), q, k, v, q0, D, scratch });
         });
     });
+}
+
+/// Work space of [`decode`]: as much as a slot will ever need, so that nothing is allocated as it fills.
+pub fn decode_space<E: Element>(
+    cpu: &Cpu,
+    heads: Heads,
+    segments: &Segments,
+    capacity: usize,
+) -> Space {
+    let (D, K) = (heads.D, cpu.item_values::<E>());
+    let alone = segments.list().iter().filter(|s| s.len == 1).count();
+    let alone = one::space::<E>(alone, heads, capacity);
+    match longest(segments) {
+        0 | 1 => alone,
+        _ => alone.max(Space::of::<E::Acc>(0, forward::len(D, capacity, K))),
+    }
 }
 
 /// A token alone takes a path of its own, whatever stands beside it.
@@ -156,8 +164,6 @@ fn decode_several<E: Element>(
     if tasks.is_empty() {
         return;
     }
-    // As much as a slot will ever need, so that nothing is allocated as it fills.
-    cpu.reserve_task::<E::Acc>(forward::len(D, capacity, K));
     cpu.for_each_tile(Tiles::listed(o_NHD, H * D, &tasks, group * D), |o| {
         let i = list.partition_point(|s| s.end() <= o.row);
         let (s, kv, g) = (&list[i], kept.at(slots[i] * capacity, 0), o.col / (group * D));
@@ -167,6 +173,13 @@ fn decode_several<E: Element>(
             dispatch_items(cpu.isa(), K, Forward { o, lse: None, q, k, v, q0, D, scratch });
         });
     });
+}
+
+/// Work space of [`backward`]: for all tasks their sums for dQ, where a segment is cut.
+pub fn backward_space<E: Element>(cpu: &Cpu, heads: Heads, segments: &Segments) -> Space {
+    let (tasks, K) = (Tasks::new(segments, heads.G), cpu.item_values::<E>());
+    let shared = tasks.cut.len() * heads.H * tasks.part_len(segments, heads.D);
+    Space::of::<E::Acc>(shared, tasks.backward_len(segments, heads.D, K))
 }
 
 pub fn backward<E: Element>(
@@ -182,7 +195,6 @@ pub fn backward<E: Element>(
     let Heads { H, G, D } = heads;
     let (group, K) = (H / G, cpu.item_values::<E>());
     let tasks = Tasks::new(segments, G);
-    cpu.reserve_task::<E::Acc>(tasks.backward_len(segments, D, K));
     let run = |dq: Dq<E>, dk: Tile<E>, dv: Tile<E>| {
         let (g, end) = (dk.col / D, segments.of_row(dk.row).end());
         let (rows, keys, own) = (end - dk.row, dk.rows(), matches!(dq, Dq::All(_)));

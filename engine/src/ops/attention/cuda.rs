@@ -248,6 +248,6 @@ fn backward_flash(
 }
 
 /// Bytes of work space of [`backward`]: delta, and items of a kernel, at most one for each row.
-pub fn workspace(heads: Heads, N: usize) -> [usize; 2] {
+fn workspace(heads: Heads, N: usize) -> [usize; 2] {
     [N * heads.H * size_of::<f32>(), N * ITEM * size_of::<u32>()]
 }

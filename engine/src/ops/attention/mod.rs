@@ -13,7 +13,7 @@ pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
-use crate::{Cpu, Device, Element, Segments, View, ViewMut};
+use crate::{Device, Element, Segments, View, ViewMut};
 
 /// How heads lie in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +67,10 @@ pub fn forward<E: Element>(
     let bytes = o_NHD.bytes() + lse_NH.bytes() + qkv.bytes();
     let _op = dev.op("attention forward", format_args!("N{N} {segments} {heads}"), flop, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::forward_space::<E>(cpu, heads, segments), |cpu| {
             let (o_NHD, lse_NH, qkv) = (o_NHD.host(), lse_NH.host(), qkv.host());
             (E::cpu().attention_forward)(cpu, o_NHD, lse_NH, qkv, segments, heads)
-        }
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, o_NHD, lse_NH, qkv, segments, heads),
     }
 }
@@ -103,9 +103,11 @@ pub fn decode<E: Element>(
     let _op = dev.op("attention decode", shape, flop, bytes);
     match dev {
         Device::Cpu(cpu) => {
-            let (o_NHD, kept, qkv) = (o_NHD.host(), kept.host(), qkv.host());
-            let decode = E::cpu().attention_decode;
-            decode(cpu, o_NHD, kept, qkv, segments, slots, heads, capacity)
+            cpu.compute(cpu::decode_space::<E>(cpu, heads, segments, capacity), |cpu| {
+                let (o_NHD, kept, qkv) = (o_NHD.host(), kept.host(), qkv.host());
+                let decode = E::cpu().attention_decode;
+                decode(cpu, o_NHD, kept, qkv, segments, slots, heads, capacity)
+            })
         }
         Device::Cuda(cuda) => {
             cuda::decode(cuda, o_NHD, kept, qkv, segments, slots, heads, capacity)
@@ -144,30 +146,16 @@ pub fn backward<E: Element>(
     let (flop, bytes) = (10 * heads.out() * segments.pairs(), inputs + dqkv.bytes());
     let _op = dev.op("attention backward", format_args!("N{N} {segments} {heads}"), flop, bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().attention_backward)(
-            cpu,
-            dqkv.host(),
-            do_NHD.host(),
-            qkv.host(),
-            o_NHD.host(),
-            lse_NH.host(),
-            segments,
-            heads,
-        ),
+        Device::Cpu(cpu) => cpu.compute(cpu::backward_space::<E>(cpu, heads, segments), |cpu| {
+            let (dqkv, do_NHD, qkv) = (dqkv.host(), do_NHD.host(), qkv.host());
+            let (o_NHD, lse_NH, backward) =
+                (o_NHD.host(), lse_NH.host(), E::cpu().attention_backward);
+            backward(cpu, dqkv, do_NHD, qkv, o_NHD, lse_NH, segments, heads)
+        }),
         Device::Cuda(cuda) => {
             cuda::backward(cuda, dqkv, do_NHD, qkv, o_NHD, lse_NH, segments, heads)
         }
     }
-}
-
-/// Elements (of [`Element::Acc`]) that [`backward`] needs, for memory plans; forward needs none.
-pub fn shared_len(heads: Heads, segments: &Segments) -> usize {
-    cpu::shared_len(heads, segments)
-}
-
-/// Elements (of [`Element::Acc`]) that a task needs, at most, for memory plans.
-pub fn task_len<E: Element>(cpu: &Cpu, heads: Heads, segments: &Segments) -> usize {
-    cpu::task_len::<E>(cpu, heads, segments)
 }
 
 /// N.

@@ -42,6 +42,6 @@ pub fn backward<E: Element>(
 }
 
 /// Bytes of work space: ids of rows, starts of groups, tokens of groups.
-pub fn workspace(N: usize) -> [usize; 3] {
+fn workspace(N: usize) -> [usize; 3] {
     [N, N + 1, N].map(|len| len * size_of::<u32>())
 }

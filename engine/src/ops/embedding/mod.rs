@@ -6,6 +6,7 @@ pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
+use crate::cpu::Space;
 use crate::{Device, Element, View, ViewMut};
 
 /// Writes x_NC.
@@ -24,9 +25,9 @@ pub fn forward<E: Element>(
     let bytes = 2 * x_NC.bytes() + size_of_val(tokens_N) as u64;
     let _op = dev.op("embedding forward", shape, 0, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
             (E::cpu().embedding_forward)(cpu, x_NC.host(), tokens_N, w_VC.host(), C)
-        }
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, x_NC, tokens_N, w_VC, C),
     }
 }
@@ -48,9 +49,9 @@ pub fn backward<E: Element>(
     let bytes = rows + dx_NC.bytes() + size_of_val(tokens_N) as u64;
     let _op = dev.op("embedding backward", shape, dx_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
             (E::cpu().embedding_backward)(cpu, dw_acc_VC.host(), dx_NC.host(), tokens_N, C)
-        }
+        }),
         Device::Cuda(cuda) => cuda::backward(cuda, dw_acc_VC, dx_NC, tokens_N, C),
     }
 }

@@ -1,14 +1,22 @@
 use super::FEW;
-use crate::cpu::Cpu;
-use crate::cpu::gemm::{Mat, Onto, gemm};
+use crate::cpu::gemm::{self, Mat, Onto, gemm};
 use crate::cpu::simd::{Factors, ItemKernel, Vector, dispatch_items, load, prefetch_stream};
 use crate::cpu::tiles::{Tile, Tiles};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 
 /// Outputs in a task of few rows whose inputs take `bytes`: long enough a stretch of W for hardware
 /// to run ahead, enough tasks to balance at the end.
 fn outputs(bytes: usize) -> usize {
     ((96 << 10) / bytes).clamp(32, 128)
+}
+
+/// Work space of [`forward`]: few rows need none.
+pub fn forward_space<Y: Element<Acc = E::Acc>, E: Element>(
+    cpu: &Cpu,
+    [N, I, O]: [usize; 3],
+) -> Space {
+    if N > FEW { gemm::space::<Y, E, E>(cpu, [N, I, O]) } else { Space::NONE }
 }
 
 /// Y is the storage of the output: E, or the precision of sums.
@@ -128,9 +136,19 @@ fn dots<E: Element, V: Vector<Scalar = E::Acc>, F: Factors<V>, const R: usize>(
     )
 }
 
+/// Work space of [`backward_input`].
+pub fn backward_input_space<E: Element>(cpu: &Cpu, [N, I, O]: [usize; 3]) -> Space {
+    gemm::space::<E, E, E>(cpu, [N, O, I])
+}
+
 pub fn backward_input<E: Element>(cpu: &Cpu, dx_NI: &mut [E], dy_NO: &[E], w_OI: &[E], I: usize) {
     let dy_NO = Mat::new(dy_NO, w_OI.len() / I);
     gemm(cpu, dx_NI, dy_NO, Mat::new(w_OI, I), Onto::Zero);
+}
+
+/// Work space of [`backward_weight`].
+pub fn backward_weight_space<E: Element>(cpu: &Cpu, [N, I, O]: [usize; 3]) -> Space {
+    gemm::space::<E::Acc, E, E>(cpu, [O, N, I])
 }
 
 pub fn backward_weight<E: Element>(

@@ -29,7 +29,7 @@ pub fn forward_wide<E: Element>(
 }
 
 /// Bytes of work space of [`forward`] and [`forward_wide`]: parts of the product.
-pub fn forward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
+fn forward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [usize; 1] {
     [Product::forward(N, I, O).room(target, storage::<E>())]
 }
 
@@ -58,7 +58,7 @@ pub fn backward_weight<E: Element>(
 }
 
 /// Bytes of work space of [`backward_input`] and of [`backward_weight`]: parts of the product.
-pub fn backward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [[usize; 1]; 2] {
+fn backward_workspace<E: Element>(target: Target, [N, I, O]: [usize; 3]) -> [[usize; 1]; 2] {
     [Product::backward_input(N, I, O), Product::backward_weight(N, I, O)]
         .map(|product| [product.room(target, storage::<E>())])
 }

@@ -32,9 +32,9 @@ pub fn forward<E: Element>(
     let _op =
         dev.op_of(part, "linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::forward_space::<E, E>(cpu, [N, I, O]), |cpu| {
             (E::cpu().linear_forward)(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I)
-        }
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, y_NO, None, x_NI, w_OI, [N, I, O]),
     }
 }
@@ -57,14 +57,10 @@ pub fn forward_residual<E: Element>(
     let _op =
         dev.op_of(part, "linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().linear_forward)(
-            cpu,
-            y_NO.host(),
-            Some(r_NO.host()),
-            x_NI.host(),
-            w_OI.host(),
-            I,
-        ),
+        Device::Cpu(cpu) => cpu.compute(cpu::forward_space::<E, E>(cpu, [N, I, O]), |cpu| {
+            let (y_NO, r_NO) = (y_NO.host(), Some(r_NO.host()));
+            (E::cpu().linear_forward)(cpu, y_NO, r_NO, x_NI.host(), w_OI.host(), I)
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, y_NO, Some(r_NO), x_NI, w_OI, [N, I, O]),
     }
 }
@@ -86,9 +82,9 @@ pub fn forward_wide<E: Element>(
     let _op =
         dev.op_of(part, "linear forward", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::forward_space::<E::Acc, E>(cpu, [N, I, O]), |cpu| {
             (E::cpu().linear_forward_wide)(cpu, y_NO.host(), None, x_NI.host(), w_OI.host(), I)
-        }
+        }),
         Device::Cuda(cuda) => cuda::forward_wide(cuda, y_NO, x_NI, w_OI, [N, I, O]),
     }
 }
@@ -110,9 +106,9 @@ pub fn backward_input<E: Element>(
     let _op =
         dev.op_of(part, "linear backward dx", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::backward_input_space::<E>(cpu, [N, I, O]), |cpu| {
             (E::cpu().linear_backward_input)(cpu, dx_NI.host(), dy_NO.host(), w_OI.host(), I)
-        }
+        }),
         Device::Cuda(cuda) => cuda::backward_input(cuda, dx_NI, dy_NO, w_OI, [N, I, O]),
     }
 }
@@ -134,9 +130,9 @@ pub fn backward_weight<E: Element>(
     let _op =
         dev.op_of(part, "linear backward dW", format_args!("N{N} I{I} O{O}"), 2 * N * I * O, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::backward_weight_space::<E>(cpu, [N, I, O]), |cpu| {
             (E::cpu().linear_backward_weight)(cpu, dw_acc_OI.host(), dy_NO.host(), x_NI.host(), I)
-        }
+        }),
         Device::Cuda(cuda) => cuda::backward_weight(cuda, dw_acc_OI, dy_NO, x_NI, [N, I, O]),
     }
 }

@@ -1,12 +1,17 @@
 use super::Place;
-use crate::cpu::Cpu;
-use crate::cpu::gemm::{Mat, Onto, gemm, gemm_columns};
+use crate::cpu::gemm::{self, Mat, Onto, gemm, gemm_columns};
 use crate::cpu::simd::{Kernel, Vector, load, store};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 use rayon::prelude::*;
 
 /// Elements in a task.
 const TASK: usize = 1 << 14;
+
+/// Work space of [`forward`].
+pub fn forward_space<E: Element>(cpu: &Cpu, [N, I, r, O]: [usize; 4]) -> Space {
+    low_space::<E>(cpu, [N, I, r]).max(gemm::space::<E, E, E>(cpu, [N, r, O]))
+}
 
 pub fn forward<E: Element>(
     cpu: &Cpu,
@@ -22,6 +27,11 @@ pub fn forward<E: Element>(
     low(cpu, t_Nr, x_NI, a_rI, at, I);
     let (t_Nr, b_rO) = (Mat::new(t_Nr, r), Mat::new(b_Or, r).t());
     gemm_columns(cpu, y_acc, [at.first, at.stride], t_Nr, b_rO);
+}
+
+/// Work space of [`backward_input`].
+pub fn backward_input_space<E: Element>(cpu: &Cpu, [N, I, r, O]: [usize; 4]) -> Space {
+    gemm::space::<E, E, E>(cpu, [N, O, r]).max(gemm::space::<E, E, E>(cpu, [N, r, I]))
 }
 
 pub fn backward_input<E: Element>(
@@ -41,6 +51,11 @@ pub fn backward_input<E: Element>(
     gemm(cpu, dx_acc_NI, Mat::new(u_Nr, r), Mat::new(a_rI, I), Onto::Itself);
 }
 
+/// Work space of [`backward_b`].
+pub fn backward_b_space<E: Element>(cpu: &Cpu, [N, I, r, O]: [usize; 4]) -> Space {
+    low_space::<E>(cpu, [N, I, r]).max(gemm::space::<E::Acc, E, E>(cpu, [O, N, r]))
+}
+
 pub fn backward_b<E: Element>(
     cpu: &Cpu,
     db_acc_Or: &mut [E::Acc],
@@ -55,6 +70,10 @@ pub fn backward_b<E: Element>(
     low(cpu, t_Nr, x_NI, a_rI, at, I);
     let dy_NO = Mat::columns(dy, at.first, db_acc_Or.len() / r, at.stride);
     gemm(cpu, db_acc_Or, dy_NO.t(), Mat::new(t_Nr, r), Onto::Itself);
+}
+
+fn low_space<E: Element>(cpu: &Cpu, [N, I, r]: [usize; 3]) -> Space {
+    gemm::space::<E, E, E>(cpu, [N, I, r])
 }
 
 /// t = s x A^T.

@@ -84,11 +84,7 @@ fn room<E: Element>(cuda: &Cuda, sizes: [usize; 4], stride: usize) -> *mut f32 {
 }
 
 /// Bytes of work space of any of the above: parts of a product.
-pub fn workspace<E: Element>(
-    target: Target,
-    [N, I, r, O]: [usize; 4],
-    stride: usize,
-) -> [usize; 1] {
+fn workspace<E: Element>(target: Target, [N, I, r, O]: [usize; 4], stride: usize) -> [usize; 1] {
     let products = [
         Product::forward(N, I, r),
         Product { ldc: stride, ..Product::forward(N, r, O) },

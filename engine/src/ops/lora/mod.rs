@@ -46,10 +46,10 @@ pub fn forward<E: Element>(
     let flop = 2 * N * r * (I + O);
     let _op = dev.op_of(part, "lora forward", format_args!("N{N} I{I} r{r} O{O}"), flop, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::forward_space::<E>(cpu, sizes), |cpu| {
             let (y, t, x) = (y_acc.host(), t_Nr.host(), x_NI.host());
             (E::cpu().lora_forward)(cpu, y, t, x, a_rI.host(), b_Or.host(), at, I)
-        }
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, y_acc, t_Nr, x_NI, a_rI, b_Or, at, sizes),
     }
 }
@@ -76,10 +76,10 @@ pub fn backward_input<E: Element>(
     let shape = format_args!("N{N} I{I} r{r} O{O}");
     let _op = dev.op_of(part, "lora backward dx", shape, flop, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::backward_input_space::<E>(cpu, sizes), |cpu| {
             let (dx, u, dy) = (dx_acc_NI.host(), u_Nr.host(), dy.host());
             (E::cpu().lora_backward_input)(cpu, dx, u, dy, a_rI.host(), b_Or.host(), at, I)
-        }
+        }),
         Device::Cuda(cuda) => {
             cuda::backward_input(cuda, dx_acc_NI, u_Nr, dy, a_rI, b_Or, at, sizes)
         }
@@ -108,17 +108,12 @@ pub fn backward_b<E: Element>(
     let shape = format_args!("N{N} I{I} r{r} O{O}");
     let _op = dev.op_of(part, "lora backward dB", shape, flop, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(cpu::backward_b_space::<E>(cpu, sizes), |cpu| {
             let (db, t, dy) = (db_acc_Or.host(), t_Nr.host(), dy.host());
             (E::cpu().lora_backward_b)(cpu, db, t, dy, x_NI.host(), a_rI.host(), at, I)
-        }
+        }),
         Device::Cuda(cuda) => cuda::backward_b(cuda, db_acc_Or, t_Nr, dy, x_NI, a_rI, at, sizes),
     }
-}
-
-/// Rows, inner dimension and columns of all products of an adapter over `N` rows, dA's included.
-pub fn products(N: usize, I: usize, r: usize, O: usize) -> [[usize; 3]; 6] {
-    [[N, I, r], [N, r, O], [N, O, r], [N, r, I], [O, N, r], [r, N, I]]
 }
 
 fn y_bytes<E>(N: usize, O: usize) -> u64 {

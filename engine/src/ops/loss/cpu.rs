@@ -1,13 +1,30 @@
 use super::{Gradients, IGNORE};
 use crate::ViewMut;
-use crate::cpu::Cpu;
-use crate::cpu::gemm::{Mat, Onto, gemm};
+use crate::cpu::gemm::{self, Mat, Onto, gemm};
 use crate::cpu::simd::{Kernel, Vector, load, store};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 use rayon::iter::{ParallelIterator, split};
 
 /// Rows that are not divided further.
 const ROWS: usize = 8;
+
+/// Work space of [`run`] over `N` rows in chunks of `rows`: of the products of a chunk and of the last
+/// one, with those for dx and dW where they are wanted.
+pub fn space<E: Element>(
+    cpu: &Cpu,
+    [N, rows]: [usize; 2],
+    [C, V]: [usize; 2],
+    [dx, dw]: [bool; 2],
+) -> Space {
+    let of_chunk = |n: usize| {
+        let logits = gemm::space::<E::Acc, E, E>(cpu, [n, C, V]);
+        let dx = if dx { gemm::space::<E, E, E>(cpu, [n, V, C]) } else { Space::NONE };
+        let dw = if dw { gemm::space::<E::Acc, E, E>(cpu, [V, n, C]) } else { Space::NONE };
+        logits.max(dx).max(dw)
+    };
+    of_chunk(rows.min(N)).max(of_chunk((N - 1) % rows + 1))
+}
 
 /// The loss, and its gradients where they are wanted.
 pub fn run<E: Element>(

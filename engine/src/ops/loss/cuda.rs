@@ -71,7 +71,6 @@ fn onward<T>(rows: *const T, first: usize) -> *const T {
 /// Adds the nats of rows to `sum_1`, each times its weight.
 pub fn sum<R: Real>(cuda: &Cuda, sum_1: ViewMut<f64>, nats_N: View<R>, weights_N: Option<&[f32]>) {
     let (sum, nats_N, N) = (sum_1.gpu(), nats_N.same::<f32>().gpu(), int(nats_N.len()));
-    // No more than the loss itself takes, so a plan need not list it.
     let [room] = cuda.workspace([weights_N.map_or(0, size_of_val)]);
     cuda.upload(room.cast(), weights_N.unwrap_or_default());
     let weights_N = weights_N.map_or(null(), |_| room.cast_const().cast());
@@ -109,13 +108,7 @@ pub fn chunk_rows<E: Element>(cuda: &Cuda, N: usize, V: usize) -> usize {
 }
 
 /// Bytes of work space for chunks of `rows`: targets, weights, and parts of a product.
-pub fn workspace<E: Element>(
-    target: Target,
-    rows: usize,
-    N: usize,
-    C: usize,
-    V: usize,
-) -> [usize; 3] {
+fn workspace<E: Element>(target: Target, rows: usize, N: usize, C: usize, V: usize) -> [usize; 3] {
     let last = (N - 1) % rows + 1;
     let products = [rows, last].map(|n| products::<E>(n, C, V));
     let room = products.iter().flatten().map(|product| product.room(target, storage::<E>())).max();
@@ -142,7 +135,9 @@ mod tests {
         let dev = Device::Cuda(cuda.clone());
         let rows = chunk_rows::<bf16>(&cuda, N, V);
         let room = workspace_bytes(&workspace::<bf16>(target, rows, N, C, V)) as u64;
-        let planned = Logits::<bf16>::bytes(&dev, N, V);
+        let imagined = dev.counting();
+        drop(Logits::<bf16>::new(&imagined, N, V));
+        let planned = imagined.counted().unwrap().total();
         cuda.reserve(planned, room).unwrap();
         let mut logits = Logits::<bf16>::new(&dev, N, V);
         assert_eq!((logits.rows(), cuda.held_bytes()), (rows, (planned + room, 0)));

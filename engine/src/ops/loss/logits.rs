@@ -25,21 +25,12 @@ impl<E: Element> Logits<E> {
 
     /// For losses in chunks of `rows`.
     pub fn of_rows(dev: &Device, rows: usize, V: usize) -> Self {
-        let len = rows * stride::<E>(dev, V);
+        let (dev, len) = (&dev.under("logits, one chunk"), rows * stride::<E>(dev, V));
         let room = match dev {
             Device::Cpu(_) => Room::Cpu(Buf::zeros(dev, len)),
             Device::Cuda(_) => Room::Cuda(Buf::zeros(dev, len)),
         };
         Logits { rows, V, room }
-    }
-
-    /// Bytes of [`Logits::new`].
-    pub fn bytes(dev: &Device, N: usize, V: usize) -> u64 {
-        let element = match dev {
-            Device::Cpu(_) => size_of::<E::Acc>(),
-            Device::Cuda(_) => size_of::<E>(),
-        };
-        (chunk_rows::<E>(dev, N, V) * stride::<E>(dev, V) * element) as u64
     }
 
     /// Rows of a chunk.
@@ -56,8 +47,8 @@ impl<E: Element> Logits<E> {
     pub fn poison(&mut self) {
         let nan = E::Acc::from_f64(f64::NAN);
         match &mut self.room {
-            Room::Cpu(buf) => buf.view_mut().fill_with(|values| values.fill(nan)),
-            Room::Cuda(buf) => buf.view_mut().fill_with(|values| values.fill(E::from_acc(nan))),
+            Room::Cpu(buf) => buf.view_mut().fill(nan),
+            Room::Cuda(buf) => buf.view_mut().fill(E::from_acc(nan)),
         }
     }
 

@@ -121,9 +121,13 @@ fn run<E: Element>(
     assert!(logits.rows() > 0 && logits.V() == V, "loss: room for logits of {V}");
     match dev {
         Device::Cpu(cpu) => {
-            let (nats_N, largest_N) = (nats_N.host(), largest_N.map(ViewMut::host));
-            let (logits, x_NC, w_VC) = (logits.host(), x_NC.host(), w_VC.host());
-            (E::cpu().loss)(cpu, nats_N, largest_N, gradients, logits, x_NC, w_VC, targets_N, C)
+            let dw = gradients.as_ref().is_some_and(|g| g.dw_acc_VC.is_some());
+            let (rows, wanted) = ([N, logits.rows()], [gradients.is_some(), dw]);
+            cpu.compute(cpu::space::<E>(cpu, rows, [C, V], wanted), |cpu| {
+                let (nats_N, largest_N) = (nats_N.host(), largest_N.map(ViewMut::host));
+                let (logits, x_NC, w_VC) = (logits.host(), x_NC.host(), w_VC.host());
+                (E::cpu().loss)(cpu, nats_N, largest_N, gradients, logits, x_NC, w_VC, targets_N, C)
+            })
         }
         Device::Cuda(cuda) => {
             cuda::run(cuda, nats_N, largest_N, gradients, logits, x_NC, w_VC, targets_N, C)

@@ -2,6 +2,7 @@
 //! or threads the rows came from.
 
 use super::{IGNORE, cuda};
+use crate::cpu::Space;
 use crate::{Buf, Device, Error, Real, View};
 
 /// A sum of losses, and of what its targets weigh.
@@ -104,7 +105,9 @@ impl Sum {
         let bytes = nats_N.bytes() + weights_N.map_or(0, size_of_val) as u64;
         let _op = dev.op("sum of nats", format_args!("N{N}"), N, bytes);
         match dev {
-            Device::Cpu(_) => self.nats.view_mut().host()[0] += sum(nats_N.host(), weights_N),
+            Device::Cpu(cpu) => cpu.compute(Space::NONE, |_| {
+                self.nats.view_mut().host()[0] += sum(nats_N.host(), weights_N);
+            }),
             Device::Cuda(cuda) => cuda::sum(cuda, self.nats.view_mut(), nats_N, weights_N),
         }
     }

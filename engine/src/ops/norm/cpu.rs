@@ -1,5 +1,5 @@
-use crate::cpu::Cpu;
 use crate::cpu::simd::{Kernel, Vector, load};
+use crate::cpu::{Cpu, Space};
 use crate::element::Real;
 use rayon::prelude::*;
 
@@ -7,6 +7,11 @@ use rayon::prelude::*;
 const SPAN: usize = 1 << 10;
 /// Elements in a task.
 const TASK: usize = 1 << 16;
+
+/// Work space of [`sum_of_squares`] of `len` elements: a sum for each task.
+pub fn space(len: usize) -> Space {
+    Space::of::<f64>(len.div_ceil(TASK), 0)
+}
 
 pub fn sum_of_squares<R: Real>(cpu: &Cpu, x: &[R]) -> f64 {
     cpu.with_shared(x.len().div_ceil(TASK), |sums: &mut [f64]| {

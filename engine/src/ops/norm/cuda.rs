@@ -10,6 +10,6 @@ pub fn sum_of_squares<R: Real>(cuda: &Cuda, sum_1: ViewMut<f64>, x: View<R>) {
 }
 
 /// Bytes of work space: a sum for each block.
-pub fn workspace(len: usize) -> [usize; 1] {
+fn workspace(len: usize) -> [usize; 1] {
     [norm::parts(len as u64) as usize * size_of::<f64>()]
 }

@@ -15,7 +15,9 @@ pub fn sum_of_squares<R: Real>(dev: &Device, sum_1: ViewMut<f64>, x: View<R>) {
     assert_eq!(sum_1.len(), 1, "norm: one sum");
     let _op = dev.op("norm", format_args!("{} elements", x.len()), 2 * x.len(), x.bytes());
     match dev {
-        Device::Cpu(cpu) => sum_1.host()[0] = (R::cpu().sum_of_squares)(cpu, x.host()),
+        Device::Cpu(cpu) => cpu.compute(cpu::space(x.len()), |cpu| {
+            sum_1.host()[0] = (R::cpu().sum_of_squares)(cpu, x.host());
+        }),
         Device::Cuda(cuda) => cuda::sum_of_squares(cuda, sum_1, x),
     }
 }

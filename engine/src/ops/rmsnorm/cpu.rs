@@ -1,5 +1,5 @@
-use crate::cpu::Cpu;
 use crate::cpu::simd::{Kernel, Vector, load, store};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 use rayon::prelude::*;
 
@@ -32,6 +32,11 @@ pub fn apply<E: Element>(cpu: &Cpu, y_NC: &mut [E], x_NC: &[E], w_C: &[E], r_N: 
             E::Acc::dispatch(cpu.isa(), Apply { y, r, x, w: w_C });
         })
     });
+}
+
+/// Work space of [`backward`]: a row of sums for each task.
+pub fn backward_space<E: Element>(N: usize, C: usize) -> Space {
+    Space::of::<E::Acc>(N.div_ceil(ROWS) * C, 0)
 }
 
 pub fn backward<E: Element>(

@@ -71,6 +71,6 @@ pub fn backward<E: Element>(
 }
 
 /// Bytes of work space of [`backward`]: a row of partial sums for each block.
-pub fn workspace(N: usize, C: usize) -> [usize; 1] {
+fn workspace(N: usize, C: usize) -> [usize; 1] {
     [rmsnorm::parts(int(N)) as usize * C * size_of::<f32>()]
 }

@@ -9,6 +9,7 @@ pub(crate) mod cuda;
 pub mod reference;
 
 use super::rows;
+use crate::cpu::Space;
 use crate::{Device, Element, View, ViewMut};
 
 /// Writes y_NC and r_N. `eps` joins the mean square: unit of x squared.
@@ -28,9 +29,9 @@ pub fn forward<E: Element>(
     let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
     let _op = dev.op("rmsnorm forward", shape, 4 * x_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
             (E::cpu().rmsnorm_forward)(cpu, y_NC.host(), r_N.host(), x_NC.host(), w_C.host(), eps)
-        }
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, y_NC, r_N, x_NC, w_C, eps),
     }
 }
@@ -51,9 +52,9 @@ pub fn apply<E: Element>(
     let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
     let _op = dev.op("rmsnorm apply", shape, 2 * x_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
             (E::cpu().rmsnorm_apply)(cpu, y_NC.host(), x_NC.host(), w_C.host(), r_N.host())
-        }
+        }),
         Device::Cuda(cuda) => cuda::apply(cuda, y_NC, x_NC, w_C, r_N),
     }
 }
@@ -80,15 +81,11 @@ pub fn backward<E: Element>(
     let shape = format_args!("N{} C{}", r_N.len(), w_C.len());
     let _op = dev.op("rmsnorm backward", shape, 10 * x_NC.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().rmsnorm_backward)(
-            cpu,
-            dx_acc_NC.host(),
-            dw_acc_C.map(ViewMut::host),
-            dy_NC.host(),
-            x_NC.host(),
-            w_C.host(),
-            r_N.host(),
-        ),
+        Device::Cpu(cpu) => cpu.compute(cpu::backward_space::<E>(r_N.len(), w_C.len()), |cpu| {
+            let (dx_acc_NC, dw_acc_C) = (dx_acc_NC.host(), dw_acc_C.map(ViewMut::host));
+            let (dy_NC, x_NC, w_C, r_N) = (dy_NC.host(), x_NC.host(), w_C.host(), r_N.host());
+            (E::cpu().rmsnorm_backward)(cpu, dx_acc_NC, dw_acc_C, dy_NC, x_NC, w_C, r_N)
+        }),
         Device::Cuda(cuda) => cuda::backward(cuda, dx_acc_NC, dw_acc_C, dy_NC, x_NC, w_C, r_N),
     }
 }

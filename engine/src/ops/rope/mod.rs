@@ -9,20 +9,22 @@ mod cuda;
 pub mod reference;
 
 use super::rows;
+use crate::cpu::Space;
 use crate::{Buf, Device, Element, Real, Segments, View, ViewMut};
+use std::convert::Infallible;
 
 /// Cosines and sines for positions 0..T: row t holds D/2 cosines, then D/2 sines.
 pub fn table<R: Real>(dev: &Device, T: usize, D: usize, theta: f64) -> Buf<R> {
     let mut table_TD = Buf::zeros(dev, T * D);
-    table_TD.view_mut().fill_with(|table_TD| {
-        for (t, row) in table_TD.chunks_exact_mut(D).enumerate() {
-            for i in 0..D / 2 {
-                let angle = t as f64 * theta.powf(-2.0 * i as f64 / D as f64);
-                row[i] = R::from_f64(angle.cos());
-                row[D / 2 + i] = R::from_f64(angle.sin());
-            }
+    let filled = table_TD.view_mut().fill_parts(|first, part| {
+        for (x, at) in part.iter_mut().zip(first..) {
+            let (t, i) = (at / D, at % D);
+            let angle = t as f64 * theta.powf(-2.0 * (i % (D / 2)) as f64 / D as f64);
+            *x = R::from_f64(if i < D / 2 { angle.cos() } else { angle.sin() });
         }
+        Ok::<(), Infallible>(())
     });
+    let Ok(()) = filled;
     table_TD
 }
 
@@ -47,10 +49,10 @@ pub fn forward_inplace<E: Element>(
     let bytes = 2 * (turned * size_of::<E>()) as u64 + table;
     let _op = dev.op("rope forward", shape, 3 * turned, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
             let (x_NS, table_TD) = (x_NS.host(), table_TD.host());
             (E::cpu().rope_rotate)(cpu, x_NS, table_TD, segments, S, heads, D, E::Acc::ONE)
-        }
+        }),
         Device::Cuda(cuda) => cuda::rotate(cuda, x_NS, table_TD, segments, S, heads, D, 1.0),
     }
 }
@@ -75,10 +77,10 @@ pub fn backward_inplace<E: Element>(
     let bytes = 2 * (turned * size_of::<E>()) as u64 + table;
     let _op = dev.op("rope backward", shape, 3 * turned, bytes);
     match dev {
-        Device::Cpu(cpu) => {
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
             let (dx_NS, table_TD) = (dx_NS.host(), table_TD.host());
             (E::cpu().rope_rotate)(cpu, dx_NS, table_TD, segments, S, heads, D, -E::Acc::ONE)
-        }
+        }),
         Device::Cuda(cuda) => cuda::rotate(cuda, dx_NS, table_TD, segments, S, heads, D, -1.0),
     }
 }

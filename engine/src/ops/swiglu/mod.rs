@@ -8,6 +8,7 @@ mod cuda;
 pub mod reference;
 
 use super::rows;
+use crate::cpu::Space;
 use crate::{Device, Element, View, ViewMut};
 
 /// Writes a_NF.
@@ -19,7 +20,9 @@ pub fn forward<E: Element>(dev: &Device, a_NF: ViewMut<E>, gu_N2F: View<E>, F: u
     let bytes = a_NF.bytes() + gu_N2F.bytes();
     let _op = dev.op("swiglu forward", format_args!("N{N} F{F}"), 5 * a_NF.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().swiglu_forward)(cpu, a_NF.host(), gu_N2F.host(), F),
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
+            (E::cpu().swiglu_forward)(cpu, a_NF.host(), gu_N2F.host(), F)
+        }),
         Device::Cuda(cuda) => cuda::forward(cuda, a_NF, gu_N2F, N, F),
     }
 }
@@ -34,7 +37,9 @@ pub fn backward_inplace<E: Element>(dev: &Device, gu_N2F: ViewMut<E>, da_NF: Vie
     let bytes = 2 * gu_N2F.bytes() + da_NF.bytes();
     let _op = dev.op("swiglu backward", format_args!("N{N} F{F}"), 12 * da_NF.len(), bytes);
     match dev {
-        Device::Cpu(cpu) => (E::cpu().swiglu_backward)(cpu, gu_N2F.host(), da_NF.host(), F),
+        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
+            (E::cpu().swiglu_backward)(cpu, gu_N2F.host(), da_NF.host(), F)
+        }),
         Device::Cuda(cuda) => cuda::backward_inplace(cuda, gu_N2F, da_NF, N, F),
     }
 }

@@ -6,11 +6,11 @@
 
 use super::pack::{Head, narrow, products_of};
 use super::scale;
-use crate::cpu::Cpu;
 use crate::cpu::simd::{
     Factors, ItemKernel, Kernel, MAX_LANES, Vector, dispatch_items, load, store,
 };
 use crate::cpu::tiles::{Tile, Tiles};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 use crate::ops::attention::Heads;
 
@@ -45,6 +45,17 @@ impl<E> Query<'_, E> {
     }
 }
 
+/// Elements that all tasks of `queries` need, once each sees `capacity` keys.
+fn room(queries: usize, heads: Heads, capacity: usize) -> usize {
+    queries * capacity.div_ceil(KEYS) * heads.H * head_len(heads.D)
+}
+
+/// Work space of [`decode`].
+pub fn space<E: Element>(queries: usize, heads: Heads, capacity: usize) -> Space {
+    let task = if queries == 0 { 0 } else { task_len(heads.H) };
+    Space::of::<E::Acc>(room(queries, heads, capacity), task)
+}
+
 /// Writes the outputs of `queries`; `capacity` is how many keys each may see one day.
 pub fn decode<E: Element>(
     cpu: &Cpu,
@@ -58,10 +69,7 @@ pub fn decode<E: Element>(
     }
     let Heads { H, D, .. } = heads;
     let part = H * head_len(D);
-    cpu.reserve_task::<E::Acc>(task_len(H));
-    // As much as slots will ever need, so that nothing is allocated as they fill.
-    let room = queries.len() * capacity.div_ceil(KEYS) * part;
-    cpu.with_shared(room, |parts: &mut [E::Acc]| {
+    cpu.with_shared(room(queries.len(), heads, capacity), |parts: &mut [E::Acc]| {
         let tasks: usize = queries.iter().map(Query::tasks).sum();
         let parts = &mut parts[..tasks * part];
         cpu.for_each_tile_in_stretches(Tiles::new(&mut *parts, part, 1, part), |sums| {
