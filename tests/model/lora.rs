@@ -5,7 +5,7 @@ use crate::gpus::gpus;
 use crate::gradients::{agrees_on, worst_error_of};
 use engine::{Buf, Device, Dims, Element, Isa, Real, bf16};
 use model::cache::Mode;
-use model::decode::Decoder;
+use model::generation::Decoder;
 use model::{Config, Lora, Target};
 use train::trainer::Trainer;
 

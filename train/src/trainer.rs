@@ -40,8 +40,8 @@ use data::tokenizer::Tokenizer;
 use engine::ops::loss::{self, Loss, Sum};
 use engine::{Arena, Device, Dims, Element, Real, Segments, Slot, Table};
 use model::cache::{Cache, Mode, Scratch};
-use model::decode::Decoder;
-use model::llama::{Batch, Llama};
+use model::generation::Decoder;
+use model::llama::{Batch, Llama, Sums};
 use model::weights::Weights;
 use model::{Config, init};
 use optim::adamw::Settings;
@@ -50,7 +50,7 @@ use optim::{AdamW, GlobalNorm};
 use crate::checkpoint::{Found, State};
 use crate::config::Fingerprint;
 use crate::error::Error;
-use crate::{directory, sample, snapshot};
+use crate::{directory, snapshot};
 
 /// How a trainer takes its steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,7 +130,6 @@ const MOST: [usize; 2] = [1 << 22, 1 << 31];
 /// [`Error::Config`] naming the flags, the tokens, and what is possible.
 pub(crate) fn check_tokens(B: usize, T: usize, accum: usize) -> Result<(), Error> {
     let of_pass = B as u128 * T as u128;
-    let of_step = of_pass * accum as u128;
     let [pass, step] = MOST;
     if of_pass > pass as u128 {
         return Err(Error::Config(format!(
@@ -138,6 +137,7 @@ pub(crate) fn check_tokens(B: usize, T: usize, accum: usize) -> Result<(), Error
              one forward pass, of at most {pass}; give a smaller --batch-size with a larger --accum"
         )));
     }
+    let of_step = of_pass * accum as u128;
     if of_step > step as u128 {
         return Err(Error::Config(format!(
             "--accum (run.accum) is {accum}: {of_step} tokens of one step, of at most {step}; give a \
@@ -282,9 +282,10 @@ impl<E: Element> Trainer<E> {
         let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);
         let (loss, grads, scale) = (&mut self.loss, &mut self.grads, 1.0 / self.weight);
+        let sums = Sums { loss, grads, scale };
         dev.install(|| {
             model.forward(dev, w, batch, cache, scratch);
-            model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
+            model.backward(dev, sums, w, batch, cache, scratch);
         });
     }
 
@@ -368,21 +369,6 @@ impl<E: Element<Acc = f32>> Trainer<E> {
     /// [`Error::Weights`] naming file and tensor.
     pub fn init_from(&mut self, dir: &Path) -> Result<(), Error> {
         directory::read_weights(dir, self.model.table(), &mut self.weights)
-    }
-
-    /// The text that the model writes now: `prompt`, and up to `count` tokens after it.
-    ///
-    /// # Errors
-    /// A prompt that no token can stand in for; what went wrong on a GPU.
-    pub fn sample(
-        &mut self,
-        tokenizer: &Tokenizer,
-        prompt: &str,
-        count: usize,
-        seed: u64,
-    ) -> Result<String, Error> {
-        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
-        sample::text(dev, model, w, &mut self.decoder, tokenizer, prompt, count, seed)
     }
 
     /// Saves a checkpoint of the steps taken under `root`, see [`snapshot::save`]. `fingerprint` is
