@@ -4,6 +4,19 @@
 //! Ops only queue work. What goes wrong sticks: the first failure is kept with its op's name, what
 //! follows is left out, and whoever reads results or calls [`Cuda::check`] gets the error. So a
 //! step needs no wait of the host, and no op a `Result`.
+//!
+//! ```
+//! use engine::{Buf, Cuda, Device, ops::swiglu};
+//!
+//! # fn main() -> Result<(), engine::Error> {
+//! // `Device::cuda(0)` is the first GPU; this one is played by the CPU.
+//! let dev = Device::Cuda(Cuda::emulated(80)?);
+//! let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::of(&dev, &[0.0f32; 16]));
+//! swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
+//! dev.sync()?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub(crate) mod ceiling;
 mod counted;
