@@ -6,7 +6,7 @@ use engine::cpu::ceiling::{product_flops, read_bandwidth};
 use engine::{Device, Element, View, bf16};
 use handgrad::engine;
 use handgrad::model::config::Config;
-use handgrad::model::decode::Decoder;
+use handgrad::model::generation::Decoder;
 use handgrad::model::llama::Llama;
 use handgrad::model::{init, weights::Weights};
 use std::time::Instant;

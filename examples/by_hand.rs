@@ -13,10 +13,8 @@ use handgrad::data::stories::Stories;
 use handgrad::engine::ops::loss::{Sum, weight};
 use handgrad::engine::{Arena, Device, Segments, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
-use handgrad::model::decode::Decoder;
-use handgrad::model::generate::generate;
-use handgrad::model::llama::{Batch, Llama};
-use handgrad::model::sample::Sampler;
+use handgrad::model::generation::{Decoder, Request, Sampler, generate};
+use handgrad::model::llama::{Batch, Llama, Sums};
 use handgrad::model::weights::Weights;
 use handgrad::model::{Config, init};
 use handgrad::optim::{AdamW, GlobalNorm, Schedule, adamw};
@@ -65,7 +63,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         grads.fill_zero(&dev);
         let w = weights.view();
         model.forward(&dev, w, batch, &mut cache, &mut scratch);
-        model.backward(&dev, &mut sum, &mut grads, w, batch, &mut cache, &mut scratch, scale);
+        let sums = Sums { loss: &mut sum, grads: &mut grads, scale };
+        model.backward(&dev, sums, w, batch, &mut cache, &mut scratch);
         norm.measure(&dev, &grads);
         optimizer.step(&dev, weights.trained_mut(), &grads, &norm, schedule.lr(step), 1.0);
         if step % 20 == 0 || step + 1 == steps {
@@ -75,12 +74,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What it has learned to write.
     let (mut decoder, mut random) = (Decoder::new(&dev, &model, 1, 2 * T), Philox::new(SEED, 0, 0));
-    let (start, sampler) = (
-        bytes::encode("Once upon a time").collect::<Vec<_>>(),
-        Sampler { temperature: 0.7, top_p: 0.95 },
-    );
+    let start: Vec<_> = bytes::encode("Once upon a time").collect();
+    let sampler = Sampler { temperature: 0.7, top_p: 0.95 };
+    let request = Request { prompt: &start, count: T, sampler, eos: Some(bytes::EOS) };
     let (w, draw, mut text) = (weights.view(), || random.random(), Vec::new());
-    generate(&dev, &model, w, &mut decoder, &start, T, sampler, draw, Some(bytes::EOS), |id| {
+    generate(&dev, &model, w, &mut decoder, &request, draw, |id| {
         text.push(id);
         Ok::<_, handgrad::engine::Error>(())
     })?;

@@ -2,6 +2,20 @@
 //! pass each. Weights are an arena over the whole table. Gradients, moments and master weights are
 //! arenas over [`Table::trained`], the rows that training changes: those lie in front, so that a
 //! trained parameter has one place in all of them, and frozen ones lie behind, among the weights alone.
+//!
+//! ```
+//! use engine::{Arena, Device, Init, Table};
+//!
+//! let dev = Device::cpu(1).unwrap();
+//! let (table, [gain, matrix]) = Table::list(|table| {
+//!     let gain = table.push("norm", &[8], Init::Ones);
+//!     [gain, table.push("matrix", &[4, 8], Init::Normal(0.02))]
+//! });
+//! let mut grads = Arena::<f32>::zeros(&dev, &table);
+//! grads.get_mut(matrix).fill(1.0);
+//! assert_eq!(table.parameters(), 40);
+//! assert_eq!(grads.get(gain).read().unwrap()[0], 0.0);
+//! ```
 
 use crate::buf::{Buf, View, ViewMut};
 use crate::device::Device;

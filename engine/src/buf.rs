@@ -1,5 +1,14 @@
 //! Typed allocations and borrowed ranges of them: numbers in a storage type, or ids. A view says nothing
 //! of shape: names do.
+//!
+//! ```
+//! use engine::{Buf, Device};
+//!
+//! let dev = Device::cpu(1).unwrap();
+//! let mut x_NC = Buf::of(&dev, &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+//! x_NC.range_mut(0..2).write(&[7.0, 8.0]);
+//! assert_eq!(*x_NC.rows(2, 2).read().unwrap(), [7.0, 8.0, 3.0, 4.0]);
+//! ```
 
 use crate::cpu::Space;
 use crate::cuda::{self, Allocation, Cuda, Rows};

@@ -1,4 +1,13 @@
 //! What a device can do at best. Above devices and buffers: it measures with both.
+//!
+//! ```
+//! use engine::{Device, ceiling};
+//!
+//! let dev = Device::cpu(1).unwrap();
+//! let (flops, known) = ceiling::products::<f32>(&dev);
+//! println!("{known}: {:.0} GFLOP/s, {:.1} GB/s", flops / 1e9, ceiling::memory_bandwidth(&dev) / 1e9);
+//! assert!(flops > 1e8);
+//! ```
 
 use crate::cpu;
 use crate::cuda;

@@ -1,4 +1,15 @@
 //! The closed set of devices. Ops match on it, so a device that an op lacks does not compile.
+//!
+//! ```
+//! use engine::Device;
+//!
+//! let dev = Device::cpu(2).unwrap();
+//! // Ops take the device first, and match on it.
+//! match &dev {
+//!     Device::Cpu(cpu) => assert_eq!(cpu.threads(), 2),
+//!     Device::Cuda(cuda) => println!("compute capability {}", cuda.target().capability),
+//! }
+//! ```
 
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;

@@ -3,6 +3,11 @@
 //! B batch, T time, N = B*T tokens, C width, H query heads, G key/value heads, D head width,
 //! F hidden width of the feed-forward, V vocabulary, L layers. A tensor's name ends in its
 //! dimensions: `x_NC` is N rows of C. A lower-case name without suffix is one row or a scalar.
+//!
+//! ```
+//! let d = engine::Dims { L: 2, C: 64, H: 4, G: 2, D: 16, F: 176, V: 512 };
+//! assert_eq!((d.qkv(), d.attn()), (128, 64));
+//! ```
 
 /// Sizes of one model, without batch and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,14 @@
 //! Storage types. f32 and bf16 train; f64 exists so that whole models can be gradient-checked.
+//!
+//! ```
+//! use engine::{Dtype, Element, bf16};
+//!
+//! fn bytes_of_model<E: Element>(parameters: usize) -> usize {
+//!     parameters * size_of::<E>()
+//! }
+//! assert_eq!(bytes_of_model::<bf16>(1000), 2000);
+//! assert_eq!(<bf16 as Element>::Acc::DTYPE, Dtype::F32);
+//! ```
 
 use crate::cpu::ops::Ops;
 use crate::cpu::simd::{self, Isa, ItemKernel, Kernel, Vector};

@@ -1,4 +1,9 @@
 //! The one error type of the engine and the crates that build on it.
+//!
+//! ```
+//! let error = engine::Error::Config("lr is -1: must be above 0".to_string());
+//! assert_eq!(error.to_string().lines().count(), 1);
+//! ```
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,9 @@
 //! The process's heap, for programs whose memory plan must hold.
+//!
+//! ```
+//! drop(vec![String::from("what a tokenizer was trained on"); 1000]);
+//! engine::heap::release_freed();
+//! ```
 
 /// Gives freed memory back to the operating system. The C library keeps what was freed in small
 /// pieces, such as the text that a tokenizer was trained on; a run that is about to allocate its

@@ -1,5 +1,15 @@
 //! What each call of an op took, and the least that it had to do. Only a device made by
 //! [`crate::Device::recording`] keeps this; for any other it costs one branch a call.
+//!
+//! ```
+//! use engine::{Buf, Device, ops::swiglu};
+//!
+//! let dev = Device::cpu(1).unwrap().recording();
+//! let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::<f32>::zeros(&dev, 16));
+//! swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
+//! let calls = dev.take_calls();
+//! assert_eq!((calls[0].op, calls[0].bytes), ("swiglu forward", 96));
+//! ```
 
 use crate::cuda::{Cuda, Event};
 use std::fmt;

@@ -3,7 +3,7 @@
 //! forward: only where attention's keys lie differs.
 
 use crate::cache::{BlockCache, Scratch};
-use crate::kv::Past;
+use crate::generation::Past;
 use crate::params::BlockSlots;
 use engine::ops::attention::{self, Heads};
 use engine::ops::{rmsnorm, rope, swiglu};

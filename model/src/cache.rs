@@ -4,6 +4,16 @@
 //! residual after attention, gate and up, and one inverse rms for each of the two norms. Nothing
 //! else: norms, RoPE and SwiGLU products are rebuilt. [`Mode::Full`] holds x alone and rebuilds
 //! the rest of one block at a time.
+//!
+//! ```
+//! use engine::{Device, bf16};
+//! use model::Config;
+//! use model::cache::{Cache, Mode};
+//!
+//! let (dev, config) = (Device::cpu(1).unwrap(), Config::stories_260k());
+//! let bytes = |mode| Cache::<bf16>::new(&dev, &config.dims, 64, mode).bytes();
+//! assert!(2 * bytes(Mode::Full) < bytes(Mode::Linear));
+//! ```
 
 use crate::config::Config;
 use crate::projection::Low;

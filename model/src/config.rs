@@ -1,4 +1,12 @@
 //! What a model is: its sizes and constants, the named sizes, and what of them is allowed.
+//!
+//! ```
+//! use model::Config;
+//!
+//! let config = Config::llama_7b().with_context(4096);
+//! assert_eq!((config.dims.L, config.dims.C), (32, 4096));
+//! assert_eq!(Config::named("7b").unwrap().dims, config.dims);
+//! ```
 
 use crate::lora::Lora;
 use engine::{Dims, Error};
@@ -43,6 +51,55 @@ impl Config {
     pub const NAMES: [&str; 10] =
         ["260k", "story", "15m", "42m", "110m", "1.1b", "7b", "13b", "33b", "65b"];
 
+    /// A model of these sizes with the paper's constants: RoPE's base 10000, epsilon 1e-5, a head of its own,
+    /// sequences of up to 2048 tokens. What else a field may say is said by the methods `with_..`, or by
+    /// the field itself.
+    ///
+    /// ```
+    /// use engine::Dims;
+    /// use model::Config;
+    ///
+    /// let dims = Dims { L: 4, C: 256, H: 8, G: 2, D: 32, F: 704, V: 4096 };
+    /// let config = Config::new(dims).with_tied_head().with_context(512);
+    /// assert!(config.validate("no file".as_ref()).is_ok());
+    /// assert_eq!(model::params::count(&config), 3_868_928);
+    /// ```
+    pub fn new(dims: Dims) -> Config {
+        let (rope_theta, norm_eps, tied, max_seq_len) = (10_000.0, 1e-5, false, 2048);
+        let (bos, eos, lora) = (None, None, None);
+        Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, lora }
+    }
+
+    /// LLaMA of 6.7 billion parameters: the paper's table 2.
+    pub fn llama_7b() -> Config {
+        Self::of("7b")
+    }
+
+    /// LLaMA of 13.0 billion parameters: the paper's table 2.
+    pub fn llama_13b() -> Config {
+        Self::of("13b")
+    }
+
+    /// LLaMA of 32.5 billion parameters: the paper's table 2.
+    pub fn llama_33b() -> Config {
+        Self::of("33b")
+    }
+
+    /// LLaMA of 65.2 billion parameters: the paper's table 2.
+    pub fn llama_65b() -> Config {
+        Self::of("65b")
+    }
+
+    /// A model of 260 thousand parameters, llama2.c's smallest.
+    pub fn stories_260k() -> Config {
+        Self::of("260k")
+    }
+
+    /// A size that [`Config::named`] knows.
+    fn of(name: &str) -> Config {
+        Self::named(name).expect("it is one of Config::NAMES")
+    }
+
     /// A model by its size. `7b` to `65b` are the paper's table 2; `1.1b` has TinyLlama's sizes;
     /// `260k` to `110m` have those of llama2.c's story models, whose head is the embedding;
     /// `story` is what a run without arguments trains.
@@ -62,15 +119,28 @@ impl Config {
             _ => return None,
         };
         let dims = Dims { L, C, H, G, D: C / H, F, V };
-        let (rope_theta, norm_eps) = (10_000.0, 1e-5);
-        let (bos, eos, lora) = (None, None, None);
-        Some(Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, lora })
+        Some(Config { tied, max_seq_len, ..Config::new(dims) })
     }
 
     /// The same model over a vocabulary of `V` tokens.
     pub fn with_vocab(mut self, V: usize) -> Config {
         self.dims.V = V;
         self
+    }
+
+    /// The same model with the embedding as its head.
+    pub fn with_tied_head(self) -> Config {
+        Config { tied: true, ..self }
+    }
+
+    /// The same model for sequences of up to `T` tokens.
+    pub fn with_context(self, T: usize) -> Config {
+        Config { max_seq_len: T, ..self }
+    }
+
+    /// The same model with adapters beside its matrices.
+    pub fn with_lora(self, lora: Lora) -> Config {
+        Config { lora: Some(lora), ..self }
     }
 
     /// Multiplications and additions of one training step, forward and backward, per token of

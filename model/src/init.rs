@@ -4,6 +4,18 @@
 //!
 //! Random bits: the SplitMix64 finaliser over a counter (Steele, Lea and Flood 2014). Normal
 //! values: Box and Muller 1958, the logarithm, sine and cosine as short series in f64.
+//!
+//! ```
+//! use engine::Device;
+//! use model::weights::Weights;
+//! use model::{Config, init, table};
+//!
+//! let (dev, (table, slots)) = (Device::cpu(1).unwrap(), table(&Config::stories_260k()));
+//! let mut weights = Weights::<f32>::zeros(&dev, &table);
+//! init::fill(&dev, &mut weights, &table, 42);
+//! weights.refresh().unwrap();
+//! assert!(weights.get(slots.norm).unwrap().iter().all(|&gain| gain == 1.0));
+//! ```
 
 use crate::weights::Weights;
 use engine::{Device, Element, Init, Table};

@@ -5,21 +5,20 @@
 mod block;
 pub mod cache;
 pub mod config;
-pub mod decode;
-pub mod generate;
 #[cfg(feature = "hf")]
-pub mod hf;
+pub mod formats;
+pub mod generation;
 pub mod init;
-pub mod kv;
 pub mod llama;
 pub mod lora;
 pub mod params;
 pub mod projection;
-pub mod sample;
-pub mod score;
 pub mod weights;
 
 pub use config::Config;
+#[cfg(feature = "hf")]
+pub use formats::hf;
+pub use generation::score;
 pub use lora::{Lora, Target};
 pub use params::{BlockSlots, Slots, table};
 pub use projection::{Adapter, Projection};

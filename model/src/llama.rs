@@ -1,6 +1,34 @@
 //! The whole model: embedding, blocks, last norm, head with its loss. Forward fills a [`Cache`],
 //! backward drains it. The head belongs to backward, because its logits exist only in chunks:
 //! loss and gradient leave the same pass over them.
+//!
+//! ```
+//! use engine::ops::loss::Sum;
+//! use engine::{Arena, Device, Segments};
+//! use model::cache::{Cache, Mode, Scratch};
+//! use model::llama::{Batch, Llama, Sums};
+//! use model::weights::Weights;
+//! use model::{Config, init};
+//!
+//! # fn main() -> Result<(), engine::Error> {
+//! let (dev, config) = (Device::cpu(0)?, Config::stories_260k());
+//! let model = Llama::<f32>::new(&dev, &config, 16);
+//! let mut weights = Weights::zeros(&dev, model.table());
+//! init::fill(&dev, &mut weights, model.table(), 1);
+//! let mut cache = Cache::new(&dev, &config.dims, 16, Mode::Linear);
+//! let mut scratch = Scratch::new(&dev, &config, 16);
+//! let (mut loss, mut grads) = (Sum::new(&dev), Arena::zeros(&dev, &model.table().trained()));
+//!
+//! let (tokens, targets): (Vec<u32>, Vec<i32>) = (0..16).map(|i| (i * 7, (i as i32 + 1) * 7)).unzip();
+//! let segments = Segments::equal(1, 16);
+//! let batch = Batch::new(&tokens, &targets, &segments);
+//! model.forward(&dev, weights.view(), batch, &mut cache, &mut scratch);
+//! let sums = Sums { loss: &mut loss, grads: &mut grads, scale: 1.0 / batch.weight() };
+//! model.backward(&dev, sums, weights.view(), batch, &mut cache, &mut scratch);
+//! assert!((loss.read()?.mean() - 512f64.ln()).abs() < 0.5);
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::block::Block;
 use crate::cache::{Cache, Mode, Scratch};
@@ -43,6 +71,16 @@ impl<'a> Batch<'a> {
     pub fn weight(&self) -> f64 {
         loss::weight(self.targets_N, self.weights_N)
     }
+}
+
+/// What backward adds to.
+pub struct Sums<'a, R: Real> {
+    /// The loss.
+    pub loss: &'a mut Sum,
+    /// Gradients of trained parameters.
+    pub grads: &'a mut Arena<R>,
+    /// The factor on each gradient: of a mean, one over what its targets weigh.
+    pub scale: f64,
 }
 
 impl<E: Element> Llama<E> {
@@ -164,19 +202,18 @@ impl<E: Element> Llama<E> {
         self.slots.head.forward_wide(dev, logits_NV.view_mut(), norm_NC, weights);
     }
 
-    /// Adds to `sum` the loss of the batch that [`Llama::forward`] has run, and to `grads` the
-    /// gradients of `scale` times it. Uses up the cache.
+    /// Adds the loss of the batch that [`Llama::forward`] has run, and the gradients of a factor times it.
+    /// Uses up the cache.
     pub fn backward(
         &self,
         dev: &Device,
-        sum: &mut Sum,
-        grads: &mut Arena<E::Acc>,
+        sums: Sums<E::Acc>,
         weights: View<E>,
         batch: Batch,
         cache: &mut Cache<E>,
         scratch: &mut Scratch<E>,
-        scale: f64,
     ) {
+        let Sums { loss: sum, grads, scale } = sums;
         let (N, C, L) = (batch.tokens_N.len(), self.config.dims.C, self.config.dims.L);
         let w = |slot: Slot| weights.range(slot.range());
         self.last_norm(dev, weights, N, cache, scratch);

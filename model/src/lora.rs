@@ -2,6 +2,16 @@
 //! start, so that a model begins as it was.
 //! Source: Hu et al. 2021, arXiv:2106.09685; the scale of `rslora`: Kalajdzievski 2023,
 //! arXiv:2312.03732.
+//!
+//! ```
+//! use model::{Config, Lora, Target, table};
+//!
+//! let lora = Lora { targets: Target::ALL.to_vec(), ..Lora::new(8) };
+//! let config = Config::stories_260k().with_lora(lora);
+//! let (table, slots) = table(&config);
+//! assert_eq!(slots.blocks[0].qkv.adapters.len(), 3);
+//! assert!(4 * table.trained().parameters() < table.parameters() * 2);
+//! ```
 
 use engine::Error;
 

@@ -1,6 +1,15 @@
 //! Every parameter of a LLaMA, once: names and shapes are Hugging Face's, so importing and
 //! exporting is copying. Query, key and value lie side by side and form one matrix for one
 //! product; so do gate and up.
+//!
+//! ```
+//! use model::{Config, params, table};
+//!
+//! let config = Config::stories_260k();
+//! let (table, _) = table(&config);
+//! assert_eq!(table.rows()[0].name, "model.embed_tokens.weight");
+//! assert_eq!(params::count(&config), table.parameters() as u64);
+//! ```
 
 use crate::config::Config;
 use crate::lora::{Lora, Target};

@@ -1,5 +1,13 @@
 //! A linear layer, listed once: where its weight lies, how wide it is, how ranks share it, which
 //! adapters stand beside it. The block computes with it; profiles and error messages ask it.
+//!
+//! ```
+//! let (_, slots) = model::table(&model::Config::llama_7b());
+//! for projection in slots.blocks[0].projections() {
+//!     println!("{}: {} inputs, {} outputs", projection.name, projection.I, projection.O);
+//! }
+//! assert_eq!(slots.blocks[0].qkv.O, 3 * 4096);
+//! ```
 
 use crate::config::Config;
 use crate::params;

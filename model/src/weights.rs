@@ -1,5 +1,19 @@
 //! Weights that forward and backward read, and, where storage is narrower than sums, the master
 //! weights of what is trained. Frozen parameters have none: they are as they are stored.
+//!
+//! ```
+//! use engine::{Device, bf16};
+//! use model::weights::Weights;
+//! use model::{Config, init, table};
+//!
+//! let (dev, (table, slots)) = (Device::cpu(1).unwrap(), table(&Config::stories_260k()));
+//! let mut weights = Weights::<bf16>::zeros(&dev, &table);
+//! init::fill(&dev, &mut weights, &table, 1);
+//! // Master weights are f32; what forward reads is their copy.
+//! weights.refresh().unwrap();
+//! let (wide, narrow) = (weights.get(slots.embed).unwrap(), weights.view().range(slots.embed.range()));
+//! assert_eq!(narrow.read().unwrap()[0], bf16::from_f32(wide[0]));
+//! ```
 
 use engine::{Arena, Device, Element, Error, Slot, Table, View, ViewMut};
 use std::borrow::Cow;

@@ -1,4 +1,18 @@
 //! AdamW over flat arenas: moments beside the weights, decay on matrices only.
+//!
+//! ```
+//! use engine::{Arena, Device, Init, Table};
+//! use optim::{AdamW, GlobalNorm, adamw::Settings};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (table, _) = Table::list(|table| table.push("w", &[4], Init::Zeros));
+//! let [mut w, mut grads] = [(); 2].map(|()| Arena::<f32>::zeros(dev, &table));
+//! grads.view_mut().fill(3.0);
+//! let (mut adamw, mut norm) = (AdamW::<f32>::new(dev, &table, Settings::default()), GlobalNorm::new(dev));
+//! norm.measure(dev, &grads);
+//! adamw.step(dev, (w.view_mut(), None), &grads, &norm, 0.01, 1.0);
+//! assert!((w.view().read().unwrap()[0] + 0.01).abs() < 1e-6);
+//! ```
 
 use crate::clip::GlobalNorm;
 use engine::ops::adamw::{self, Step};

@@ -1,5 +1,18 @@
 //! Clipping by the global L2 norm. Gradients are not touched: AdamW multiplies by the factor in
 //! the pass that reads them anyway, and takes the norm from where it was computed.
+//!
+//! ```
+//! use engine::{Arena, Device, Init, Table};
+//! use optim::GlobalNorm;
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (table, _) = Table::list(|table| table.push("w", &[4], Init::Zeros));
+//! let mut grads = Arena::<f32>::zeros(dev, &table);
+//! grads.view_mut().fill(3.0);
+//! let mut norm = GlobalNorm::new(dev);
+//! norm.measure(dev, &grads);
+//! assert_eq!(norm.read().unwrap(), 6.0);
+//! ```
 
 use engine::ops::norm;
 use engine::{Arena, Buf, Device, Error, Real, View};

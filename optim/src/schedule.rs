@@ -1,5 +1,11 @@
 //! Linear warmup, then a cosine to a share of the peak.
 //! Source: LLaMA, arXiv 2302.13971, section 2.3: warmup of 2000 steps, final rate 10 % of the peak.
+//!
+//! ```
+//! let schedule = optim::Schedule { peak: 3e-4, min_ratio: 0.1, warmup: 2000, steps: 100_000 };
+//! assert_eq!(schedule.lr(1999), 3e-4);
+//! assert!(schedule.lr(99_999) < 3.1e-5);
+//! ```
 
 /// A learning rate for each step.
 #[derive(Clone, Copy, Debug, PartialEq)]

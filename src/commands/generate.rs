@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::{Device, Dtype, Element, bf16};
-use model::decode::Decoder;
-use model::generate;
+use model::generation::{self, Decoder, Request, Sampler};
 use model::llama::Llama;
-use model::sample::Sampler;
 use train::config::{above_0_to_1, at_least_1, not_negative};
 use train::{Error, Outcome, directory, print, sample};
 
@@ -77,9 +75,10 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &Generate) -> Result<Outc
     let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
     let mut text = tokenizer.decode_stream();
     print(&args.prompt)?;
-    let (w, count, eos) = (weights.view(), args.max_new_tokens, tokenizer.eos());
-    let random = sample::uniform(args.seed);
-    generate::generate(dev, &model, w, &mut decoder, &prompt, count, sampler, random, eos, |id| {
+    let (count, eos) = (args.max_new_tokens, tokenizer.eos());
+    let request = Request { prompt: &prompt, count, sampler, eos };
+    let (w, random) = (weights.view(), sample::uniform(args.seed));
+    generation::generate(dev, &model, w, &mut decoder, &request, random, |id| {
         print(&text.push(id)?)
     })?;
     print(&text.finish()?)?;

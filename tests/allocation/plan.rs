@@ -10,8 +10,8 @@ use engine::plan::WORKSPACE;
 use engine::{Arena, Cuda, Device, Dims, Element, Plan, Segments, bf16};
 use handgrad::{engine, model, optim, train};
 use model::cache::{Cache, Mode, Scratch};
-use model::decode::Decoder;
-use model::llama::{Batch, Llama};
+use model::generation::Decoder;
+use model::llama::{Batch, Llama, Sums};
 use model::weights::Weights;
 use model::{Config, Lora, Target, init};
 use optim::{AdamW, GlobalNorm};
@@ -102,7 +102,8 @@ fn check<E: Element<Acc = f32>>(
             let (sum, norm) = &mut numbers;
             model.forward(dev, weights.view(), batch, &mut cache, &mut scratch);
             let (w, cache, scratch) = (weights.view(), &mut cache, &mut scratch);
-            model.backward(dev, sum, &mut grads, w, batch, cache, scratch, 1.0 / N as f64);
+            let sums = Sums { loss: &mut *sum, grads: &mut grads, scale: 1.0 / N as f64 };
+            model.backward(dev, sums, w, batch, cache, scratch);
             norm.measure(dev, &grads);
             adamw.step(dev, weights.trained_mut(), &grads, norm, 1e-3, 1.0);
             model.forward(dev, weights.view(), batch, cache, scratch);
@@ -207,8 +208,8 @@ fn a_plan_takes_next_to_nothing() {
         println!("{}: {peak} bytes, {time:?}\n{plan}", dev.describe());
         // 65.3 billion parameters of 16 bytes, and 2 for the copy.
         assert!(plan.total() > 65_285_660_672 * 18, "{plan}");
-        assert!(peak < 8 << 20, "{peak} bytes");
-        assert!(time < Duration::from_secs(5), "{time:?}");
+        assert!(peak < 1 << 20, "{peak} bytes");
+        assert!(time < Duration::from_secs(1), "{time:?}");
     }
 }
 

@@ -90,7 +90,7 @@ fn device_memory_is_as_planned() {
             assert!(done.code == 0 && done.stderr.contains(" as planned, "), "{}", done.stderr);
             let told = done.stderr.split_once(" as planned, ").unwrap().1;
             let beyond: f64 = told.split(' ').next().unwrap().parse().unwrap();
-            assert!(beyond <= 0.1, "{emulator} {dtype}: {beyond} MiB beyond the plan");
+            assert_eq!(beyond, 0.0, "{emulator} {dtype}: MiB beyond the plan");
         }
     }
 }

@@ -291,6 +291,23 @@ fn unknown_model() {
     Dir::new().refused("pretrain", &line, 2, &["--model 99b", "110m", "config.json"]);
 }
 
+/// Beyond what sizes are counted in: nothing wraps, and nothing is allocated first.
+#[test]
+fn batches_that_no_device_could_take() {
+    let of_pass = "tokens of one forward pass, of at most 4194304";
+    for (line, parts) in [
+        ("--batch-size 4000000000", ["--batch-size (run.batch_size) is 4000000000", of_pass]),
+        ("--seq-len 9000000000000000", ["--seq-len (run.seq_len) 9000000000000000", of_pass]),
+        ("--batch-size 9e15 --seq-len 9e15 --accum 9e15", ["is 9000000000000000", of_pass]),
+        ("--accum 4000000000", ["--accum (run.accum) is 4000000000", "of at most 2147483648"]),
+        ("--steps 9e15 --warmup 0 --accum 1000000", ["--steps (run.steps) is 9000", "64 bits"]),
+    ] {
+        for subcommand in ["plan", "pretrain"] {
+            Dir::new().refused(subcommand, &format!("--model 260k {line}"), 2, &parts);
+        }
+    }
+}
+
 #[test]
 fn device_that_is_not_there() {
     let line = format!("{TINY} --device cuda");

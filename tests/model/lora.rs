@@ -4,7 +4,7 @@ use crate::bench::{Bench, GQA, MHA, SOME, adapted, config, cpu};
 use crate::gpus::gpus;
 use engine::{Buf, Device, Dims, Element, Isa, Real, bf16};
 use model::cache::Mode;
-use model::decode::Decoder;
+use model::generation::Decoder;
 use model::{Config, Lora, Target};
 use train::trainer::Trainer;
 

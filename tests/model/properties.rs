@@ -6,7 +6,7 @@ use crate::gpus::gpus;
 use engine::ops::loss::{IGNORE, Loss};
 use engine::{Device, Dims, Element, Isa, Segments, bf16};
 use model::cache::Mode;
-use model::decode::Decoder;
+use model::generation::Decoder;
 use model::llama::Batch;
 use optim::adamw::Settings;
 use train::trainer::{Recipe, Trainer};

@@ -5,7 +5,7 @@ use crate::gpus::gpus;
 use engine::ops::loss::IGNORE;
 use engine::{Buf, Device, Element, Isa, Real, Segments, bf16};
 use model::cache::Mode;
-use model::decode::Decoder;
+use model::generation::Decoder;
 use model::llama::Batch;
 use model::score::{Score, next_tokens};
 use train::trainer::Trainer;

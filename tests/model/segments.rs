@@ -6,7 +6,7 @@ use crate::gpus::gpus;
 use engine::ops::loss::{IGNORE, Loss};
 use engine::{Buf, Device, Dims, Element, Isa, Real, Segments, bf16};
 use model::cache::Mode;
-use model::decode::{Decoder, ROWS};
+use model::generation::{Decoder, ROWS};
 use model::llama::Batch;
 use train::trainer::Trainer;
 

@@ -20,7 +20,7 @@
 
 use engine::{Device, Dims, Element, Plan, Segments};
 use model::config::Config;
-use model::decode::{CHUNK, Decoder};
+use model::generation::{CHUNK, Decoder};
 use model::llama::{Batch, Llama};
 use model::weights::Weights;
 

@@ -2,14 +2,12 @@
 
 use data::rng::Philox;
 use data::tokenizer::Tokenizer;
-use engine::{Device, Element, View};
-use model::decode::Decoder;
-use model::generate::generate;
-use model::llama::Llama;
-use model::sample::Sampler;
+use engine::Element;
+use model::generation::{Request, Sampler, generate};
 use rand::RngExt;
 
 use crate::error::Error;
+use crate::trainer::Trainer;
 
 /// Stream of random numbers that samples draw from.
 const SAMPLES: u32 = 0x05A3_13E5;
@@ -37,26 +35,27 @@ pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Error
     Ok(ids)
 }
 
-/// `prompt`, and up to `count` tokens that the model writes after it.
-///
-/// # Errors
-/// As [`prompt_ids`]; ids that are no text; what went wrong on a GPU.
-pub fn text<E: Element<Acc = f32>>(
-    dev: &Device,
-    model: &Llama<E>,
-    weights: View<E>,
-    decoder: &mut Decoder<E>,
-    tokenizer: &Tokenizer,
-    prompt: &str,
-    count: usize,
-    seed: u64,
-) -> Result<String, Error> {
-    let (start, random, eos) = (prompt_ids(tokenizer, prompt)?, uniform(seed), tokenizer.eos());
-    let mut ids = Vec::new();
-    decoder.clear(0);
-    generate(dev, model, weights, decoder, &start, count, SAMPLER, random, eos, |id| {
-        ids.push(id);
-        Ok::<(), Error>(())
-    })?;
-    Ok(format!("{prompt}{}", tokenizer.decode(&ids)?))
+impl<E: Element<Acc = f32>> Trainer<E> {
+    /// The text that the model writes now: `prompt`, and up to `count` tokens after it.
+    ///
+    /// # Errors
+    /// As [`prompt_ids`]; ids that are no text; what went wrong on a GPU.
+    pub fn sample(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        count: usize,
+        seed: u64,
+    ) -> Result<String, Error> {
+        let (start, eos) = (prompt_ids(tokenizer, prompt)?, tokenizer.eos());
+        let request = Request { prompt: &start, count, sampler: SAMPLER, eos };
+        let Trainer { dev, model, weights, decoder, .. } = self;
+        let mut ids = Vec::new();
+        decoder.clear(0);
+        generate(dev, model, weights.view(), decoder, &request, uniform(seed), |id| {
+            ids.push(id);
+            Ok::<(), Error>(())
+        })?;
+        Ok(format!("{prompt}{}", tokenizer.decode(&ids)?))
+    }
 }

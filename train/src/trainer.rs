@@ -40,8 +40,8 @@ use data::loader::Loader;
 use engine::ops::loss::{self, Loss, Sum};
 use engine::{Arena, Device, Dims, Element, Real, Segments, Slot, Table};
 use model::cache::{Cache, Mode, Scratch};
-use model::decode::Decoder;
-use model::llama::{Batch, Llama};
+use model::generation::Decoder;
+use model::llama::{Batch, Llama, Sums};
 use model::weights::Weights;
 use model::{Config, init};
 use optim::adamw::Settings;
@@ -127,7 +127,6 @@ const MOST: [usize; 2] = [1 << 22, 1 << 31];
 /// [`Error::Config`] naming the flags, the tokens, and what is possible.
 pub(crate) fn check_tokens(B: usize, T: usize, accum: usize) -> Result<(), Error> {
     let of_pass = B as u128 * T as u128;
-    let of_step = of_pass * accum as u128;
     let [pass, step] = MOST;
     if of_pass > pass as u128 {
         return Err(Error::Config(format!(
@@ -135,6 +134,7 @@ pub(crate) fn check_tokens(B: usize, T: usize, accum: usize) -> Result<(), Error
              one forward pass, of at most {pass}; give a smaller --batch-size with a larger --accum"
         )));
     }
+    let of_step = of_pass * accum as u128;
     if of_step > step as u128 {
         return Err(Error::Config(format!(
             "--accum (run.accum) is {accum}: {of_step} tokens of one step, of at most {step}; give a \
@@ -279,9 +279,10 @@ impl<E: Element> Trainer<E> {
         let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);
         let (loss, grads, scale) = (&mut self.loss, &mut self.grads, 1.0 / self.weight);
+        let sums = Sums { loss, grads, scale };
         dev.install(|| {
             model.forward(dev, w, batch, cache, scratch);
-            model.backward(dev, loss, grads, w, batch, cache, scratch, scale);
+            model.backward(dev, sums, w, batch, cache, scratch);
         });
     }
 

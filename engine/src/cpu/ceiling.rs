@@ -1,6 +1,11 @@
 //! What this machine can do at best, measured: the denominators of every share that benches and
 //! the training loop print. Best of several short rounds, because a round that other programs
 //! disturb says nothing about the machine.
+//!
+//! ```
+//! let cpu = engine::Cpu::new(1).unwrap();
+//! println!("{:.1} GB/s are read", engine::cpu::ceiling::read_bandwidth(&cpu) / 1e9);
+//! ```
 
 use super::Cpu;
 use super::simd::{Factors, ItemKernel, Kernel, MAX_LANES, Vector, prefetch_stream};

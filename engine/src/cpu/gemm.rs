@@ -7,6 +7,17 @@
 //! task otherwise. A product of two bf16 matrices takes pairs of k at a time where the instruction
 //! set has dot products of them; otherwise factors are widened to [`Element::Acc`]. Each element
 //! of C is the sum over ascending k, whatever the threads do.
+//!
+//! ```
+//! use engine::cpu::gemm::{Mat, Onto, gemm};
+//!
+//! let cpu = engine::Cpu::new(1).unwrap();
+//! let (a, b) = ([1.0f32, 2.0, 3.0, 4.0], [1.0f32, 0.0, 0.0, -1.0]);
+//! let mut c = [0.0f32; 4];
+//! // C = A B^T, for A and B of 2 rows of 2.
+//! gemm(&cpu, &mut c, Mat::new(&a, 2), Mat::new(&b, 2).t(), Onto::Zero);
+//! assert_eq!(c, [1.0, -2.0, 3.0, -4.0]);
+//! ```
 
 use super::simd::{
     Factors, ItemKernel, Kernel, Lines, MAX_LANES, Vector, dispatch_items, items_of_columns,

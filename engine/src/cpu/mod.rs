@@ -1,4 +1,14 @@
 //! The CPU device: threads, scratch memory, vectors, and the matrix product.
+//!
+//! ```
+//! use engine::{Cpu, Device, Isa};
+//!
+//! // Every path gives the same bits for any number of threads.
+//! for isa in Isa::all_available() {
+//!     let dev = Device::Cpu(Cpu::with_isa(2, isa).unwrap());
+//!     println!("{}", dev.describe());
+//! }
+//! ```
 
 pub mod ceiling;
 pub mod gemm;

@@ -6,6 +6,19 @@
 //! step needs no wait of the host, and no op a `Result`.
 //!
 //! The feature `cuda` opens GPUs, `emulator` the emulator. Without both nothing makes such a device.
+//!
+//! ```
+//! use engine::{Buf, Cuda, Device, ops::swiglu};
+//!
+//! # fn main() -> Result<(), engine::Error> {
+//! // `Device::cuda(0)` is the first GPU; this one is played by the CPU.
+//! let dev = Device::Cuda(Cuda::emulated(80)?);
+//! let (mut a, gu) = (Buf::<f32>::zeros(&dev, 8), Buf::of(&dev, &[0.0f32; 16]));
+//! swiglu::forward(&dev, a.view_mut(), gu.view(), 8);
+//! dev.sync()?;
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))]
 
 pub(crate) mod ceiling;

@@ -5,6 +5,22 @@
 //! The small term in clip is PyTorch's, so that runs compare. Clipping costs no pass of its own.
 //! Source: Loshchilov and Hutter 2019, arXiv:1711.05101. Moments and master weights have the
 //! precision of sums; a narrower copy for the forward pass is written in the same pass.
+//!
+//! ```
+//! use engine::ops::adamw::{Step, step};
+//! use engine::{Arena, Buf, Device, Init, Table};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (table, slot) = Table::list(|table| table.push("w", &[4], Init::Zeros));
+//! let [mut w, mut m, mut v, mut g] = [(); 4].map(|()| Arena::<f32>::zeros(dev, &table));
+//! g.view_mut().fill(0.5);
+//! let sum = Buf::of(dev, &[4.0 * 0.25f64]);
+//! let (lr, beta1, beta2, eps) = (0.1, 0.9, 0.95, 1e-8);
+//! let of_first = Step { lr, beta1, beta2, eps, max_norm: f64::INFINITY, t: 1 };
+//! let (to, m, v) = (w.view_mut(), m.view_mut(), v.view_mut());
+//! step::<f32>(dev, to, None, m, v, g.view(), sum.view(), &[(slot, 0.0)], of_first);
+//! assert!((w.view().read().unwrap()[0] + 0.1).abs() < 1e-6);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

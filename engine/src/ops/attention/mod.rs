@@ -6,6 +6,20 @@
 //! Cached: O and the log-sum-exp of each row; backward rebuilds each tile from them.
 //!
 //! Rows are tokens: a row of qkv holds H query heads, G key heads and G value heads of D.
+//!
+//! ```
+//! use engine::ops::attention::{Heads, forward};
+//! use engine::{Buf, Device, Segments};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! // Two tokens of one head of width 2: a row is a query, a key and a value.
+//! let heads = Heads { H: 1, G: 1, D: 2 };
+//! let qkv = Buf::of(dev, &[0.0f32, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0]);
+//! let (mut o, mut lse) = (Buf::<f32>::zeros(dev, 4), Buf::zeros(dev, 2));
+//! forward(dev, o.view_mut(), lse.view_mut(), qkv.view(), &Segments::equal(1, 2), heads);
+//! // The first sees itself, the second the mean of both.
+//! assert_eq!(*o.view().read().unwrap(), [1.0, 2.0, 2.0, 3.0]);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

@@ -1,4 +1,13 @@
 //! Embedding: row n of x is row `token[n]` of the table. Cached: nothing but the token ids.
+//!
+//! ```
+//! use engine::{Buf, Device, ops::embedding};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (w_VC, mut x_NC) = (Buf::of(dev, &[1.0f32, 2.0, 3.0, 4.0]), Buf::zeros(dev, 4));
+//! embedding::forward(dev, x_NC.view_mut(), &[1, 0], w_VC.view(), 2);
+//! assert_eq!(*x_NC.view().read().unwrap(), [3.0, 4.0, 1.0, 2.0]);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

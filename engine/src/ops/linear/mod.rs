@@ -2,6 +2,16 @@
 //! Backward is two calls that share no work, so that something may happen between them.
 //! Cached: nothing; the caller keeps or rebuilds x.
 //! A model has many such layers: `part` is what profiles call this one, empty where nobody asks.
+//!
+//! ```
+//! use engine::{Buf, Device, ops::linear};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (x_NI, w_OI) = (Buf::of(dev, &[1.0f32, 2.0]), Buf::of(dev, &[1.0f32, 1.0, 1.0, -1.0]));
+//! let mut y_NO = Buf::zeros(dev, 2);
+//! linear::forward(dev, y_NO.view_mut(), x_NI.view(), w_OI.view(), 2, "");
+//! assert_eq!(*y_NO.view().read().unwrap(), [3.0, -1.0]);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

@@ -5,6 +5,19 @@
 //! Cached: nothing; backward makes t again, r / O of the layer's own product.
 //!
 //! A gradient a call: [`backward_input`] leaves u = s dy B, of which dA is u^T x, a linear layer's.
+//!
+//! ```
+//! use engine::ops::lora::{Place, forward};
+//! use engine::{Buf, Device};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (x_NI, mut y) = (Buf::of(dev, &[1.0f32, 2.0]), Buf::of(dev, &[10.0f32, 10.0]));
+//! let (a_rI, b_Or, mut t) = (Buf::of(dev, &[1.0f32, 1.0]), Buf::of(dev, &[1.0f32, -1.0]), Buf::zeros(dev, 1));
+//! let at = Place { first: 0, stride: 2, scale: 0.5 };
+//! let (to, t) = (y.view_mut(), t.view_mut());
+//! forward(dev, to, t, x_NI.view(), a_rI.view(), b_Or.view(), at, 2, "");
+//! assert_eq!(*y.view().read().unwrap(), [11.5, 8.5]);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

@@ -3,6 +3,20 @@
 //! their gradient, rounded to storage, replaces them there, so no head product is computed twice.
 //! What rows say is then reduced, [`Sum`], or read row by row.
 //! Cached: nothing.
+//!
+//! ```
+//! use engine::ops::loss::{Logits, Sum, forward};
+//! use engine::{Buf, Device};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! // Two rows that know nothing of 4 ids: ln 4 nats each.
+//! let (x_NC, w_VC, targets_N) = (Buf::<f32>::zeros(dev, 4), Buf::zeros(dev, 8), [3, 0]);
+//! let (mut nats_N, mut logits, mut sum) = (Buf::zeros(dev, 2), Logits::new(dev, 2, 4), Sum::new(dev));
+//! let nats = nats_N.view_mut();
+//! forward(dev, nats, None, &mut logits, x_NC.view(), w_VC.view(), &targets_N, 2);
+//! sum.add(dev, nats_N.view(), &targets_N, None);
+//! assert!((sum.read().unwrap().mean() - 4f64.ln()).abs() < 1e-6);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

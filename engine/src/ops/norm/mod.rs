@@ -1,4 +1,13 @@
 //! Sum of squares of a flat arena, for the global gradient norm. One pass over memory.
+//!
+//! ```
+//! use engine::{Buf, Device, ops::norm};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (mut sum_1, x) = (Buf::zeros(dev, 1), Buf::of(dev, &[3.0f32, 4.0]));
+//! norm::sum_of_squares(dev, sum_1.view_mut(), x.view());
+//! assert_eq!(sum_1.view().read().unwrap()[0], 25.0);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

@@ -2,6 +2,16 @@
 //! Source: Zhang and Sennrich 2019, arXiv:1910.07467.
 //! Cached: r, four bytes a row. The block keeps x; y is rebuilt by [`apply`] when backward
 //! needs it.
+//!
+//! ```
+//! use engine::{Buf, Device, ops::rmsnorm};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (x_NC, w_C) = (Buf::of(dev, &[2.0f32, -2.0]), Buf::of(dev, &[1.0f32, 3.0]));
+//! let (mut y_NC, mut r_N) = (Buf::zeros(dev, 2), Buf::zeros(dev, 1));
+//! rmsnorm::forward(dev, y_NC.view_mut(), r_N.view_mut(), x_NC.view(), w_C.view(), 0.0);
+//! assert_eq!(*y_NC.view().read().unwrap(), [1.0, -3.0]);
+//! ```
 
 pub(crate) mod cpu;
 pub(crate) mod cuda;

@@ -2,6 +2,19 @@
 //! position * theta^(-2i/D). This half-split pairing is Hugging Face's; Meta's pairs neighbours.
 //! Source: Su et al. 2021, arXiv:2104.09864.
 //! Cached: nothing; backward is the inverse rotation.
+//!
+//! ```
+//! use engine::{Buf, Device, Segments, ops::rope};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let table_TD = rope::table::<f32>(dev, 2, 2, 10_000.0);
+//! // One head of width 2 for two tokens: the second turns by one radian.
+//! let mut x_NS = Buf::of(dev, &[1.0f32, 0.0, 1.0, 0.0]);
+//! let segments = &Segments::equal(1, 2);
+//! rope::forward_inplace(dev, x_NS.view_mut(), table_TD.view(), segments, 2, 1, 2);
+//! assert_eq!(x_NS.view().read().unwrap()[..2], [1.0, 0.0]);
+//! assert!((x_NS.view().read().unwrap()[2] - 1f32.cos()).abs() < 1e-6);
+//! ```
 
 pub(crate) mod cpu;
 mod cuda;

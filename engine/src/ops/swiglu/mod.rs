@@ -1,6 +1,15 @@
 //! SwiGLU: a = silu(g) * u, silu(g) = g / (1 + e^-g). Rows of gu_N2F hold F gates, then F ups.
 //! Source: Shazeer 2020, arXiv:2002.05202.
 //! Cached: gate and up, the outputs of linear layers; a is rebuilt by [`forward`].
+//!
+//! ```
+//! use engine::{Buf, Device, ops::swiglu};
+//!
+//! let dev = &Device::cpu(1).unwrap();
+//! let (mut a_NF, gu_N2F) = (Buf::zeros(dev, 1), Buf::of(dev, &[2.0f32, 3.0]));
+//! swiglu::forward(dev, a_NF.view_mut(), gu_N2F.view(), 1);
+//! assert!((a_NF.view().read().unwrap()[0] - 6.0 / (1.0 + (-2f32).exp())).abs() < 1e-5);
+//! ```
 
 pub(crate) mod cpu;
 mod cuda;

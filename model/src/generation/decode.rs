@@ -6,8 +6,8 @@
 //! way the bits of a sequence's logits depend on what that sequence was fed, and on nothing that
 //! stands beside it.
 
+use super::KvCache;
 use crate::cache::{BlockCache, Scratch};
-use crate::kv::KvCache;
 use crate::llama::Llama;
 use engine::ops::linear::FEW;
 use engine::ops::{embedding, rmsnorm};
