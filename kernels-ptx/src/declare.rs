@@ -73,7 +73,7 @@ macro_rules! kernels {
         #[allow(missing_docs)]
         pub struct $launch $(<$E>)? {
             $(
-                #[doc = concat!("What `", stringify!($E), "` is.")]
+                #[doc = concat!("What `", stringify!($E), "` stands for.")]
                 pub storage: $crate::launch::Storage,
             )?
             $($(#[$of_parameter])* pub $parameter: $type,)+
@@ -87,13 +87,18 @@ macro_rules! kernels {
 
         impl $(<$E>)? $crate::launch::Kernel for $launch $(<$E>)? {
             fn launch(&self, target: $crate::launch::Target) -> $crate::launch::Launch {
+                $(
+                    // A type without a size is one that a test does not name.
+                    let bytes = [self.storage.bytes(), 0];
+                    assert!(bytes.contains(&size_of::<$E>()), "pointers to another storage");
+                )?
                 self.grid(target)
             }
 
             fn arguments(&self) -> impl AsRef<[$crate::launch::Arg]> {
-                let arguments = [$($crate::launch::Arg::from(self.$parameter)),+];
-                const { assert!([$(stringify!($parameter)),+].len() <= $crate::launch::MOST_ARGUMENTS) };
-                arguments
+                const COUNT: usize = [$(stringify!($parameter)),+].len();
+                const { assert!(COUNT <= $crate::launch::MOST_ARGUMENTS, "more than drivers take") };
+                [$($crate::launch::Arg::from(self.$parameter)),+]
             }
         }
     )+};

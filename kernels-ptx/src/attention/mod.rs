@@ -3,10 +3,10 @@
 //! 1/sqrt(D).
 //!
 //! [`flash`] is for brain floats, on tensor cores, and takes tiles of a sequence's tokens; [`plain`] is in
-//! f32, for comparisons, and takes a row a warp. Sequences of equal length T are known to both by T. Of others they
-//! read `items`, three numbers for each tile (in f32 each row): the first row of its sequence, the rows
-//! of that, and the first of them that it takes; the tiles with the most work come first. [`decode`] is
-//! for new tokens over a cache.
+//! f32, for comparisons, and takes a row a warp. Sequences of equal length T are known to both by T. Of
+//! others they read `items`, three numbers for each tile (in f32 each row): the first row of its sequence,
+//! the rows of that, and the first of them that it takes; the tiles with the most work come first.
+//! [`decode`] is for new tokens over a cache.
 
 pub mod decode;
 pub mod flash;

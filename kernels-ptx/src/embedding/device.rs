@@ -1,5 +1,5 @@
 //! Embedding: row n of x is row token[n] of the table. Backward takes the rows of dx in an order
-//! that groups equal tokens (see `embedding::order` of the host face): a block adds up one group,
+//! that groups equal tokens (`order` in `launch.rs`): a block adds up one group,
 //! in ascending n, and adds it to its row of dw once.
 
 use crate::ptx::{self, Access, Element, block, block_y, global_thread, lane, thread, threads};

@@ -1,6 +1,6 @@
 //! No launch asks for more than a device has, for any shape that a configuration allows. Nothing runs.
 
-use crate::check::{Bf16, F32};
+use crate::check::{Bf16, F32, Stored};
 use kernels_ptx::attention::decode::Decode;
 use kernels_ptx::attention::{Delta, MAX_D, flash, plain};
 use kernels_ptx::launch::{Kernel, Launch, Storage, Target};
@@ -25,18 +25,18 @@ fn rest<K: Kernel>() -> K {
 fn passes(target: Target, storage: Storage, N: u32, C: u32) -> Vec<Launch> {
     let (F, V, S, groups, len) = (C, C, C, N, u64::from(N) * u64::from(C));
     vec![
-        rmsnorm::Forward::<f32> { storage, N, C, ..rest() }.launch(target),
-        rmsnorm::ForwardResidual::<f32> { storage, N, C, ..rest() }.launch(target),
-        rmsnorm::Apply::<f32> { storage, N, C, ..rest() }.launch(target),
-        rmsnorm::Backward::<f32> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::Forward::<Stored> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::ForwardResidual::<Stored> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::Apply::<Stored> { storage, N, C, ..rest() }.launch(target),
+        rmsnorm::Backward::<Stored> { storage, N, C, ..rest() }.launch(target),
         rmsnorm::BackwardGain { C, ..rest() }.launch(target),
-        swiglu::Forward::<f32> { storage, N, F, ..rest() }.launch(target),
-        swiglu::Backward::<f32> { storage, N, F, ..rest() }.launch(target),
-        scale::Scale::<f32> { storage, len: N.saturating_mul(C), ..rest() }.launch(target),
-        embedding::Forward::<f32> { storage, N, C, ..rest() }.launch(target),
-        embedding::Backward::<f32> { storage, C, groups, ..rest() }.launch(target),
-        loss::Forward::<f32> { storage, V, S, N, ..rest() }.launch(target),
-        loss::ForwardBackward::<f32> { storage, V, S, N, ..rest() }.launch(target),
+        swiglu::Forward::<Stored> { storage, N, F, ..rest() }.launch(target),
+        swiglu::Backward::<Stored> { storage, N, F, ..rest() }.launch(target),
+        scale::Scale::<Stored> { storage, len: N.saturating_mul(C), ..rest() }.launch(target),
+        embedding::Forward::<Stored> { storage, N, C, ..rest() }.launch(target),
+        embedding::Backward::<Stored> { storage, C, groups, ..rest() }.launch(target),
+        loss::Forward::<Stored> { storage, V, S, N, ..rest() }.launch(target),
+        loss::ForwardBackward::<Stored> { storage, V, S, N, ..rest() }.launch(target),
         loss::Sum { N, ..rest() }.launch(target),
         norm::Squares { len, ..rest() }.launch(target),
         norm::Sum { ..rest() }.launch(target),
@@ -69,8 +69,8 @@ fn products(target: Target, M: u32, N: u32, K: u32) -> Vec<Launch> {
 fn heads(target: Target, storage: Storage, T: u32, D: u32) -> Vec<Launch> {
     let (N, H, G, count) = (T, 8, 2, 1);
     let mut all = vec![
-        Decode::<f32> { storage, N, H, G, D, ..rest() }.launch(target),
-        Delta::<f32> { storage, rows: N * H, D, ..rest() }.launch(target),
+        Decode::<Stored> { storage, N, H, G, D, ..rest() }.launch(target),
+        Delta::<Stored> { storage, rows: N * H, D, ..rest() }.launch(target),
     ];
     all.extend(match storage {
         F32 => [
@@ -96,7 +96,7 @@ fn all(target: Target) -> Vec<Launch> {
         for (T, D) in ROWS.into_iter().flat_map(|T| (1..=MAX_D).map(move |D| (T, D))) {
             all.extend(heads(target, storage, T, D));
             if D.is_multiple_of(2) {
-                let rotate = rope::Rotate::<f32> { storage, N: T, S: 12 * D, D, ..rest() };
+                let rotate = rope::Rotate::<Stored> { storage, N: T, S: 12 * D, D, ..rest() };
                 all.push(rotate.launch(target));
             }
         }
