@@ -6,6 +6,7 @@
 mod evaluate;
 mod generate;
 mod plan;
+mod prepare;
 mod pretrain;
 
 use std::error::Error;
@@ -34,6 +35,7 @@ enum Command {
     Generate(generate::Generate),
     Evaluate(evaluate::Evaluate),
     Plan(Box<plan::Plan>),
+    Prepare(prepare::Prepare),
 }
 
 /// The program `handgrad`, with the process's arguments.
@@ -43,6 +45,7 @@ pub fn handgrad() -> ExitCode {
         Command::Generate(args) => args.run(),
         Command::Evaluate(args) => args.run(),
         Command::Plan(args) => args.run(),
+        Command::Prepare(args) => args.run(),
     })
 }
 

@@ -9,6 +9,7 @@ mod formula;
 mod input;
 mod measure;
 mod memory;
+mod prepare;
 mod profile;
 mod prompt;
 mod values;

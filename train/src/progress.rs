@@ -111,6 +111,54 @@ impl Progress {
     }
 }
 
+/// Between two plain lines of a [`Status`].
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
+/// How far long work is that has no steps: a line that changes on a terminal, a line every ten seconds elsewhere.
+#[derive(Debug)]
+pub struct Status {
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+}
+
+impl Status {
+    /// Nothing is shown yet.
+    pub fn new() -> Status {
+        let bar = io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{wide_msg}").expect("the template is fixed");
+            BARS.add(ProgressBar::new_spinner().with_style(style))
+        });
+        Status { bar, last_line: Some(Instant::now()) }
+    }
+
+    /// Shows how far the work is.
+    pub fn show(&mut self, text: &dyn std::fmt::Display) {
+        if let Some(bar) = &self.bar {
+            return bar.set_message(text.to_string());
+        }
+        let now = Instant::now();
+        if self.last_line.is_none_or(|last| now - last >= STATUS_EVERY) {
+            self.last_line = Some(now);
+            tracing::info!("{text}");
+        }
+    }
+}
+
+impl Default for Status {
+    fn default() -> Status {
+        Status::new()
+    }
+}
+
+impl Drop for Status {
+    /// Takes the line away: what came of it is said by whoever did the work.
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Drop for Progress {
     /// Leaves the bar as it stands, below what was logged.
     fn drop(&mut self) {

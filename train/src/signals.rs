@@ -16,6 +16,8 @@ use signal_hook::flag;
 pub struct Signals {
     /// Number of the signal that asked to stop; 0 for none.
     stop: Arc<AtomicUsize>,
+    /// Whether any has.
+    stopping: Arc<AtomicBool>,
     /// Whether SIGUSR1 came since the last look.
     save: Arc<AtomicBool>,
 }
@@ -27,13 +29,16 @@ impl Signals {
     /// # Errors
     /// If the system refuses a handler.
     pub fn install() -> io::Result<Signals> {
-        let signals =
-            Signals { stop: Arc::new(AtomicUsize::new(0)), save: Arc::new(AtomicBool::new(false)) };
-        let armed = Arc::new(AtomicBool::new(false));
+        let signals = Signals {
+            stop: Arc::new(AtomicUsize::new(0)),
+            stopping: Arc::new(AtomicBool::new(false)),
+            save: Arc::new(AtomicBool::new(false)),
+        };
+        let armed = &signals.stopping;
         for signal in [SIGINT, SIGTERM] {
             // Handlers run in this order, so the first signal finds the exit not armed yet.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
-            flag::register(signal, Arc::clone(&armed))?;
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(armed))?;
+            flag::register(signal, Arc::clone(armed))?;
             flag::register_usize(signal, Arc::clone(&signals.stop), signal as usize)?;
         }
         #[cfg(unix)]
@@ -49,6 +54,11 @@ impl Signals {
     pub fn requested(&self) -> Option<i32> {
         let signal = self.stop.load(Ordering::SeqCst);
         (signal != 0).then_some(signal as i32)
+    }
+
+    /// A flag that is set once one did.
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 
     /// Whether a checkpoint was asked for since the last call.

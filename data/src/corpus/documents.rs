@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::document::{Document, MAX_BYTES, Trail};
 use super::input::{self, ArchiveError, Format, Piece, STDIN, Shard, contained};
 use super::sink::Sink;
+use super::{job, report, stage};
 use crate::Error;
 use crate::text::{self, Compression, reason};
 
@@ -35,22 +36,39 @@ impl Default for Options {
     }
 }
 
-/// See [`super::Source::shards`]. Lines and Parquet are divided inside of a file.
+/// See [`super::Source::shards`]. Lines and Parquet are divided inside of a file. Of the folder of
+/// another job only what it kept is read.
 pub(super) fn shards(inputs: &[PathBuf], shard_bytes: u64) -> Result<Vec<Shard>, Error> {
-    let wanted = |path: &Path| Format::of(path).is_some_and(|format| format != Format::Xml);
-    let mut pieces = Vec::new();
     let kinds =
         ".jsonl, .json, .ndjson, .txt (each also .gz, .zst or .bz2), .parquet, .tar, .tgz, .7z";
-    for path in text::find(inputs, &wanted, kinds)? {
-        let piece = Piece::whole(&path)?;
-        match (Format::of(&path), Compression::of(&path)) {
-            (Some(Format::Lines), Compression::None) | (Some(Format::Parquet), _) => {
-                pieces.extend(input::split(piece, shard_bytes));
+    let known = |path: &Path| Format::of(path).is_some_and(|format| format != Format::Xml);
+    let mut pieces = Vec::new();
+    for input in inputs {
+        let kept = |path: &Path| {
+            job_of(path, input).is_none_or(|job| path.starts_with(job.join(stage::DOCUMENTS)))
+        };
+        let wanted = |path: &Path| known(path) && kept(path);
+        for path in text::find(std::slice::from_ref(input), &wanted, kinds)? {
+            if let Some(job) = job_of(&path, input).filter(|job| !job.join(report::PAGE).exists()) {
+                let reason = "this job is not done; run its command again first".to_string();
+                return Err(Error::Job { path: job.to_path_buf(), reason });
             }
-            _ => pieces.push(piece),
+            let piece = Piece::whole(&path)?;
+            match (Format::of(&path), Compression::of(&path)) {
+                (Some(Format::Lines), Compression::None) | (Some(Format::Parquet), _) => {
+                    pieces.extend(input::split(piece, shard_bytes));
+                }
+                _ => pieces.push(piece),
+            }
         }
     }
     Ok(input::group(pieces, shard_bytes))
+}
+
+/// The job's folder, not above `input`, that `path` lies in.
+fn job_of<'a>(path: &'a Path, input: &Path) -> Option<&'a Path> {
+    let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(input));
+    folders.into_iter().find(|folder| folder.join(job::MANIFEST).exists())
 }
 
 /// See [`super::Source::read`].

@@ -64,6 +64,24 @@ impl Shard {
     }
 }
 
+/// Refuses a job's folder that lies in one of its inputs: what it writes would be read the next time.
+pub fn check_outside(out: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
+    let place = |path: &Path| {
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let there = whole.ancestors().find(|folder| folder.exists()).unwrap_or(&whole);
+        let rest = whole.strip_prefix(there).expect("an ancestor");
+        there.canonicalize().unwrap_or_else(|_| there.to_path_buf()).join(rest)
+    };
+    let out_at = place(out);
+    match inputs.iter().find(|input| out_at.starts_with(place(input))) {
+        Some(input) => Err(Error::Job {
+            path: out.to_path_buf(),
+            reason: format!("lies in the input {}; give a folder outside of it", input.display()),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Joins neighbouring pieces to shards of about `shard_bytes`; a larger piece is a shard of its
 /// own.
 pub fn group(pieces: Vec<Piece>, shard_bytes: u64) -> Vec<Shard> {

@@ -27,6 +27,9 @@ use super::input::{Meter, Piece, STDIN, Shard};
 use super::sink::Counts;
 use crate::Error;
 
+/// The file that says what a job is.
+pub(super) const MANIFEST: &str = "job.json";
+
 /// Changes with the meaning of what a job writes.
 const FORMAT: u32 = 1;
 
@@ -225,7 +228,7 @@ impl Job {
         let manifest = Manifest { format: FORMAT, stage: stage.to_string(), parameters, shards };
         let text = serde_json::to_vec_pretty(&manifest).expect("plain fields always serialise");
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
-        let path = folder.join("job.json");
+        let path = folder.join(MANIFEST);
         if !path.exists() {
             begin(folder, &path, &text)?;
         }
@@ -517,9 +520,7 @@ impl Task<'_> {
     /// # Errors
     /// A folder that cannot be written.
     pub fn create(&self, folder: &str, ending: &str) -> Result<Writer, Error> {
-        let path = self.job.path(folder, self.index, ending);
-        let parent = path.parent().expect("it has a folder");
-        std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
+        let path = self.path(folder, ending)?;
         let file = Draft::create(&path).map_err(Error::write(&path))?;
         let hashed = Hashed { file, hash: Xxh3::new(), bytes: 0 };
         Ok(Writer { out: BufWriter::with_capacity(1 << 18, hashed), path })
@@ -537,6 +538,32 @@ impl Task<'_> {
         let path = path.strip_prefix(&self.job.folder).expect("it lies there").to_path_buf();
         self.outputs.push(Output { path, bytes: hashed.bytes, hash });
         Ok(())
+    }
+
+    /// Where a file of this task lies, in a folder that is there.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn path(&self, folder: &str, ending: &str) -> Result<PathBuf, Error> {
+        let path = self.job.path(folder, self.index, ending);
+        let parent = path.parent().expect("it has a folder");
+        std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
+        Ok(path)
+    }
+
+    /// Takes a file that something else has written and named; gives its path in the job's folder.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn adopt(&mut self, path: &Path) -> Result<PathBuf, Error> {
+        let mut hash = Xxh3::new();
+        let piece = Piece { path: path.to_path_buf(), start: 0, end: u64::MAX };
+        hash_bytes(&piece, &mut hash, &Meter::default())?;
+        let bytes = std::fs::metadata(path).map_err(Error::read(path))?.len();
+        let path = path.strip_prefix(&self.job.folder).expect("it lies there").to_path_buf();
+        let hash = format!("{:032x}", hash.digest128());
+        self.outputs.push(Output { path: path.clone(), bytes, hash });
+        Ok(path)
     }
 
     /// The name of the phase.

@@ -20,6 +20,7 @@ mod sink;
 pub mod stackexchange;
 mod stage;
 mod stats;
+pub mod tokenize;
 pub mod wikipedia;
 
 use std::path::PathBuf;

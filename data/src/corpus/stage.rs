@@ -16,7 +16,7 @@ use super::input::{Meter, Piece, STDIN, Shard};
 use super::job::{Job, Layout, Phase, Progress, Task, Writer};
 use super::sink::{Counts, Sink};
 use super::stats::Stats;
-use super::{Source, dedup, report};
+use super::{Source, dedup, input, report};
 use crate::Error;
 
 /// zstd's own default: the level at which it is about as fast as documents are made.
@@ -120,6 +120,7 @@ pub fn run(
         "shard_bytes": options.shard_bytes,
         "keep_dropped_text": options.keep_dropped_text,
     });
+    input::check_outside(&options.out, &options.inputs)?;
     let shards = options.source.shards(&options.inputs, options.shard_bytes)?;
     let name = options.source.name();
     let job = Job::open(&options.out, name, parameters, shards)?;

@@ -114,6 +114,11 @@ impl ShardWriter {
         self.sidecar.text_bytes += text_bytes;
     }
 
+    /// What the sidecar says so far.
+    pub fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+
     /// Whether no id was pushed yet.
     pub fn is_empty(&self) -> bool {
         self.sidecar.tokens == 0

@@ -20,6 +20,7 @@ mod jobs;
 mod reports;
 mod sources;
 mod stackexchange;
+mod tokenize;
 mod wikipedia;
 
 /// All documents of some files, and what was counted.

@@ -32,7 +32,7 @@ use super::document::{Document, Trail};
 use super::job::{Job, Layout, Phase, Progress, Task};
 use super::sink::{Counts, Sink};
 use super::stage::{DUPLICATE_OF, Summary, finish, write_shard};
-use super::{Source, documents};
+use super::{Source, documents, input};
 use crate::Error;
 
 /// Deduplicates documents.
@@ -199,6 +199,7 @@ pub fn run(
         "keep_dropped_text": options.keep_dropped_text,
         "tables": options.tables,
     });
+    input::check_outside(&options.out, &options.inputs)?;
     let shards = source.shards(&options.inputs, options.shard_bytes)?;
     let job = Job::open(&options.out, "dedup", parameters, shards)?;
     let dedup = Dedup { options, source, job };
