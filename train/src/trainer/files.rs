@@ -1,4 +1,4 @@
-//! A trainer's weights and state from files and to them, and the text that it writes.
+//! A trainer's weights and state from files and to them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::Trainer;
 use crate::checkpoint::{Found, State};
 use crate::config::Fingerprint;
 use crate::error::Error;
-use crate::{directory, sample, snapshot};
+use crate::{directory, snapshot};
 
 impl<E: Element<Acc = f32>> Trainer<E> {
     /// The weights of another model of the same sizes, in a Hugging Face directory. It has no adapters:
@@ -19,21 +19,6 @@ impl<E: Element<Acc = f32>> Trainer<E> {
     /// [`Error::Weights`] naming file and tensor.
     pub fn init_from(&mut self, dir: &Path) -> Result<(), Error> {
         directory::read_weights(dir, self.model.table(), &mut self.weights)
-    }
-
-    /// The text that the model writes now: `prompt`, and up to `count` tokens after it.
-    ///
-    /// # Errors
-    /// A prompt that no token can stand in for; what went wrong on a GPU.
-    pub fn sample(
-        &mut self,
-        tokenizer: &Tokenizer,
-        prompt: &str,
-        count: usize,
-        seed: u64,
-    ) -> Result<String, Error> {
-        let (dev, model, w) = (&self.dev, &self.model, self.weights.view());
-        sample::text(dev, model, w, &mut self.decoder, tokenizer, prompt, count, seed)
     }
 
     /// Saves a checkpoint of the steps taken under `root`, see [`snapshot::save`]. `fingerprint` is
