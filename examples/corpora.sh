@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From raw dumps to a model: documents of five sources, duplicates dropped, a tokenizer, token shards,
-# the paper's mixture, 100 steps of training.
+# 100 steps of training.
 #
 #   examples/corpora.sh RAW OUT     RAW has the folders github, wikipedia, books, arxiv, stackexchange
 set -euo pipefail
@@ -12,4 +12,4 @@ done
 $handgrad prepare dedup "$out"/documents/* --out "$out/unique"
 $handgrad prepare tokenizer "$out/unique" --vocab-size "${VOCAB:-8000}" --out "$out/tokenizer"
 $handgrad prepare tokenize "$out/unique" --tokenizer "$out/tokenizer/tokenizer.json" --out "$out/shards"
-$handgrad pretrain --data "$out/shards" --mix llama --model "${MODEL:-260k}" --steps 100 --out "$out/run"
+$handgrad pretrain --data "$out/shards/tokens" --tokenizer "$out/tokenizer/tokenizer.json" --model "${MODEL:-260k}" --steps 100 --out "$out/run"
