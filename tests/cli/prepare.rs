@@ -46,7 +46,7 @@ fn documents_become_shards_that_pretrain_reads() {
         (&json!(true), &json!(40))
     );
 
-    let line = "--data shards/tokens --tokenizer shards/tokenizer.json --model tiny.json --steps 2 \
+    let line = "--data shards/tokens --tokenizer shards/tokenizer.json --model 260k --steps 2 \
         --batch-size 2 --seq-len 16 --eval-tokens 64 --sample-tokens 4 --out run --log-level error";
     let done = dir.run("pretrain", line);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
