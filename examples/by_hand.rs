@@ -9,7 +9,7 @@ use handgrad::data::loader::{Loader, LoaderConfig, Order};
 use handgrad::data::rng::Philox;
 use handgrad::data::shard::TokenSource;
 use handgrad::data::stories::Stories;
-use handgrad::data::tokenizer::Tokenizer;
+use handgrad::data::tokenizer::{Ends, Tokenizer};
 use handgrad::engine::ops::loss::{Sum, weight};
 use handgrad::engine::{Arena, Device, Segments, bf16};
 use handgrad::model::cache::{Cache, Mode, Scratch};
@@ -30,11 +30,13 @@ const SEED: u64 = 1;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let steps = std::env::args().nth(1).map_or(Ok(200), |text| text.parse())?;
 
-    // Text to tokens: documents one after the other, each closed by the end token.
+    // Text to tokens: documents one after the other, each between its begin and end tokens.
     let (tokenizer, mut ids) = (Tokenizer::bytes(), Vec::new());
+    let (before, after) = tokenizer.special().around(Ends::Both);
     for story in Stories::new(SEED).documents(2000) {
+        ids.extend(before);
         ids.extend(tokenizer.encode(&story?)?);
-        ids.extend(tokenizer.eos());
+        ids.extend(after);
     }
     let order =
         LoaderConfig { seq_len: T, seed: SEED, order: Order::Shuffled, range: 0..ids.len() as u64 };
@@ -77,9 +79,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What it has learned to write.
     let (mut decoder, mut random) = (Decoder::new(&dev, &model, 1, 2 * T), Philox::new(SEED, 0, 0));
     let (start, sampler) =
-        (tokenizer.encode("Once upon a time")?, Sampler { temperature: 0.7, top_p: 0.95 });
+        (tokenizer.prompt("Once upon a time")?, Sampler { temperature: 0.7, top_p: 0.95 });
     let (w, draw, mut text) = (weights.view(), || random.random(), Vec::new());
-    generate(&dev, &model, w, &mut decoder, &start, T, sampler, draw, tokenizer.eos(), |id| {
+    let stop = &tokenizer.special().stop;
+    generate(&dev, &model, w, &mut decoder, &start, T, sampler, draw, stop, |id| {
         text.push(id);
         Ok::<_, handgrad::engine::Error>(())
     })?;

@@ -5,24 +5,25 @@
 //! of a hash map: a pair whose token arises in two ways stands in its queue twice, and rare
 //! characters are dropped by a sort with ties; and it counts in 32 bits. Here every count is 64 bits
 //! wide, every tie has a rule, and equal text gives equal bytes.
+//!
+//! There are two ways to encode with such a vocabulary. `tokenizers` follows a list of pairs;
+//! SentencePiece and llama.cpp join any two neighbours that spell a token, the earliest token first and
+//! the leftmost place of equals. With every pair that spells a token in the list ([`merges`]) the two
+//! differ in one thing: among places where one token can arise of different pairs, the list prefers a
+//! pair, the others the leftmost place. So a token is only taken where that order changes nothing,
+//! see [`Tokens::alike_with`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
+/// What stands for a space.
+pub(crate) const SPACE: char = '\u{2581}';
 /// Longest token in characters, as in LLaMA's own tokenizer.
 const TOKEN_CHARS: usize = 16;
 /// Share of the text whose characters get tokens of their own; the rest falls back to bytes.
 const COVERAGE: f64 = 0.99995;
 
 type Pair = (u32, u32);
-
-/// A trained vocabulary: ids from `first_id` on, characters first, then merges by rank.
-pub(crate) struct Trained {
-    /// Text of each token.
-    pub tokens: Vec<String>,
-    /// Both sides of each merge, most important first.
-    pub merges: Vec<(String, String)>,
-}
 
 /// A piece of text as tokens, and how often it comes.
 struct Piece {
@@ -32,51 +33,126 @@ struct Piece {
 
 struct Trainer {
     pieces: Vec<Piece>,
-    tokens: Vec<String>,
-    ids: HashMap<String, u32>,
+    tokens: Tokens,
     counts: HashMap<Pair, i64>,
     /// Pieces in which a pair was seen; it may be gone from some since.
     places: HashMap<Pair, BTreeSet<usize>>,
     /// Highest count first, then the lowest ids. A count may be out of date; then it is too high.
     queue: BinaryHeap<(i64, Reverse<Pair>)>,
-    merges: Vec<(String, String)>,
-    merged: HashSet<Pair>,
 }
 
 /// Learns at most `room` tokens from pieces and their counts, calling `progress` with tokens done.
+/// Characters come first, then what is merged, the most important first.
 pub(crate) fn train(
     pieces: HashMap<String, u64>,
     room: usize,
     progress: &mut dyn FnMut(usize),
-) -> Trained {
+) -> Vec<String> {
     let mut pieces: Vec<_> = pieces.into_iter().collect();
     pieces.sort_unstable();
-    let tokens: Vec<String> = alphabet(&pieces, room).into_iter().map(String::from).collect();
-    let ids: HashMap<_, _> = tokens.iter().cloned().zip(0..).collect();
     let mut trainer = Trainer {
         pieces: Vec::new(),
-        tokens,
-        ids,
+        tokens: Tokens::default(),
         counts: HashMap::new(),
         places: HashMap::new(),
         queue: BinaryHeap::new(),
-        merges: Vec::new(),
-        merged: HashSet::new(),
     };
+    for c in alphabet(&pieces, room) {
+        trainer.tokens.push(c.to_string());
+    }
     for (text, count) in &pieces {
         trainer.add_piece(text, *count as i64);
     }
     let seen = trainer.counts.iter().map(|(&pair, &count)| (count, Reverse(pair)));
     trainer.queue = seen.collect();
-    while trainer.tokens.len() < room {
+    while trainer.tokens.list.len() < room {
         let Some(pair) = trainer.most_frequent() else { break };
         trainer.merge(pair);
-        progress(trainer.tokens.len());
+        progress(trainer.tokens.list.len());
     }
-    Trained { tokens: trainer.tokens, merges: trainer.merges }
+    trainer.tokens.list
 }
 
-/// The characters worth a token: the most frequent that cover the text, at most half of `room`.
+/// Every pair of tokens that spells a token, by that token, the most important first.
+pub(crate) fn merges(tokens: &[String]) -> Vec<(String, String)> {
+    let known: HashSet<&str> = tokens.iter().map(String::as_str).collect();
+    let pair = |token: &str, at: usize| {
+        let (left, right) = token.split_at(at);
+        let known = known.contains(left) && known.contains(right);
+        known.then(|| (left.to_string(), right.to_string()))
+    };
+    let inner = |token: &str| token.char_indices().map(|(at, _)| at).skip(1).collect::<Vec<_>>();
+    let pairs = tokens.iter().flat_map(|token| {
+        inner(token).into_iter().filter_map(move |at| pair(token, at)).collect::<Vec<_>>()
+    });
+    pairs.collect()
+}
+
+/// The vocabulary as it grows.
+#[derive(Default)]
+struct Tokens {
+    list: Vec<String>,
+    ids: HashMap<String, u32>,
+    /// Tokens that begin with a text, and those that end with it, itself not counted.
+    longer: HashMap<String, Vec<u32>>,
+}
+
+impl Tokens {
+    fn push(&mut self, token: String) -> u32 {
+        let id = self.list.len() as u32;
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            for part in [left, right] {
+                self.longer.entry(part.to_string()).or_default().push(id);
+            }
+        }
+        self.ids.insert(token.clone(), id);
+        self.list.push(token);
+        id
+    }
+
+    /// Whether both ways of encoding agree on every text if `new` becomes a token: for it, and for
+    /// each token that it can now be a side of.
+    fn alike_with(&self, new: &str) -> bool {
+        let longer = self.longer.get(new).into_iter().flatten().map(|&id| &*self.list[id as usize]);
+        longer.chain([new]).all(|token| self.is_alike(token, new))
+    }
+
+    /// Whether the order in which `token` arises at different places cannot matter, `new` being a
+    /// token too. It can if it arises of different pairs, and
+    /// - the places overlap: x+y and y+z are both the token; or
+    /// - an earlier token reaches from inside of one place over all of another, and so would take
+    ///   from the first what it is to be made of.
+    fn is_alike(&self, token: &str, new: &str) -> bool {
+        let known = |part: &str| part == new || self.ids.contains_key(part);
+        let splits: Vec<(&str, &str)> = token
+            .char_indices()
+            .skip(1)
+            .map(|(at, _)| token.split_at(at))
+            .filter(|(left, right)| known(left) && known(right))
+            .collect();
+        if splits.len() < 2 {
+            return true;
+        }
+        let overlap = |(x, y): &(&str, &str)| x != y && splits.iter().any(|(left, _)| left == y);
+        let rank = self.ids.get(token).copied().unwrap_or(self.list.len() as u32);
+        let reaches = |earlier: &str| {
+            let mut starts = earlier.char_indices().map(|(at, _)| earlier.split_at(at));
+            starts.any(|(before, rest)| {
+                let Some(after) = rest.strip_prefix(token) else { return false };
+                let mut splits = splits.iter();
+                splits.any(|(left, right)| before.starts_with(right) || after.ends_with(left))
+            })
+        };
+        let parts = splits.iter().flat_map(|(left, right)| [left, right]);
+        let mut longer = parts.filter_map(|&part| self.longer.get(part)).flatten();
+        !splits.iter().any(overlap)
+            && !longer.any(|&id| id < rank && reaches(&self.list[id as usize]))
+    }
+}
+
+/// The characters worth a token: the sign for spaces, and the most frequent that cover the text, at
+/// most half of `room`.
 fn alphabet(pieces: &[(String, u64)], room: usize) -> Vec<char> {
     let mut counts: HashMap<char, u64> = HashMap::new();
     for (text, count) in pieces {
@@ -88,7 +164,7 @@ fn alphabet(pieces: &[(String, u64)], room: usize) -> Vec<char> {
     let mut by_count: Vec<_> = counts.into_iter().map(|(c, count)| (Reverse(count), c)).collect();
     by_count.sort_unstable();
     let mut covered = 0;
-    let mut chars = Vec::new();
+    let mut chars = vec![SPACE];
     for (Reverse(count), c) in by_count.into_iter().take(room / 2) {
         if covered as f64 >= COVERAGE * total as f64 {
             break;
@@ -97,6 +173,7 @@ fn alphabet(pieces: &[(String, u64)], room: usize) -> Vec<char> {
         chars.push(c);
     }
     chars.sort_unstable();
+    chars.dedup();
     chars
 }
 
@@ -105,7 +182,7 @@ impl Trainer {
     fn add_piece(&mut self, text: &str, count: i64) {
         let mut ids = Vec::new();
         for c in text.chars().map(Some).chain([None]) {
-            match c.and_then(|c| self.ids.get(c.encode_utf8(&mut [0; 4]) as &str)) {
+            match c.and_then(|c| self.tokens.ids.get(c.encode_utf8(&mut [0; 4]) as &str)) {
                 Some(&id) => ids.push(id),
                 None if ids.len() < 2 => ids.clear(),
                 None => {
@@ -120,7 +197,8 @@ impl Trainer {
         }
     }
 
-    /// The pair that comes most often, at least twice, and isn't too long as one token.
+    /// The pair that comes most often, at least twice, isn't too long as one token, and leaves both
+    /// ways of encoding alike.
     fn most_frequent(&mut self) -> Option<Pair> {
         while let Some((count, Reverse(pair))) = self.queue.pop() {
             let now = self.counts[&pair];
@@ -131,27 +209,26 @@ impl Trainer {
                 self.queue.push((now, Reverse(pair)));
                 continue;
             }
-            let chars = |id: u32| self.tokens[id as usize].chars().count();
-            if chars(pair.0) + chars(pair.1) <= TOKEN_CHARS {
+            let text = self.text(pair);
+            let known = self.tokens.ids.contains_key(&text);
+            if known || text.chars().count() <= TOKEN_CHARS && self.tokens.alike_with(&text) {
                 return Some(pair);
             }
         }
         None
     }
 
+    /// What a pair spells.
+    fn text(&self, pair: Pair) -> String {
+        [pair.0, pair.1].map(|id| self.tokens.list[id as usize].as_str()).concat()
+    }
+
     /// Makes one token of `pair` wherever it stands.
     fn merge(&mut self, pair: Pair) {
-        let (left, right) = (&self.tokens[pair.0 as usize], &self.tokens[pair.1 as usize]);
-        let text = format!("{left}{right}");
-        // Two pairs can spell the same token, so a side can arise anew and its pair come again.
-        if self.merged.insert(pair) {
-            self.merges.push((left.clone(), right.clone()));
-        }
-        let next = self.tokens.len() as u32;
-        let id = *self.ids.entry(text.clone()).or_insert(next);
-        if id == next {
-            self.tokens.push(text);
-        }
+        let text = self.text(pair);
+        // Two pairs can spell the same token.
+        let known = self.tokens.ids.get(&text).copied();
+        let id = known.unwrap_or_else(|| self.tokens.push(text));
         let mut risen = BTreeSet::new();
         for place in self.places.remove(&pair).unwrap_or_default() {
             let Piece { ids, count } = &mut self.pieces[place];

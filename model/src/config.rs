@@ -25,10 +25,12 @@ pub struct Config {
     pub tied: bool,
     /// Longest sequence in tokens.
     pub max_seq_len: usize,
-    /// Token that starts a text; named sizes leave it to the run's tokenizer.
+    /// Token that starts a text; named sizes leave it to the run's tokenizer, as the next two.
     pub bos: Option<u32>,
-    /// Token that ends a text; named sizes leave it to the run's tokenizer.
-    pub eos: Option<u32>,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// Token that fills batches.
+    pub pad: Option<u32>,
     /// Adapters beside its matrices; a `config.json` has none.
     pub lora: Option<Lora>,
 }
@@ -63,8 +65,8 @@ impl Config {
         };
         let dims = Dims { L, C, H, G, D: C / H, F, V };
         let (rope_theta, norm_eps) = (10_000.0, 1e-5);
-        let (bos, eos, lora) = (None, None, None);
-        Some(Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, lora })
+        let (bos, eos, pad, lora) = (None, Vec::new(), None, None);
+        Some(Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, pad, lora })
     }
 
     /// The same model over a vocabulary of `V` tokens.
@@ -135,8 +137,9 @@ impl Config {
         if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
             return Err(bad(path, "rope_theta", self.rope_theta, "must be a positive number"));
         }
-        for (key, id) in [("bos_token_id", self.bos), ("eos_token_id", self.eos)] {
-            if let Some(id) = id.filter(|&id| id as usize >= V) {
+        let bos = self.bos.iter().map(|&id| ("bos_token_id", id));
+        for (key, id) in bos.chain(self.eos.iter().map(|&id| ("eos_token_id", id))) {
+            if id as usize >= V {
                 return Err(bad(path, key, id, format!("must be below vocab_size = {V}, or null")));
             }
         }

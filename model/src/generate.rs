@@ -6,7 +6,7 @@ use crate::sample::Sampler;
 use engine::{Device, Element, Error, View};
 
 /// Continues `prompt` (token ids, at least one) by up to `count` tokens, each handed to `emit`
-/// as soon as it is chosen; stops after the end token, or where the decoder is full. `uniform` gives
+/// as soon as it is chosen; stops at a token of `stop`, or where the decoder is full. `uniform` gives
 /// a random number in [0, 1) for each choice.
 ///
 /// # Errors
@@ -20,7 +20,7 @@ pub fn generate<E: Element<Acc = f32>, Failure: From<Error>>(
     count: usize,
     sampler: Sampler,
     mut uniform: impl FnMut() -> f64,
-    eos: Option<u32>,
+    stop: &[u32],
     mut emit: impl FnMut(u32) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut next = prompt.to_vec();
@@ -30,7 +30,7 @@ pub fn generate<E: Element<Acc = f32>, Failure: From<Error>>(
         }
         let logits_V = dev.install(|| decoder.feed(dev, model, weights, &[(0, &next)]))?;
         let id = sampler.choose(&logits_V, uniform());
-        if Some(id) == eos {
+        if stop.contains(&id) {
             break;
         }
         emit(id)?;

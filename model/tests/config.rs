@@ -116,7 +116,8 @@ fn a_config_of_transformers_4_is_read() {
         tied: true,
         max_seq_len: 64,
         bos: Some(7),
-        eos: Some(5),
+        eos: vec![5, 6],
+        pad: None,
         lora: None,
     };
     assert_eq!(read(json!({})), Ok(want));
@@ -144,7 +145,7 @@ fn absent_and_null_keys_take_what_transformers_takes() {
         "-bos_token_id": 0, "eos_token_id": null}))
     .unwrap();
     assert_eq!((config.norm_eps, config.max_seq_len, config.tied), (1e-6, 2048, false));
-    assert_eq!((config.bos, config.eos), (Some(1), None));
+    assert_eq!((config.bos, config.eos, config.pad), (Some(1), vec![], None));
 }
 
 #[test]

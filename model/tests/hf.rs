@@ -23,7 +23,8 @@ fn config(tied: bool) -> Config {
         tied,
         max_seq_len: 64,
         bos: Some(1),
-        eos: None,
+        eos: vec![2, 5],
+        pad: Some(3),
         lora: None,
     }
 }
@@ -158,7 +159,7 @@ fn the_file_is_what_the_safetensors_crate_writes() {
         let ours = fs::read(dir.path().join("model.safetensors")).unwrap();
         assert!(ours == serialize(&tensors(&table, &weights)), "tied {tied}");
         let names: Vec<String> = files(dir.path()).into_iter().map(|file| file.0).collect();
-        assert_eq!(names, ["config.json", "generation_config.json", "model.safetensors"]);
+        assert_eq!(names, ["config.json", "model.safetensors"]);
     }
 }
 
@@ -211,7 +212,7 @@ fn an_export_replaces_the_weights_of_an_earlier_one() {
     fs::write(dir.path().join("model-mine.safetensors"), "kept").unwrap();
     hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, u64::MAX).unwrap();
     let names = || -> Vec<String> { files(dir.path()).into_iter().map(|file| file.0).collect() };
-    let kept = ["config.json", "generation_config.json", "model-mine.safetensors"];
+    let kept = ["config.json", "model-mine.safetensors"];
     assert_eq!(names(), [&kept[..], &["model.safetensors", "tokenizer.json"]].concat());
     hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, 6000).unwrap();
     assert!(!names().contains(&"model.safetensors".to_string()));

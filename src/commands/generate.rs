@@ -75,13 +75,22 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &Generate) -> Result<Outc
 
     let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };
     let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
-    let mut text = tokenizer.decode_stream();
+    let mut text = tokenizer.decode_after(&prompt);
     print(&args.prompt)?;
-    let (w, count, eos) = (weights.view(), args.max_new_tokens, tokenizer.eos());
+    let (w, count, stop) = (weights.view(), args.max_new_tokens, &tokenizer.special().stop);
     let random = sample::uniform(args.seed);
-    generate::generate(dev, &model, w, &mut decoder, &prompt, count, sampler, random, eos, |id| {
-        print(&text.push(id)?)
-    })?;
+    generate::generate(
+        dev,
+        &model,
+        w,
+        &mut decoder,
+        &prompt,
+        count,
+        sampler,
+        random,
+        stop,
+        |id| print(&text.push(id)?),
+    )?;
     print(&text.finish()?)?;
     print("\n")?;
     Ok(Outcome::Done)

@@ -22,7 +22,8 @@ pub fn config(dims: Dims, tied: bool) -> Config {
         tied,
         max_seq_len: 64,
         bos: None,
-        eos: None,
+        eos: vec![],
+        pad: None,
         lora: None,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use data::tokenizer::Tokenizer;
+use data::tokenizer::{Special, Tokenizer};
 use engine::{Device, Element, Table};
 use model::llama::Llama;
 use model::weights::Weights;
 use model::{Config, hf};
 
+use crate::corpus::tell_disagreements;
 use crate::error::Error;
 
 /// What a trained model's directory says of it, and the tokenizer beside it.
@@ -18,6 +19,7 @@ pub fn open(dir: &Path) -> Result<(Config, Tokenizer), Error> {
     let config = hf::load(dir)?;
     let tokenizer = Tokenizer::load(&dir.join("tokenizer.json"))?;
     tokenizer.check_model(config.dims.V)?;
+    tell_disagreements(&tokenizer);
     Ok((config, tokenizer))
 }
 
@@ -60,8 +62,9 @@ pub fn write<E: Element<Acc = f32>>(
 ) -> Result<(), Error> {
     let (config, table) = (model.config(), model.table());
     hf::write(out, config, table, weights, E::DTYPE, hf::SHARD_BYTES)?;
-    if let Some(tokenizer) = tokenizer {
-        tokenizer.save(out)?;
+    match tokenizer {
+        Some(tokenizer) => tokenizer.save(out)?,
+        None => Special::of_ids(config.bos, &config.eos, config.pad).save_generation(out)?,
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 
 /// Files and folders that belong to a run. Its tokens are none of them: they can be made again,
 /// and another run over the same text takes them as they are.
-const RUN_NAMES: [&str; 10] = [
+const RUN_NAMES: [&str; 12] = [
     "run.toml",
     "metrics.jsonl",
     "loss.svg",
@@ -24,6 +24,8 @@ const RUN_NAMES: [&str; 10] = [
     "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
     "generation_config.json",
 ];
 

@@ -23,14 +23,16 @@ pub fn uniform(seed: u64) -> impl FnMut() -> f64 {
     move || rng.random()
 }
 
-/// The ids that a text continues from: the begin or end token, where there is one, then the text.
-/// The end token closes every document in training, so after it a new one begins.
+/// The ids that a text continues from: what a text begins with, as in transformers, then the text.
+/// Where nothing is left, the begin token or the end token stands in.
 ///
 /// # Errors
 /// [`Error::Config`] for an empty prompt that no token can stand in for.
 pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Error> {
-    let mut ids: Vec<u32> = tokenizer.eos().or(tokenizer.bos()).into_iter().collect();
-    ids.extend(tokenizer.encode(prompt)?);
+    let (mut ids, special) = (tokenizer.prompt(prompt)?, tokenizer.special());
+    if ids.is_empty() {
+        ids.extend(special.bos.or(special.eos));
+    }
     if ids.is_empty() {
         return Err(Error::Config("--prompt is empty and the tokenizer has no begin token".into()));
     }
@@ -51,12 +53,13 @@ pub fn text<E: Element<Acc = f32>>(
     count: usize,
     seed: u64,
 ) -> Result<String, Error> {
-    let (start, random, eos) = (prompt_ids(tokenizer, prompt)?, uniform(seed), tokenizer.eos());
-    let mut ids = Vec::new();
+    let (start, random) = (prompt_ids(tokenizer, prompt)?, uniform(seed));
+    let (stop, mut text) = (&tokenizer.special().stop, prompt.to_string());
+    let mut decoded = tokenizer.decode_after(&start);
     decoder.clear(0);
-    generate(dev, model, weights, decoder, &start, count, SAMPLER, random, eos, |id| {
-        ids.push(id);
+    generate(dev, model, weights, decoder, &start, count, SAMPLER, random, stop, |id| {
+        text += &decoded.push(id)?;
         Ok::<(), Error>(())
     })?;
-    Ok(format!("{prompt}{}", tokenizer.decode(&ids)?))
+    Ok(text + &decoded.finish()?)
 }

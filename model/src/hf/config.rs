@@ -5,14 +5,13 @@ use super::torch_name;
 use crate::config::{Config, bad};
 use crate::params::INIT_STD;
 use engine::{Dims, Dtype, Error};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::path::Path;
 
 /// Reads the `config.json` of a Hugging Face LLaMA, as transformers 4 or 5 writes it. Absent
-/// keys take the values that transformers gives them; the sizes must be there. Of several
-/// end tokens the first is taken.
+/// keys take the values that transformers gives them; the sizes must be there.
 ///
 /// # Errors
 /// If the file cannot be read, is not a LLaMA, asks for what the engine does not compute
@@ -39,7 +38,7 @@ pub fn config_json(config: &Config, dtype: Dtype) -> String {
         attention_dropout: 0.0,
         bos_token_id: config.bos,
         dtype: torch_name(dtype),
-        eos_token_id: config.eos,
+        eos_token_id: &config.eos,
         head_dim: dims.D,
         hidden_act: "silu",
         hidden_size: dims.C,
@@ -51,6 +50,7 @@ pub fn config_json(config: &Config, dtype: Dtype) -> String {
         num_attention_heads: dims.H,
         num_hidden_layers: dims.L,
         num_key_value_heads: dims.G,
+        pad_token_id: config.pad,
         rms_norm_eps: config.norm_eps,
         rope_parameters: Rope { rope_theta: config.rope_theta, rope_type: "default" },
         rope_theta: config.rope_theta,
@@ -64,13 +64,14 @@ pub fn config_json(config: &Config, dtype: Dtype) -> String {
 
 /// What is written, in this order.
 #[derive(Serialize)]
-struct File {
+struct File<'a> {
     architectures: [&'static str; 1],
     attention_bias: bool,
     attention_dropout: f64,
     bos_token_id: Option<u32>,
     dtype: &'static str,
-    eos_token_id: Option<u32>,
+    #[serde(serialize_with = "one_or_list")]
+    eos_token_id: &'a [u32],
     head_dim: usize,
     hidden_act: &'static str,
     hidden_size: usize,
@@ -82,6 +83,8 @@ struct File {
     num_attention_heads: usize,
     num_hidden_layers: usize,
     num_key_value_heads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pad_token_id: Option<u32>,
     rms_norm_eps: f32,
     rope_parameters: Rope,
     rope_theta: f64,
@@ -95,6 +98,15 @@ struct File {
 struct Rope {
     rope_theta: f64,
     rope_type: &'static str,
+}
+
+/// As transformers writes ids: none as null, one by itself.
+fn one_or_list<S: Serializer>(ids: &&[u32], to: S) -> Result<S::Ok, S::Error> {
+    match ids {
+        [] => to.serialize_none(),
+        [id] => to.serialize_u32(*id),
+        _ => ids.serialize(to),
+    }
 }
 
 /// The values of one JSON object. Null counts as absent, except for token ids.
@@ -126,8 +138,10 @@ impl<'a> Fields<'a> {
             norm_eps: self.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
             tied: self.flag("tie_word_embeddings")?,
             max_seq_len: self.size("max_position_embeddings")?.unwrap_or(2048),
-            bos: self.token("bos_token_id", 1, dims.V)?,
-            eos: self.token("eos_token_id", 2, dims.V)?,
+            bos: self.tokens("bos_token_id", 1, dims.V)?.first().copied(),
+            eos: self.tokens("eos_token_id", 2, dims.V)?,
+            // LLaMA 1's files say -1 where there is none.
+            pad: self.get("pad_token_id").and_then(Value::as_u64).and_then(|id| id.try_into().ok()),
             lora: None,
         };
         config.validate(self.path)?;
@@ -223,20 +237,19 @@ impl<'a> Fields<'a> {
         value.as_bool().ok_or_else(|| self.bad(key, value, "must be true or false"))
     }
 
-    /// A token id: a number, the first of a list, or null for none. Where the key is absent,
-    /// transformers takes `default`; a vocabulary without that id has no such token.
-    fn token(&self, key: &str, default: u32, V: usize) -> Result<Option<u32>, Error> {
-        let value = match self.map.get(key) {
-            None => return Ok(Some(default).filter(|&id| (id as usize) < V)),
-            Some(Value::Array(ids)) => ids.first().unwrap_or(&Value::Null),
-            Some(value) => value,
+    /// Token ids: a number, a list, or null for none. Where the key is absent, transformers takes
+    /// `default`; a vocabulary without that id has no such token.
+    fn tokens(&self, key: &str, default: u32, V: usize) -> Result<Vec<u32>, Error> {
+        let ids = match self.map.get(key) {
+            None => return Ok(Vec::from_iter(Some(default).filter(|&id| (id as usize) < V))),
+            Some(Value::Null) => &[],
+            Some(Value::Array(ids)) => ids.as_slice(),
+            Some(id) => std::slice::from_ref(id),
         };
-        if value.is_null() {
-            return Ok(None);
-        }
-        match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
-            Some(id) => Ok(Some(id)),
+        let id = |value: &Value| match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
+            Some(id) => Ok(id),
             None => Err(self.bad(key, value, "must be a token id, a list of them, or null")),
-        }
+        };
+        ids.iter().map(id).collect()
     }
 }

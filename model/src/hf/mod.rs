@@ -1,5 +1,5 @@
-//! A model as a Hugging Face directory: `config.json`, `generation_config.json` and the weights in
-//! `model.safetensors`, or in several such files and `model.safetensors.index.json`.
+//! A model as a Hugging Face directory: `config.json` and the weights in `model.safetensors`, or in
+//! several such files and `model.safetensors.index.json`.
 //!
 //! Weights pass in short parts in both directions, so neither reading nor writing holds a second copy of
 //! the model.
@@ -26,7 +26,6 @@ use store::{Draft, Mapped, Whole, sync_folder};
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
 const CONFIG: &str = "config.json";
-const GENERATION: &str = "generation_config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -319,8 +318,6 @@ pub fn write<E: Element<Acc = f32>>(
         let index = Index { metadata: IndexMetadata { total_size }, weight_map };
         staged.push(write_text(dir, INDEX, &json(&index))?);
     }
-    let generation = Generation { bos_token_id: config.bos, eos_token_id: config.eos };
-    staged.push(write_text(dir, GENERATION, &json(&generation))?);
     staged.push(write_text(dir, CONFIG, &config_json(config, dtype))?);
     let mut written = BTreeSet::new();
     for file in staged {
@@ -345,13 +342,6 @@ struct Index {
 struct IndexMetadata {
     /// Bytes of all tensors.
     total_size: u64,
-}
-
-/// `generation_config.json`.
-#[derive(Serialize)]
-struct Generation {
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<u32>,
 }
 
 fn json(value: &impl Serialize) -> String {
