@@ -1,6 +1,7 @@
 //! What a model is: its sizes and constants, the named sizes, and what of them is allowed.
 
 use crate::lora::Lora;
+use crate::rope::Scaling;
 use engine::{Dims, Error};
 use std::fmt::Display;
 use std::path::Path;
@@ -12,19 +13,36 @@ const MAX_CONTEXT: usize = 1 << 30;
 /// Largest model.
 const MAX_PARAMETERS: u128 = 1 << 40;
 
+/// Models that are LLaMA but for their names, and what those bring along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// LLaMA 1 to 3, TinyLlama and all that are called so.
+    #[default]
+    Llama,
+    /// Mistral: tokens may see a window only.
+    Mistral,
+}
+
 /// One LLaMA, without its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What files call it.
+    pub family: Family,
     /// Sizes.
     pub dims: Dims,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How they are stretched to longer texts.
+    pub rope: Scaling,
     /// Joins the mean square in every RMSNorm: unit of x squared.
     pub norm_eps: f32,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
     /// Longest sequence in tokens.
     pub max_seq_len: usize,
+    /// Tokens that a token sees, itself included, where that is limited. Attention here is over
+    /// all, which is the same in sequences no longer than this, see [`Config::context`].
+    pub window: Option<usize>,
     /// Token that starts a text; named sizes leave it to the run's tokenizer, as the next two.
     pub bos: Option<u32>,
     /// Tokens that end a text.
@@ -65,8 +83,49 @@ impl Config {
         };
         let dims = Dims { L, C, H, G, D: C / H, F, V };
         let (rope_theta, norm_eps) = (10_000.0, 1e-5);
+        let (family, rope, window) = (Family::Llama, Scaling::None, None);
         let (bos, eos, pad, lora) = (None, Vec::new(), None, None);
-        Some(Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, pad, lora })
+        Some(Config {
+            family,
+            dims,
+            rope_theta,
+            rope,
+            norm_eps,
+            tied,
+            max_seq_len,
+            window,
+            bos,
+            eos,
+            pad,
+            lora,
+        })
+    }
+
+    /// Longest sequence in tokens that is computed as the model means it.
+    pub fn context(&self) -> usize {
+        self.window.map_or(self.max_seq_len, |window| window.min(self.max_seq_len))
+    }
+
+    /// Refuses sequences of `T` tokens where the model would mean them otherwise. `flag` is named in
+    /// the error.
+    ///
+    /// # Errors
+    /// What about the model forbids it, and the longest that is allowed.
+    pub fn check_length(&self, T: usize, flag: &str) -> Result<(), Error> {
+        let longest = self.max_seq_len;
+        if let Some(window) = self.window.filter(|&window| T > window) {
+            return Err(Error::Config(format!(
+                "{flag} is {T}: this model's sliding_window is {window}, and attention over windows is \
+                 not computed here; use at most {window}"
+            )));
+        }
+        if matches!(self.rope, Scaling::Dynamic { .. }) && T > longest {
+            return Err(Error::Config(format!(
+                "{flag} is {T}: this model's rotary frequencies are dynamic, they change beyond its \
+                 {longest} tokens; use at most {longest}"
+            )));
+        }
+        Ok(())
     }
 
     /// The same model over a vocabulary of `V` tokens.
@@ -136,6 +195,10 @@ impl Config {
         }
         if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
             return Err(bad(path, "rope_theta", self.rope_theta, "must be a positive number"));
+        }
+        self.rope.validate(path, D)?;
+        if self.window == Some(0) {
+            return Err(bad(path, "sliding_window", 0, "must be a positive whole number, or null"));
         }
         let bos = self.bos.iter().map(|&id| ("bos_token_id", id));
         for (key, id) in bos.chain(self.eos.iter().map(|&id| ("eos_token_id", id))) {

@@ -15,11 +15,12 @@ pub mod lora;
 pub mod params;
 pub mod plan;
 pub mod projection;
+pub mod rope;
 pub mod sample;
 pub mod score;
 pub mod weights;
 
-pub use config::Config;
+pub use config::{Config, Family};
 pub use lora::{Lora, Target};
 pub use params::{BlockSlots, Slots, table};
 pub use projection::{Adapter, Projection};

@@ -3,8 +3,9 @@
 use engine::{Device, Dims, Dtype, Error, Table, bf16};
 use half::f16;
 use model::hf;
+use model::rope::Scaling;
 use model::weights::Weights;
-use model::{Config, init, table};
+use model::{Config, Family, init, table};
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::fs;
@@ -17,11 +18,14 @@ const NORM: &str = "model.norm.weight";
 
 fn config(tied: bool) -> Config {
     Config {
+        family: Family::Llama,
         dims: Dims { L: 2, C: 24, H: 4, G: 2, D: 10, F: 13, V: 37 },
         rope_theta: 500_000.0,
+        rope: Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16 },
         norm_eps: 1e-6,
         tied,
         max_seq_len: 64,
+        window: None,
         bos: Some(1),
         eos: vec![2, 5],
         pad: Some(3),
@@ -44,10 +48,16 @@ fn weights(config: &Config) -> (Table, Weights<f32>) {
 /// Loads the directory: its configuration and weights.
 fn load(dir: &Path) -> Result<(Config, Weights<f32>), Error> {
     let config = hf::load(dir)?;
-    let (table, _) = table(&config);
-    let mut weights = zeros(&table);
-    hf::read_weights(dir, &table, &mut weights)?;
+    let (weights, _) = load_weights(dir, &config)?;
     Ok((config, weights))
+}
+
+/// The weights, and the names that were passed over.
+fn load_weights(dir: &Path, config: &Config) -> Result<(Weights<f32>, Vec<String>), Error> {
+    let (table, _) = table(config);
+    let mut weights = zeros(&table);
+    let passed_over = hf::read_weights(dir, &table, &mut weights)?;
+    Ok((weights, passed_over))
 }
 
 /// The line that refuses the directory.
@@ -335,8 +345,36 @@ fn stored_rotary_frequencies_are_passed_over() {
     let mut tensors = tensors(&table, &weights);
     tensors.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), tensors[NORM].clone());
     fs::write(dir.path().join("model.safetensors"), serialize(&tensors)).unwrap();
-    let (_, back) = load(dir.path()).unwrap();
+    let (back, passed_over) = load_weights(dir.path(), &config(false)).unwrap();
     assert_eq!(back.view().host(), weights.view().host());
+    assert_eq!(passed_over, ["model.layers.0.self_attn.rotary_emb.inv_freq"]);
+}
+
+/// A model without a head names its tensors from there on.
+#[test]
+fn names_may_lack_what_is_before_layers() {
+    let (dir, table, weights) = export(&config(false), Dtype::F32, u64::MAX);
+    let short = |name: &str| name.strip_prefix("model.").unwrap_or(name).to_string();
+    let tensors =
+        tensors(&table, &weights).into_iter().map(|(name, t)| (short(&name), t)).collect();
+    fs::write(dir.path().join("model.safetensors"), serialize(&tensors)).unwrap();
+    let (back, passed_over) = load_weights(dir.path(), &config(false)).unwrap();
+    assert_eq!(back.view().host(), weights.view().host());
+    assert!(passed_over.is_empty());
+    let line = refusal_after(false, |tensors| {
+        tensors.insert("norm.weight".into(), tensors[NORM].clone());
+    });
+    assert!(line.contains("norm.weight is also in DIR/model.safetensors; remove one"), "{line}");
+}
+
+#[test]
+fn a_git_lfs_pointer_is_called_one() {
+    let (dir, _, _) = export(&config(false), Dtype::F32, u64::MAX);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    fs::write(dir.path().join("model.safetensors"), pointer).unwrap();
+    let want = "DIR/model.safetensors: a git-LFS pointer in place of the file, get it by git lfs pull; \
+                copy or export it again";
+    assert_eq!(refusal(dir.path()), want);
 }
 
 #[test]

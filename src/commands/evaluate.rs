@@ -89,7 +89,8 @@ impl Perplexity {
 /// no end token counts, as in transformers.
 fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<Outcome> {
     let (config, tokenizer) = directory::open(&args.model)?;
-    let T = args.seq_len.unwrap_or(config.max_seq_len);
+    let T = args.seq_len.unwrap_or(config.context());
+    config.check_length(T, "--seq-len")?;
     let stride = args.stride_for(T)?;
     let inputs = [args.data.clone()];
     corpus::tell_passed_over(&inputs)?;

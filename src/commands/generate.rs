@@ -63,7 +63,7 @@ impl Generate {
 fn generate<E: Element<Acc = f32>>(dev: &Device, args: &Generate) -> Result<Outcome> {
     let (config, tokenizer) = directory::open(&args.model)?;
     let prompt = sample::prompt_ids(&tokenizer, &args.prompt)?;
-    let context = config.max_seq_len;
+    let context = config.context();
     if prompt.len() >= context {
         let (n, most) = (prompt.len(), context - 1);
         let text = format!("--prompt has {n} tokens: the model takes at most {most}; shorten it");

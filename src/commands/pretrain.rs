@@ -116,7 +116,7 @@ fn pretrain<E: Element<Acc = f32>>(
     inputs::check(config)?;
     let mut out = OutDir::create(&config.run.out, existing(args))?;
     let found = if args.resume { Some(resumable(&out)?) } else { None };
-    let stored = found.is_some().then(|| out.path().join("tokenizer.json"));
+    let stored = found.is_some().then(|| Tokenizer::path(out.path()));
     let tokenizer = corpus::tokenizer(config, stored.as_deref())?;
     let vocab = tokenizer.as_ref().map(Tokenizer::vocab_size);
     let model = inputs::model_config(config, vocab, tokenizer.as_ref())?;

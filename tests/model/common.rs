@@ -15,17 +15,8 @@ pub const GQA: Dims = Dims { L: 2, C: 10, H: 4, G: 2, D: 6, F: 14, V: 23 };
 pub const MHA: Dims = Dims { L: 2, C: 12, H: 3, G: 3, D: 4, F: 20, V: 19 };
 
 pub fn config(dims: Dims, tied: bool) -> Config {
-    Config {
-        dims,
-        rope_theta: 10_000.0,
-        norm_eps: 1e-5,
-        tied,
-        max_seq_len: 64,
-        bos: None,
-        eos: vec![],
-        pad: None,
-        lora: None,
-    }
+    let base = Config::named("260k").unwrap();
+    Config { dims, tied, max_seq_len: 64, ..base }
 }
 
 /// The CPU with a given instruction set.

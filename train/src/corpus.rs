@@ -62,8 +62,8 @@ fn find_tokenizer(config: &RunConfig, stored: Option<&Path>) -> Result<Option<To
     match (&config.data.tokenizer, &config.model.init_from) {
         (TokenizerChoice::File(path), _) => Ok(Some(Tokenizer::load(path)?)),
         (TokenizerChoice::Bytes, _) => Ok(Some(Tokenizer::bytes())),
-        (TokenizerChoice::Bpe, Some(dir)) if dir.join("tokenizer.json").exists() => {
-            Ok(Some(Tokenizer::load(&dir.join("tokenizer.json"))?))
+        (TokenizerChoice::Bpe, Some(dir)) if Tokenizer::path(dir).exists() => {
+            Ok(Some(Tokenizer::load(&Tokenizer::path(dir))?))
         }
         (TokenizerChoice::Bpe, _) if only_shards(&config.data.paths)? => Ok(None),
         (TokenizerChoice::Bpe, _) if stored.is_some() => Err(Error::Config(format!(
@@ -72,8 +72,8 @@ fn find_tokenizer(config: &RunConfig, stored: Option<&Path>) -> Result<Option<To
             stored.expect("it was looked at").display()
         ))),
         (TokenizerChoice::Bpe, Some(dir)) => Err(Error::Config(format!(
-            "--init-from {}: there is no tokenizer.json, and the weights mean nothing with another \
-             tokenizer: put the model's own there, or give it with --tokenizer",
+            "--init-from {}: there is no tokenizer.json and no tokenizer.model, and the weights mean \
+             nothing with another tokenizer: put the model's own there, or give it with --tokenizer",
             dir.display()
         ))),
         (TokenizerChoice::Bpe, None) => Ok(Some(train_tokenizer(config)?)),

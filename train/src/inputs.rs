@@ -95,6 +95,7 @@ pub fn model_config(
             model.eos = special.eos.into_iter().collect();
         }
     }
+    model.check_length(config.run.seq_len, "--seq-len")?;
     model.max_seq_len = model.max_seq_len.max(config.run.seq_len);
     Ok(model)
 }

@@ -16,9 +16,10 @@
 mod guard;
 mod own;
 mod parts;
+mod sentencepiece;
 pub mod special;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
@@ -39,8 +40,16 @@ pub struct Tokenizer {
     hash: String,
     beside: Beside,
     cut: Cut,
+    /// What was read, where that was a `tokenizer.model`.
+    model: Option<SentencePiece>,
     vocab_size: usize,
     special: Special,
+}
+
+/// A `tokenizer.model` as it came, and what it says that a `tokenizer.json` cannot.
+struct SentencePiece {
+    bytes: Vec<u8>,
+    model: sentencepiece::Model,
 }
 
 impl Tokenizer {
@@ -65,14 +74,43 @@ impl Tokenizer {
         own::train_bpe(documents, vocab_size, progress)
     }
 
-    /// Loads any Hugging Face `tokenizer.json`. The files beside it tell the special tokens, see
-    /// [`Special`].
+    /// The file of the tokenizer in a model's directory: `tokenizer.json`, or without one
+    /// `tokenizer.model`. If there is neither, the first.
+    pub fn path(dir: &Path) -> PathBuf {
+        let [json, model] = ["tokenizer.json", "tokenizer.model"].map(|name| dir.join(name));
+        if !json.exists() && model.exists() { model } else { json }
+    }
+
+    /// Loads any Hugging Face `tokenizer.json`, or a `tokenizer.model` of SentencePiece's BPE. The files
+    /// beside it tell the special tokens, see [`Special`].
     ///
     /// # Errors
     /// A file that is missing, unreadable or doesn't parse.
     pub fn load(path: &Path) -> Result<Tokenizer, Error> {
-        let json = read_utf8(path)?;
-        Tokenizer::from_json(json, Beside::read(path)?, path.display().to_string())
+        let (origin, beside) = (path.display().to_string(), Beside::read(path)?);
+        let bytes = std::fs::read(path).map_err(Error::read(path))?;
+        if bytes.starts_with(b"version https://git-lfs") {
+            return Err(unusable(
+                &origin,
+                &"a git-LFS pointer in place of it, git lfs pull gets it",
+            ));
+        }
+        if path.extension().is_some_and(|extension| extension == "model") {
+            return Tokenizer::from_model(bytes, beside, origin);
+        }
+        let json = utf8(path, bytes)?;
+        Tokenizer::from_json(json, beside, origin)
+    }
+
+    fn from_model(bytes: Vec<u8>, mut beside: Beside, origin: String) -> Result<Tokenizer, Error> {
+        let model = sentencepiece::Model::parse(&bytes).map_err(|e| unusable(&origin, &e))?;
+        let config = beside.tokenizer_config.get_or_insert_with(|| model.config());
+        // Transformers' LLaMA begins with that token unless it is told not to.
+        let begins = config.get("add_bos_token").is_none_or(|begins| begins != false);
+        let json = model.json(begins).to_string();
+        let cut = if model.keeps_words_apart() { Cut::Words } else { Cut::Spaces };
+        let tokenizer = Tokenizer::from_json(json, beside, origin)?;
+        Ok(Tokenizer { cut, model: Some(SentencePiece { bytes, model }), ..tokenizer })
     }
 
     fn from_own_json(json: &str, origin: &str) -> Tokenizer {
@@ -97,20 +135,25 @@ impl Tokenizer {
             beside.tokenizer_config = Some(default_config(&inner, &special));
         }
         let (cut, hash) = (Cut::of(&parsed), hash(&json, &parsed, &inner));
-        Ok(Tokenizer { inner, origin, json, hash, beside, cut, vocab_size, special })
+        Ok(Tokenizer { inner, origin, json, hash, beside, cut, model: None, vocab_size, special })
     }
 
-    /// Writes `tokenizer.json` and what belongs to it into `folder`, each file whole or not at all:
-    /// the names of special tokens, `generation_config.json`, and a chat template, if there is one.
+    /// Writes `tokenizer.json`, or the `tokenizer.model` that was loaded, and what belongs to it into
+    /// `folder`, each file whole or not at all: the names of special tokens,
+    /// `generation_config.json`, and a chat template, if there is one.
     ///
     /// # Errors
     /// A folder that is missing or cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
         let beside = self.beside.texts();
-        let beside = beside.iter().map(|(name, text)| (*name, text.as_str()));
-        for (name, text) in [("tokenizer.json", self.json.as_str())].into_iter().chain(beside) {
+        let beside = beside.iter().map(|(name, text)| (*name, text.as_bytes()));
+        let own = match &self.model {
+            Some(read) => ("tokenizer.model", read.bytes.as_slice()),
+            None => ("tokenizer.json", self.json.as_bytes()),
+        };
+        for (name, bytes) in [own].into_iter().chain(beside) {
             let path = folder.join(name);
-            store::write(&path, text.as_bytes()).map_err(Error::write(&path))?;
+            store::write(&path, bytes).map_err(Error::write(&path))?;
         }
         self.special.save_generation(folder)
     }
@@ -120,18 +163,39 @@ impl Tokenizer {
     /// # Errors
     /// A loaded tokenizer that can't encode the text, such as one without an unknown token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let spaced;
         let parts = match self.cut {
+            Cut::Words | Cut::Spaces => {
+                let symbols = self.model.as_ref().map(|read| read.model.symbols(false));
+                return self.encode_spaced(text, &symbols.unwrap_or_default());
+            }
             Cut::Never => vec![text],
             Cut::Lines => parts::lines(text),
-            Cut::Words if text.is_empty() => return Ok(Vec::new()),
-            Cut::Words => {
-                let space = SPACE.encode_utf8(&mut [0; 4]).to_string();
-                spaced = space.clone() + &text.replace(' ', &space);
-                parts::of_words(&spaced)
-            }
         };
         let ids: Result<Vec<_>, _> = parts.par_iter().map(|part| self.encode_part(part)).collect();
+        Ok(ids?.concat())
+    }
+
+    /// As SentencePiece does: spaces are written as [`SPACE`], one is put in front, and each of
+    /// `symbols` is a token.
+    fn encode_spaced(&self, text: &str, symbols: &[(String, u32)]) -> Result<Vec<u32>, Error> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let space = SPACE.encode_utf8(&mut [0; 4]).to_string();
+        let first = self.model.as_ref().is_none_or(|read| read.model.dummy_prefix);
+        let text = space.repeat(first.into()) + &text.replace(' ', &space);
+        let parts = sentencepiece::split(&text, symbols).into_iter().flat_map(|part| match part {
+            Err(text) if self.cut == Cut::Words => {
+                parts::of_words(text).into_iter().map(Err).collect()
+            }
+            part => vec![part],
+        });
+        let parts: Vec<Result<u32, &str>> = parts.collect();
+        let encode = |part: &Result<u32, &str>| match part {
+            Ok(symbol) => Ok(vec![*symbol]),
+            Err(text) => self.encode_part(text),
+        };
+        let ids: Result<Vec<_>, _> = parts.par_iter().map(encode).collect();
         Ok(ids?.concat())
     }
 
@@ -152,7 +216,10 @@ impl Tokenizer {
                 }
                 Ok(ids)
             }
-            _ => Ok(self.inner.encode_fast(part, false)?.get_ids().to_vec()),
+            Cut::Spaces => {
+                Ok(self.inner.get_model().tokenize(part)?.iter().map(|token| token.id).collect())
+            }
+            Cut::Never | Cut::Lines => Ok(self.inner.encode_fast(part, false)?.get_ids().to_vec()),
         })
     }
 
@@ -162,11 +229,14 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let ids = self.guarded(|| {
-            let mut inner = self.inner.clone();
-            inner.set_encode_special_tokens(false);
-            Ok(inner.encode_fast(text, false)?.get_ids().to_vec())
-        })?;
+        let ids = match &self.model {
+            Some(read) => self.encode_spaced(text, &read.model.symbols(true))?,
+            None => self.guarded(|| {
+                let mut inner = self.inner.clone();
+                inner.set_encode_special_tokens(false);
+                Ok(inner.encode_fast(text, false)?.get_ids().to_vec())
+            })?,
+        };
         Ok([self.special.prefix.clone(), ids].concat())
     }
 
@@ -272,7 +342,10 @@ fn unusable(origin: &str, reason: &dyn std::fmt::Display) -> Error {
 }
 
 fn read_utf8(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::read(path).map_err(Error::read(path))?;
+    utf8(path, std::fs::read(path).map_err(Error::read(path))?)
+}
+
+fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|e| Error::Utf8 {
         path: path.to_path_buf(),
         place: format!("byte {}", e.utf8_error().valid_up_to()),

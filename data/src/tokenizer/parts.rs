@@ -19,6 +19,8 @@ pub(super) enum Cut {
     /// Before each word, once spaces are [`SPACE`]: no token has that sign inside, so none reaches
     /// over such a place, and merges left and right of it are independent.
     Words,
+    /// Nowhere, but spaces are written as [`SPACE`] all the same.
+    Spaces,
 }
 
 impl Cut {

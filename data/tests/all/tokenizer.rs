@@ -35,7 +35,7 @@ fn assert_round_trip(tokenizer: &Tokenizer, text: &str, expected: &str) {
 /// How SentencePiece and llama.cpp encode with a vocabulary of BPE, word for word: of all neighbours
 /// that spell a token the one with the least id is joined, of equals the leftmost; what is no token
 /// becomes bytes. `vocab` has the text of each id.
-fn sentencepiece(vocab: &[String], text: &str) -> Vec<u32> {
+pub fn sentencepiece(vocab: &[String], text: &str) -> Vec<u32> {
     if text.is_empty() {
         return Vec::new();
     }
@@ -55,7 +55,7 @@ fn sentencepiece(vocab: &[String], text: &str) -> Vec<u32> {
 }
 
 /// The text of each id.
-fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
+pub fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
     let json: Value = serde_json::from_str(tokenizer.json()).unwrap();
     let vocab = json["model"]["vocab"].as_object().unwrap();
     let mut texts = vec![String::new(); vocab.len()];

@@ -1,7 +1,8 @@
 //! Rotary position embedding, in place: element i < D/2 of a head and its partner i + D/2 turn by
 //! position * theta^(-2i/D). This half-split pairing is Hugging Face's; Meta's pairs neighbours.
 //! Source: Su et al. 2021, arXiv:2104.09864.
-//! Cached: nothing; backward is the inverse rotation.
+//! Models for longer texts have other frequencies, and some scale cosines and sines.
+//! Cached: nothing; backward is the transposed: the rotation backwards, with the same scale.
 
 pub(crate) mod cpu;
 mod cuda;
@@ -10,15 +11,23 @@ pub mod reference;
 use super::rows;
 use crate::{Buf, Device, Element, Real, Segments, View, ViewMut};
 
-/// Cosines and sines for positions 0..T: row t holds D/2 cosines, then D/2 sines.
-pub fn table<R: Real>(dev: &Device, T: usize, D: usize, theta: f64) -> Buf<R> {
+/// theta^(-2i/D) for i below D/2: by how much each pair of elements turns from one position to the
+/// next.
+pub fn frequencies(D: usize, theta: f64) -> Vec<f64> {
+    (0..D / 2).map(|i| theta.powf(-2.0 * i as f64 / D as f64)).collect()
+}
+
+/// Cosines and sines of the angles of positions 0..T, times `scale`: row t holds D/2 cosines, then D/2
+/// sines, for D/2 frequencies.
+pub fn table<R: Real>(dev: &Device, T: usize, frequencies: &[f64], scale: f64) -> Buf<R> {
+    let D = 2 * frequencies.len();
     let mut table_TD = Buf::zeros(dev, T * D);
     table_TD.view_mut().fill_with(|table_TD| {
         for (t, row) in table_TD.chunks_exact_mut(D).enumerate() {
-            for i in 0..D / 2 {
-                let angle = t as f64 * theta.powf(-2.0 * i as f64 / D as f64);
-                row[i] = R::from_f64(angle.cos());
-                row[D / 2 + i] = R::from_f64(angle.sin());
+            for (i, frequency) in frequencies.iter().enumerate() {
+                let angle = t as f64 * frequency;
+                row[i] = R::from_f64(scale * angle.cos());
+                row[D / 2 + i] = R::from_f64(scale * angle.sin());
             }
         }
     });
@@ -54,7 +63,7 @@ pub fn forward_inplace<E: Element>(
     }
 }
 
-/// Turns a gradient back: the inverse of [`forward_inplace`].
+/// Turns a gradient back: the transposed of [`forward_inplace`].
 ///
 /// # Panics
 /// If lengths disagree: a caller bug.
