@@ -8,10 +8,9 @@
 //!
 //! There are two ways to encode with such a vocabulary. `tokenizers` follows a list of pairs;
 //! SentencePiece and llama.cpp join any two neighbours that spell a token, the earliest token first and
-//! the leftmost place of equals. With every pair that spells a token in the list ([`merges`]) the two
-//! differ in one thing: among places where one token can arise of different pairs, the list prefers a
-//! pair, the others the leftmost place. So a token is only taken where that order changes nothing,
-//! see [`Tokens::alike_with`].
+//! the leftmost place of equals. With every pair that spells a token in the list ([`merges`]) they
+//! could differ where one token arises of different pairs at places that overlap; no text is known
+//! where they do.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -33,7 +32,8 @@ struct Piece {
 
 struct Trainer {
     pieces: Vec<Piece>,
-    tokens: Tokens,
+    tokens: Vec<String>,
+    ids: HashMap<String, u32>,
     counts: HashMap<Pair, i64>,
     /// Pieces in which a pair was seen; it may be gone from some since.
     places: HashMap<Pair, BTreeSet<usize>>,
@@ -50,27 +50,27 @@ pub(crate) fn train(
 ) -> Vec<String> {
     let mut pieces: Vec<_> = pieces.into_iter().collect();
     pieces.sort_unstable();
+    let tokens: Vec<String> = alphabet(&pieces, room).into_iter().map(String::from).collect();
+    let ids = tokens.iter().cloned().zip(0..).collect();
     let mut trainer = Trainer {
         pieces: Vec::new(),
-        tokens: Tokens::default(),
+        tokens,
+        ids,
         counts: HashMap::new(),
         places: HashMap::new(),
         queue: BinaryHeap::new(),
     };
-    for c in alphabet(&pieces, room) {
-        trainer.tokens.push(c.to_string());
-    }
     for (text, count) in &pieces {
         trainer.add_piece(text, *count as i64);
     }
     let seen = trainer.counts.iter().map(|(&pair, &count)| (count, Reverse(pair)));
     trainer.queue = seen.collect();
-    while trainer.tokens.list.len() < room {
+    while trainer.tokens.len() < room {
         let Some(pair) = trainer.most_frequent() else { break };
         trainer.merge(pair);
-        progress(trainer.tokens.list.len());
+        progress(trainer.tokens.len());
     }
-    trainer.tokens.list
+    trainer.tokens
 }
 
 /// Every pair of tokens that spells a token, by that token, the most important first.
@@ -86,69 +86,6 @@ pub(crate) fn merges(tokens: &[String]) -> Vec<(String, String)> {
         inner(token).into_iter().filter_map(move |at| pair(token, at)).collect::<Vec<_>>()
     });
     pairs.collect()
-}
-
-/// The vocabulary as it grows.
-#[derive(Default)]
-struct Tokens {
-    list: Vec<String>,
-    ids: HashMap<String, u32>,
-    /// Tokens that begin with a text, and those that end with it, itself not counted.
-    longer: HashMap<String, Vec<u32>>,
-}
-
-impl Tokens {
-    fn push(&mut self, token: String) -> u32 {
-        let id = self.list.len() as u32;
-        for (at, _) in token.char_indices().skip(1) {
-            let (left, right) = token.split_at(at);
-            for part in [left, right] {
-                self.longer.entry(part.to_string()).or_default().push(id);
-            }
-        }
-        self.ids.insert(token.clone(), id);
-        self.list.push(token);
-        id
-    }
-
-    /// Whether both ways of encoding agree on every text if `new` becomes a token: for it, and for
-    /// each token that it can now be a side of.
-    fn alike_with(&self, new: &str) -> bool {
-        let longer = self.longer.get(new).into_iter().flatten().map(|&id| &*self.list[id as usize]);
-        longer.chain([new]).all(|token| self.is_alike(token, new))
-    }
-
-    /// Whether the order in which `token` arises at different places cannot matter, `new` being a
-    /// token too. It can if it arises of different pairs, and
-    /// - the places overlap: x+y and y+z are both the token; or
-    /// - an earlier token reaches from inside of one place over all of another, and so would take
-    ///   from the first what it is to be made of.
-    fn is_alike(&self, token: &str, new: &str) -> bool {
-        let known = |part: &str| part == new || self.ids.contains_key(part);
-        let splits: Vec<(&str, &str)> = token
-            .char_indices()
-            .skip(1)
-            .map(|(at, _)| token.split_at(at))
-            .filter(|(left, right)| known(left) && known(right))
-            .collect();
-        if splits.len() < 2 {
-            return true;
-        }
-        let overlap = |(x, y): &(&str, &str)| x != y && splits.iter().any(|(left, _)| left == y);
-        let rank = self.ids.get(token).copied().unwrap_or(self.list.len() as u32);
-        let reaches = |earlier: &str| {
-            let mut starts = earlier.char_indices().map(|(at, _)| earlier.split_at(at));
-            starts.any(|(before, rest)| {
-                let Some(after) = rest.strip_prefix(token) else { return false };
-                let mut splits = splits.iter();
-                splits.any(|(left, right)| before.starts_with(right) || after.ends_with(left))
-            })
-        };
-        let parts = splits.iter().flat_map(|(left, right)| [left, right]);
-        let mut longer = parts.filter_map(|&part| self.longer.get(part)).flatten();
-        !splits.iter().any(overlap)
-            && !longer.any(|&id| id < rank && reaches(&self.list[id as usize]))
-    }
 }
 
 /// The characters worth a token: the sign for spaces, and the most frequent that cover the text, at
@@ -182,7 +119,7 @@ impl Trainer {
     fn add_piece(&mut self, text: &str, count: i64) {
         let mut ids = Vec::new();
         for c in text.chars().map(Some).chain([None]) {
-            match c.and_then(|c| self.tokens.ids.get(c.encode_utf8(&mut [0; 4]) as &str)) {
+            match c.and_then(|c| self.ids.get(c.encode_utf8(&mut [0; 4]) as &str)) {
                 Some(&id) => ids.push(id),
                 None if ids.len() < 2 => ids.clear(),
                 None => {
@@ -197,8 +134,7 @@ impl Trainer {
         }
     }
 
-    /// The pair that comes most often, at least twice, isn't too long as one token, and leaves both
-    /// ways of encoding alike.
+    /// The pair that comes most often, at least twice, and isn't too long as one token.
     fn most_frequent(&mut self) -> Option<Pair> {
         while let Some((count, Reverse(pair))) = self.queue.pop() {
             let now = self.counts[&pair];
@@ -209,26 +145,23 @@ impl Trainer {
                 self.queue.push((now, Reverse(pair)));
                 continue;
             }
-            let text = self.text(pair);
-            let known = self.tokens.ids.contains_key(&text);
-            if known || text.chars().count() <= TOKEN_CHARS && self.tokens.alike_with(&text) {
+            let chars = |id: u32| self.tokens[id as usize].chars().count();
+            if chars(pair.0) + chars(pair.1) <= TOKEN_CHARS {
                 return Some(pair);
             }
         }
         None
     }
 
-    /// What a pair spells.
-    fn text(&self, pair: Pair) -> String {
-        [pair.0, pair.1].map(|id| self.tokens.list[id as usize].as_str()).concat()
-    }
-
     /// Makes one token of `pair` wherever it stands.
     fn merge(&mut self, pair: Pair) {
-        let text = self.text(pair);
+        let text = [pair.0, pair.1].map(|id| self.tokens[id as usize].as_str()).concat();
         // Two pairs can spell the same token.
-        let known = self.tokens.ids.get(&text).copied();
-        let id = known.unwrap_or_else(|| self.tokens.push(text));
+        let next = self.tokens.len() as u32;
+        let id = *self.ids.entry(text.clone()).or_insert(next);
+        if id == next {
+            self.tokens.push(text);
+        }
         let mut risen = BTreeSet::new();
         for place in self.places.remove(&pair).unwrap_or_default() {
             let Piece { ids, count } = &mut self.pieces[place];

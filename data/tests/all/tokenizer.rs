@@ -211,7 +211,7 @@ fn every_digit_stands_alone_and_unseen_characters_are_bytes() {
         assert!(!long || !token.contains(char::is_numeric), "{token}");
     }
     let ids = TRAINED.encode("\u{4e2d}").unwrap();
-    assert_eq!(ids, [0xE4 + 3, 0xB8 + 3, 0xAD + 3]);
+    assert_eq!(ids[1..], [0xE4 + 3, 0xB8 + 3, 0xAD + 3], "after the space before a text");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn long_texts_encode_as_if_whole() {
     let spaces = format!("{}x{}", " \n".repeat(100_000), "\n".repeat(100_000));
     // One that knows runs of line ends and of spaces.
     let runs = Tokenizer::train_bpe([Ok(joined.repeat(2) + &spaces)], 500, &mut |_, _| {}).unwrap();
-    assert_eq!(runs.encode("\n\n\n\n").unwrap().len(), 1);
+    assert_eq!(runs.encode("\n\n\n\n").unwrap().len(), 2, "the space before a text, and the run");
     for tokenizer in [&*TRAINED, &*BYTES, &runs] {
         let whole = tokenizers::Tokenizer::from_bytes(tokenizer.json()).unwrap();
         for text in [&joined, &spaces] {
