@@ -141,6 +141,23 @@ pub mod rmsnorm {
     }
 }
 
+/// Bias of a linear layer: rows of O.
+pub mod bias {
+    use super::*;
+
+    /// y_acc_NO, b_O, N, O.
+    pub fn forward(storage: Storage, N: u32, O: u32) -> Launch {
+        let kernel = storage.pick("bias_forward_f32", "bias_forward_bf16");
+        Launch::flat(kernel, u64::from(N) * u64::from(O / storage.lanes(O)))
+    }
+
+    /// db_acc_O (f32), dy_NO, N, O.
+    pub fn backward(storage: Storage, O: u32) -> Launch {
+        let kernel = storage.pick("bias_backward_f32", "bias_backward_bf16");
+        Launch::new(kernel, [O.div_ceil(32), 1, 1], 1024, 1024 * 4)
+    }
+}
+
 /// SwiGLU: rows of F gates and F ups.
 pub mod swiglu {
     use super::*;

@@ -40,6 +40,8 @@ mod attention_decode;
 #[cfg(target_arch = "nvptx64")]
 mod attention_f32;
 #[cfg(target_arch = "nvptx64")]
+mod bias;
+#[cfg(target_arch = "nvptx64")]
 mod embedding;
 #[cfg(target_arch = "nvptx64")]
 mod fragment;

@@ -21,6 +21,20 @@ pub enum Family {
     Llama,
     /// Mistral: tokens may see a window only.
     Mistral,
+    /// Qwen 2: queries, keys and values have biases.
+    Qwen2,
+}
+
+/// Which linear layers have biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// None.
+    #[default]
+    None,
+    /// Queries, keys and values.
+    Qkv,
+    /// Those, and attention's output.
+    Attention,
 }
 
 /// One LLaMA, without its weights.
@@ -38,6 +52,8 @@ pub struct Config {
     pub norm_eps: f32,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
+    /// Which linear layers have biases.
+    pub bias: Bias,
     /// Longest sequence in tokens.
     pub max_seq_len: usize,
     /// Tokens that a token sees, itself included, where that is limited. Attention here is over
@@ -84,6 +100,7 @@ impl Config {
         let dims = Dims { L, C, H, G, D: C / H, F, V };
         let (rope_theta, norm_eps) = (10_000.0, 1e-5);
         let (family, rope, window) = (Family::Llama, Scaling::None, None);
+        let bias = Bias::None;
         let (bos, eos, pad, lora) = (None, Vec::new(), None, None);
         Some(Config {
             family,
@@ -92,6 +109,7 @@ impl Config {
             rope,
             norm_eps,
             tied,
+            bias,
             max_seq_len,
             window,
             bos,

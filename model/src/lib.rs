@@ -20,7 +20,7 @@ pub mod sample;
 pub mod score;
 pub mod weights;
 
-pub use config::{Config, Family};
+pub use config::{Bias, Config, Family};
 pub use lora::{Lora, Target};
 pub use params::{BlockSlots, Slots, table};
 pub use projection::{Adapter, Projection};

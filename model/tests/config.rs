@@ -1,7 +1,7 @@
 //! Named sizes, counts, and `config.json`: read, written, refused.
 
 use engine::{Dims, Dtype};
-use model::config::{Config, Family, hidden};
+use model::config::{Bias, Config, Family, hidden};
 use model::rope::Scaling;
 use model::{hf, params};
 use serde_json::{Value, json};
@@ -117,6 +117,7 @@ fn a_config_of_transformers_4_is_read() {
         rope: Scaling::None,
         norm_eps: 1e-5,
         tied: true,
+        bias: Bias::None,
         max_seq_len: 64,
         window: None,
         bos: Some(7),
@@ -175,6 +176,25 @@ fn windows_bind_beyond_their_length() {
     let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}});
     let line = read(dynamic).unwrap().check_length(65, "--seq-len").unwrap_err().to_string();
     assert!(line.contains("dynamic") && line.ends_with("use at most 64"), "{line}");
+}
+
+/// Qwen 2 says nothing of its biases, a LLaMA does; a window that is not used is none.
+#[test]
+fn biases_follow_from_family_and_file() {
+    assert_eq!(read(json!({"attention_bias": true})).unwrap().bias, Bias::Attention);
+    let qwen = json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
+        "sliding_window": 16, "use_sliding_window": false, "-head_dim": 0});
+    let qwen = read(qwen).unwrap();
+    assert_eq!((qwen.family, qwen.bias, qwen.window), (Family::Qwen2, Bias::Qkv, None));
+    let windows = json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
+        "sliding_window": 16, "use_sliding_window": true});
+    assert_eq!(read(windows).unwrap().context(), 16);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    for config in [qwen, read(json!({"attention_bias": true})).unwrap()] {
+        std::fs::write(&path, hf::config_json(&config, Dtype::F32)).unwrap();
+        assert_eq!(hf::read_config(&path).unwrap(), config);
+    }
 }
 
 /// The numbers are those of transformers 5.24's `ROPE_INIT_FUNCTIONS`, which computes in f32.
@@ -372,15 +392,14 @@ fn every_bad_value_is_one_line() {
         ),
         (json!({"rope_parameters": 3}), "rope_parameters = 3: must be an object or null"),
         (
-            json!({"attention_bias": true}),
-            "attention_bias = true: must be false, linears have no bias here",
+            json!({"mlp_bias": true}),
+            "mlp_bias = true: must be false, the feed-forward has no bias here",
         ),
-        (json!({"mlp_bias": true}), "mlp_bias = true: must be false, linears have no bias here"),
         (json!({"mlp_bias": 0}), "mlp_bias = 0: must be true or false"),
         (json!({"hidden_act": "gelu"}), "hidden_act = \"gelu\": must be \"silu\" or \"swish\""),
         (
             json!({"model_type": "gemma"}),
-            "model_type = \"gemma\": must be \"llama\" or \"mistral\"",
+            "model_type = \"gemma\": must be \"llama\" or \"mistral\" or \"qwen2\"",
         ),
         (
             json!({"model_type": "mistral"}),

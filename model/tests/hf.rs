@@ -5,7 +5,7 @@ use half::f16;
 use model::hf;
 use model::rope::Scaling;
 use model::weights::Weights;
-use model::{Config, Family, init, table};
+use model::{Bias, Config, Family, init, table};
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::fs;
@@ -24,6 +24,7 @@ fn config(tied: bool) -> Config {
         rope: Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16 },
         norm_eps: 1e-6,
         tied,
+        bias: Bias::None,
         max_seq_len: 64,
         window: None,
         bos: Some(1),

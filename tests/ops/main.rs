@@ -4,6 +4,7 @@
 
 mod adamw;
 mod attention;
+mod bias;
 mod check;
 mod embedding;
 mod gemm;

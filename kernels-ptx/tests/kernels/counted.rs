@@ -5,8 +5,8 @@ use crate::check::{Bf16, Device, F32, Gen, float, int, ptr};
 use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
-    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, scale, skinny,
-    swiglu,
+    Launch, Storage, Target, adamw, attention, bias, embedding, loss, norm, rmsnorm, rope, scale,
+    skinny, swiglu,
 };
 use kernels_ptx::tiles::attention::{D64, D128, D128_SMALL, D256, D256_SMALL, Tiles};
 use kernels_ptx::tiles::gemm::{BK, STAGES};
@@ -84,6 +84,7 @@ pub fn all(d: &mut Device, s: &Sizes) -> Vec<Row> {
     let mut runs = Runs { d, rows: vec![], s, g: Gen::new(0) };
     for storage in [F32, Bf16] {
         runs.rmsnorm(storage);
+        runs.bias(storage);
         runs.swiglu(storage);
         runs.scale(storage);
         runs.rope(storage);
@@ -161,6 +162,20 @@ impl Runs<'_> {
             let least = Least::Bytes((P + 2) * C * 4);
             self.run(rmsnorm::backward_gain(C as u32), format!("P{P} C{C}"), least, &args);
         }
+    }
+
+    /// The bias counts once a row: forward reads it with each.
+    fn bias(&mut self, storage: Storage) {
+        let (N, O, e) = (self.s.rows, self.s.width, storage.bytes());
+        let [y, b] = [N * O, O].map(|len| self.numbers(storage, len));
+        let db = self.numbers(F32, O);
+        let (sizes, shape) = ([int(N), int(O)], format!("N{N} O{O}"));
+        let args = [&[y, b].map(ptr)[..], &sizes].concat();
+        let launch = bias::forward(storage, N as u32, O as u32);
+        self.run(launch, shape.clone(), Least::Bytes(3 * N * O * e), &args);
+        let args = [&[db, y].map(ptr)[..], &sizes].concat();
+        let least = Least::Bytes(N * O * e + 2 * O * 4);
+        self.run(bias::backward(storage, O as u32), shape, least, &args);
     }
 
     fn swiglu(&mut self, storage: Storage) {

@@ -4,8 +4,8 @@ use crate::check::{Bf16, F32};
 use kernels_ptx::launch::attention::Sequences;
 use kernels_ptx::launch::gemm::{self, Layout};
 use kernels_ptx::launch::{
-    Launch, Storage, Target, adamw, attention, embedding, loss, norm, rmsnorm, rope, scale, skinny,
-    swiglu,
+    Launch, Storage, Target, adamw, attention, bias, embedding, loss, norm, rmsnorm, rope, scale,
+    skinny, swiglu,
 };
 
 /// A100, GeForce RTX 3090 and 4090, H100, B200, GeForce RTX 5090.
@@ -23,6 +23,8 @@ fn passes(storage: Storage, N: u32, C: u32) -> Vec<Launch> {
         rmsnorm::apply(storage, N, C),
         rmsnorm::backward(storage, N, C),
         rmsnorm::backward_gain(C),
+        bias::forward(storage, N, C),
+        bias::backward(storage, C),
         swiglu::forward(storage, N, C),
         swiglu::backward(storage, N, C),
         scale::scale(storage, N.saturating_mul(C)),

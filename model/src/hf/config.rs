@@ -2,7 +2,7 @@
 //! written.
 
 use super::torch_name;
-use crate::config::{Config, Family, bad};
+use crate::config::{Bias, Config, Family, bad};
 use crate::params::INIT_STD;
 use crate::rope::{Scaling, Yarn};
 use engine::{Dims, Dtype, Error};
@@ -16,6 +16,7 @@ fn names(family: Family) -> (&'static str, &'static str) {
     match family {
         Family::Llama => ("llama", "LlamaForCausalLM"),
         Family::Mistral => ("mistral", "MistralForCausalLM"),
+        Family::Qwen2 => ("qwen2", "Qwen2ForCausalLM"),
     }
 }
 
@@ -24,7 +25,7 @@ fn names(family: Family) -> (&'static str, &'static str) {
 ///
 /// # Errors
 /// If the file cannot be read, is not a LLaMA, asks for what the engine does not compute
-/// (biases, another activation), or holds an unusable value.
+/// (biases of the feed-forward, another activation), or holds an unusable value.
 pub fn read_config(path: &Path) -> Result<Config, Error> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::io(path, e, "give the config.json of a Hugging Face LLaMA, readable and UTF-8")
@@ -45,7 +46,7 @@ pub fn config_json(config: &Config, dtype: Dtype) -> String {
     let rope = Rope::of(config);
     let file = File {
         architectures: [architecture],
-        attention_bias: false,
+        attention_bias: config.bias == Bias::Attention,
         attention_dropout: 0.0,
         bos_token_id: config.bos,
         dtype: torch_name(dtype),
@@ -211,6 +212,7 @@ impl<'a> Fields<'a> {
             rope,
             norm_eps: self.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
             tied: self.flag("tie_word_embeddings")?,
+            bias: self.bias(family)?,
             max_seq_len: max_seq_len.unwrap_or(2048),
             window: self.window(family)?,
             bos: self.tokens("bos_token_id", 1, dims.V)?.first().copied(),
@@ -225,7 +227,7 @@ impl<'a> Fields<'a> {
 
     /// Refuses what does not compute as a LLaMA does.
     fn family(&self) -> Result<Family, Error> {
-        const FAMILIES: [Family; 2] = [Family::Llama, Family::Mistral];
+        const FAMILIES: [Family; 3] = [Family::Llama, Family::Mistral, Family::Qwen2];
         let types = FAMILIES.map(|family| names(family).0);
         self.require("model_type", &types)?;
         let of_type = |family: &Family| self.get("model_type") == Some(&names(*family).0.into());
@@ -240,12 +242,20 @@ impl<'a> Fields<'a> {
                 return Err(self.bad("architectures", list, format!("must be [\"{wanted}\"]")));
             }
         }
-        for key in ["attention_bias", "mlp_bias"] {
-            if self.flag(key)? {
-                return Err(self.bad(key, true, "must be false, linears have no bias here"));
-            }
+        if self.flag("mlp_bias")? {
+            let allowed = "must be false, the feed-forward has no bias here";
+            return Err(self.bad("mlp_bias", true, allowed));
         }
         Ok(family)
+    }
+
+    /// Qwen 2 has biases whatever its file says, Mistral has none.
+    fn bias(&self, family: Family) -> Result<Bias, Error> {
+        Ok(match (family, self.flag("attention_bias")?) {
+            (Family::Qwen2, _) => Bias::Qkv,
+            (Family::Llama, true) => Bias::Attention,
+            (Family::Llama, false) | (Family::Mistral, _) => Bias::None,
+        })
     }
 
     /// The window of attention, if there is one. Where a Mistral's key is absent, transformers takes
@@ -254,7 +264,8 @@ impl<'a> Fields<'a> {
         match (family, self.map.get("sliding_window")) {
             (Family::Mistral, None) => Ok(Some(4096)),
             (Family::Mistral, _) => self.size("sliding_window"),
-            (Family::Llama, _) => Ok(None),
+            (Family::Qwen2, _) if self.flag("use_sliding_window")? => self.size("sliding_window"),
+            (Family::Llama | Family::Qwen2, _) => Ok(None),
         }
     }
 

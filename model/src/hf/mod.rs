@@ -368,7 +368,8 @@ fn check_merged<E: Element<Acc = f32>>(
     table: &Table,
     weights: &Weights<E>,
 ) -> Result<(), Error> {
-    for row in table.rows().iter().filter(|row| row.init == Init::Zeros) {
+    let adapts = |row: &&Row| is_adapter(&row.name) && row.init == Init::Zeros;
+    for row in table.rows().iter().filter(adapts) {
         weights.read_parts(row.slot, |_, values| {
             if values.iter().all(|&b| b == 0.0) {
                 return Ok(());
