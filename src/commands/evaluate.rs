@@ -11,7 +11,7 @@ use model::llama::{Batch, Llama};
 use train::config::at_least_1;
 use train::{Error, Outcome, corpus, directory, print};
 
-use super::{Compute, Result};
+use super::{Compute, Result, model_dir};
 
 /// Measures a trained model
 #[derive(Clone, Debug, Args)]
@@ -30,7 +30,8 @@ enum Measure {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 struct Perplexity {
-    /// Model directory: a run's --out, or any Hugging Face LLaMA
+    /// Model directory: a run's --out, or any Hugging Face LLaMA; its name on the hub, where the
+    /// program was built with the feature `hub`
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Text to predict: a file or folder of what `pretrain --data` takes
@@ -88,7 +89,8 @@ impl Perplexity {
 /// by the window that sees most of what came before it. The token that begins a text is given, and
 /// no end token counts, as in transformers.
 fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<Outcome> {
-    let (config, tokenizer) = directory::open(&args.model)?;
+    let dir = model_dir(&args.model)?;
+    let (config, tokenizer) = directory::open(&dir)?;
     let T = args.seq_len.unwrap_or(config.context());
     config.check_length(T, "--seq-len")?;
     let stride = args.stride_for(T)?;
@@ -108,7 +110,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
     let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
     let B = args.batch_size.min(windows);
     let model = Llama::<E>::new(dev, &config, T);
-    let weights = directory::weights::<E>(dev, &args.model, model.table())?;
+    let weights = directory::weights::<E>(dev, &dir, model.table())?;
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
     let mut scratch = Scratch::<E>::forward_only(dev, &config, B * T);
 
