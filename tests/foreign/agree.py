@@ -182,12 +182,19 @@ def perplexity(model, tokenizer, text):
 def compare(args, folder):
     """Ids that differ, largest error of logits, greedy texts that differ, both perplexities."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids_of = lambda text: tokenizer(text).input_ids
+    sentencepiece = os.path.join(folder, "tokenizer.model")
+    if os.path.exists(sentencepiece):
+        # SentencePiece's own: transformers 5 takes the first space of a text for the one that is put there.
+        import sentencepiece as spm
+        pieces = spm.SentencePieceProcessor(model_file=sentencepiece)
+        ids_of = lambda text: [pieces.bos_id()] + pieces.encode(text)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     texts = hostile(args.count)
     rows = ours(args, folder, texts)
     ids, worst = 0, 0.0
     for text, row in zip(texts, rows):
-        theirs = tokenizer(text).input_ids
+        theirs = ids_of(text)
         if not theirs:
             continue
         if theirs != row["ids"]:

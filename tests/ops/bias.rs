@@ -21,7 +21,7 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, (N, O): (usize, usize)) -> Vec<Ou
         db_plain[i % O] += dy[i].to_acc();
     }
     let (y, dy, b) = (matrix(&y, O), matrix(&dy, O), matrix(&b, O));
-    let db_exact = reference::backward(dy.view()) + &matrix(&before, O).row(0);
+    let db_exact = reference::backward(dy.view()) + matrix(&before, O).row(0);
     vec![
         Output::new("bias y", &take(sum), &sum_plain, reference::forward(y.view(), b.row(0))),
         Output::new("bias db", &take(db), &db_plain, db_exact),

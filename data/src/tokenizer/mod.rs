@@ -165,7 +165,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let parts = match self.cut {
             Cut::Words | Cut::Spaces => {
-                let symbols = self.model.as_ref().map(|read| read.model.symbols(false));
+                let symbols = self.model.as_ref().map(|read| read.model.symbols());
                 return self.encode_spaced(text, &symbols.unwrap_or_default());
             }
             Cut::Never => vec![text],
@@ -230,7 +230,12 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
         let ids = match &self.model {
-            Some(read) => self.encode_spaced(text, &read.model.symbols(true))?,
+            // As everywhere, a text after a special token begins as a text does.
+            Some(read) => {
+                let parts = sentencepiece::split(text, &read.model.special()).into_iter();
+                let ids = parts.map(|part| part.map_or_else(|t| self.encode(t), |id| Ok(vec![id])));
+                ids.collect::<Result<Vec<_>, _>>()?.concat()
+            }
             None => self.guarded(|| {
                 let mut inner = self.inner.clone();
                 inner.set_encode_special_tokens(false);

@@ -89,18 +89,21 @@ impl Model {
         Ok(Model { pieces, dummy_prefix, byte_fallback, bos, eos })
     }
 
-    /// Texts that are one token wherever they stand, the longest first; with `special`, also those of
-    /// special tokens.
-    pub(super) fn symbols(&self, special: bool) -> Vec<(String, u32)> {
-        let is_one = |piece: &Piece| match piece.kind {
-            USER_DEFINED => true,
-            UNKNOWN | CONTROL => special,
-            _ => false,
-        };
-        let symbols = self.pieces.iter().zip(0..).filter(|(piece, _)| is_one(piece));
-        let mut symbols: Vec<_> = symbols.map(|(piece, id)| (piece.text.clone(), id)).collect();
-        symbols.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-        symbols
+    /// Texts that are one token wherever they stand, the longest first.
+    pub(super) fn symbols(&self) -> Vec<(String, u32)> {
+        self.texts(|kind| kind == USER_DEFINED)
+    }
+
+    /// Special tokens, the longest first.
+    pub(super) fn special(&self) -> Vec<(String, u32)> {
+        self.texts(|kind| matches!(kind, UNKNOWN | CONTROL))
+    }
+
+    fn texts(&self, wanted: impl Fn(u64) -> bool) -> Vec<(String, u32)> {
+        let texts = self.pieces.iter().zip(0..).filter(|(piece, _)| wanted(piece.kind));
+        let mut texts: Vec<_> = texts.map(|(piece, id)| (piece.text.clone(), id)).collect();
+        texts.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        texts
     }
 
     /// Whether no token reaches from one word into the next, so that words can be encoded one by one.
@@ -277,7 +280,7 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Cuts `text`, whose spaces are [`SPACE`], at its symbols: pieces between them, and ids of them.
+/// Cuts `text` at its symbols: what is between them, and ids of them.
 pub(super) fn split<'t>(text: &'t str, symbols: &[(String, u32)]) -> Vec<Result<u32, &'t str>> {
     let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
     while at < text.len() && !symbols.is_empty() {

@@ -410,6 +410,9 @@ fn directory(files: &[(&str, Value)]) -> (TempDir, Tokenizer) {
     (dir, tokenizer)
 }
 
+/// Files, the end of documents, the ends of texts, and how many disagreements there are.
+type Case<'a> = (&'a [(&'a str, Value)], u32, &'a [u32], usize);
+
 /// The byte-level tokenizer's own words for some bytes: `A` is id 68, `B` 69, and so on.
 #[test]
 fn every_file_that_names_special_tokens_is_read() {
@@ -417,7 +420,7 @@ fn every_file_that_names_special_tokens_is_read() {
     let generation = |eos: Value| ("generation_config.json", json!({"eos_token_id": eos}));
     let named = |eos: &str| ("tokenizer_config.json", json!({"eos_token": {"content": eos}}));
     let map = |eos: &str| ("special_tokens_map.json", json!({"eos_token": eos, "pad_token": "C"}));
-    let cases: [(&[(&str, Value)], u32, &[u32], usize); 9] = [
+    let cases: [Case; 9] = [
         (&[], 2, &[2], 0),
         (&[config(json!(68))], 68, &[68], 0),
         (&[generation(json!([68, 69]))], 68, &[68, 69], 0),

@@ -311,7 +311,7 @@ fn refusals() {
 fn hostile_text_is_refused() {
     let refused = |head: &str, body: &str, words: &str| {
         let module = Module::parse(&kernel_text(head, body));
-        let error = module.and_then(|module| module.kernel("k")).err().expect(words).to_string();
+        let error = module.and_then(|module| module.kernel("k")).expect_err(words).to_string();
         assert!(error.contains(words) && error.lines().count() <= 2, "{error}");
     };
     for n in [100, 100_000] {
