@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, MODELS, Model, Work};
-use engine::ops::rope::{backward_inplace, forward_inplace, table};
+use engine::ops::rope::{backward_inplace, forward_inplace, frequencies, table};
 use engine::{Element, Segments, bf16};
 
 fn main() {
@@ -20,7 +20,8 @@ fn run<E: Element>(bench: &mut Bench, Model { H, G, D, T, .. }: Model) {
     let segments = &Segments::equal(N / T, T);
     let (name, shape) = (E::NAME, format!("N{N}_T{T}_H{H}_G{G}_D{D}"));
     let bytes = 2 * N * heads * D * size_of::<E>();
-    let prepare = || (inputs.numbers::<E>(N * S), table::<E::Acc>(dev, T, D, 10000.0));
+    let prepare =
+        || (inputs.numbers::<E>(N * S), table::<E::Acc>(dev, T, &frequencies(D, 1e4), 1.0));
     bench.run(&format!("rope/forward/{at}/{name}/{shape}"), Work::Bytes(bytes), || {
         let (mut x, table) = prepare();
         move || forward_inplace(dev, x.view_mut(), table.view(), segments, S, heads, D)

@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut decoder, mut random) = (Decoder::new(&dev, &model, 1, 2 * T), Philox::new(SEED, 0, 0));
     let start: Vec<_> = bytes::encode("Once upon a time").collect();
     let sampler = Sampler { temperature: 0.7, top_p: 0.95 };
-    let request = Request { prompt: &start, count: T, sampler, eos: Some(bytes::EOS) };
+    let request = Request { prompt: &start, count: T, sampler, stop: &[bytes::EOS] };
     let (w, draw, mut text) = (weights.view(), || random.random(), Vec::new());
     generate(&dev, &model, w, &mut decoder, &request, draw, |id| {
         text.push(id);

@@ -48,7 +48,7 @@ import compare
 from compare import Failed, Worker
 
 SECONDS = 420
-OPS = ["linear", "lora", "attention", "loss", "rmsnorm", "swiglu", "rope", "embedding", "adamw", "norm"]
+OPS = ["linear", "lora", "attention", "loss", "rmsnorm", "swiglu", "rope", "bias", "embedding", "adamw", "norm"]
 # Characters of an item's section in the report, and of its log.
 SECTION, LOG = 20_000, 200_000
 DONE, FAILED, TIMED_OUT, LEFT_OUT, NOT_REACHED = "ok", "failed", "timed out", "left out", "not reached"

@@ -258,7 +258,8 @@ fn pass<E: Element<Acc = f32>>(
             timed(dev, calls, |dev| swiglu::backward_inplace(dev, gu.view_mut(), y.view(), C))
         }
         "rope" => {
-            let (table, segments) = (rope::table::<f32>(dev, N, 64, 1e4), &Segments::equal(1, N));
+            let table = rope::table::<f32>(dev, N, &rope::frequencies(64, 1e4), 1.0);
+            let segments = &Segments::equal(1, N);
             timed(dev, calls, |dev| {
                 rope::forward_inplace(dev, x.view_mut(), table.view(), segments, C, C / 64, 64)
             })

@@ -137,6 +137,14 @@ pub enum Error {
         /// What the parser said.
         reason: String,
     },
+    /// A file beside a tokenizer that is no JSON object.
+    #[error("{}: not a JSON object: {reason}; copy the model again, or remove the file", path.display())]
+    Beside {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
     /// A tokenizer that knows more ids than the model has rows.
     #[error(
         "{origin}: tokenizer has {tokenizer} tokens but the model's vocab_size is {model}; use the model's own tokenizer or set vocab_size to at least {tokenizer}"

@@ -1,5 +1,5 @@
-//! From a list of files to one stream of tokens: text is read, encoded, and each document ended by
-//! the end token, if the tokenizer has one; ready shards are taken as they are.
+//! From a list of files to one stream of tokens: text is read, encoded, and each document put between
+//! the tokens that begin and end one; ready shards are taken as they are.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use crate::Error;
 use crate::shard::{ShardWriter, Sidecar, TokenSource};
 use crate::text::{Documents, Kind, find_files};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Ends, Tokenizer};
 
 /// Text is encoded in batches of at least this many bytes, a document being the least.
 const BATCH_BYTES: usize = 1 << 22;
@@ -23,7 +23,7 @@ pub struct Counts {
     pub tokens: u64,
 }
 
-/// Encodes files and folders into one stream, in the order given.
+/// Encodes files and folders into one stream, in the order given, `ends` around each document.
 ///
 /// With `cache`, an existing folder, the tokens of text go to shards there, named after the
 /// tokenizer and the files with their sizes and times; what is there already is not made again.
@@ -36,6 +36,7 @@ pub struct Counts {
 pub fn tokenize_to_source(
     inputs: &[PathBuf],
     tokenizer: &Tokenizer,
+    ends: Ends,
     cache: Option<&Path>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(TokenSource, Counts), Error> {
@@ -47,8 +48,7 @@ pub fn tokenize_to_source(
         sizes.push(if is_shard(&run[0]) { 0 } else { size(run)? });
     }
     let (total, mut done) = (sizes.iter().sum(), 0);
-    let mut prepared =
-        Prepared { tokenizer, source: TokenSource::default(), counts: Counts::default() };
+    let mut prepared = Prepared::new(tokenizer, tokenizer.special().around(ends));
     for (run, size) in runs.into_iter().zip(sizes) {
         if is_shard(&run[0]) {
             for path in run {
@@ -59,7 +59,7 @@ pub fn tokenize_to_source(
             let mut report = |read| progress(done + read, total);
             match cache {
                 Some(folder) => {
-                    let path = folder.join(cache_name(run, tokenizer)?);
+                    let path = folder.join(cache_name(run, tokenizer, ends)?);
                     prepared.push_cached(&path, documents, &mut report)?;
                 }
                 None => prepared.push_documents(documents, |d| report(d.bytes_read()))?,
@@ -68,32 +68,85 @@ pub fn tokenize_to_source(
         done += size;
         progress(done, total);
     }
-    let named = || inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    prepared.finish(named)
+    prepared.finish(|| named(inputs))
 }
 
-/// Encodes documents into a stream in memory.
+/// What a model is measured on.
+pub struct Measured {
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// Positions in `ids` of what is given and not to be predicted, ascending.
+    pub given: Vec<usize>,
+    /// What was found.
+    pub counts: Counts,
+}
+
+/// Encodes files and folders to measure a model on, in memory: before each document stands what a
+/// prompt begins with, which is given, and nothing after it, as transformers does. Shards are taken
+/// as they are.
+///
+/// # Errors
+/// As [`tokenize_to_source`].
+pub fn tokenize_to_measure(inputs: &[PathBuf], tokenizer: &Tokenizer) -> Result<Measured, Error> {
+    let prefix = tokenizer.special().prefix.as_slice();
+    let (mut prepared, mut given) = (Prepared::new(tokenizer, (prefix, None)), Vec::new());
+    for path in find_files(inputs)? {
+        if Kind::of(&path) == Some(Kind::Shard) {
+            prepared.push_shard(&path)?;
+            continue;
+        }
+        let mut documents = Documents::new(vec![path]);
+        while let Some(batch) = next_batch(&mut documents, tokenizer, prepared.around)? {
+            let first = prepared.source.len() as usize;
+            let starts = batch.starts.iter().map(|start| first + start);
+            given.extend(starts.flat_map(|start| start..start + prefix.len()));
+            prepared.push_batch(batch);
+        }
+    }
+    let (source, counts) = prepared.finish(|| named(inputs))?;
+    Ok(Measured { ids: source.to_vec(0..source.len()), given, counts })
+}
+
+fn named(inputs: &[PathBuf]) -> String {
+    inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Encodes documents into a stream in memory, `ends` around each.
 ///
 /// # Errors
 /// The first error among the documents; no tokens at all.
 pub fn tokenize_documents(
     documents: impl Iterator<Item = Result<String, Error>>,
     tokenizer: &Tokenizer,
+    ends: Ends,
 ) -> Result<(TokenSource, Counts), Error> {
-    let mut prepared =
-        Prepared { tokenizer, source: TokenSource::default(), counts: Counts::default() };
+    let mut prepared = Prepared::new(tokenizer, tokenizer.special().around(ends));
     prepared.push_documents(documents, |_| {})?;
     prepared.finish(|| "the documents".to_string())
 }
 
+/// What stands before and after a document.
+type Around<'a> = (&'a [u32], Option<u32>);
+
 /// A stream in the making.
 struct Prepared<'a> {
     tokenizer: &'a Tokenizer,
+    around: Around<'a>,
     source: TokenSource,
     counts: Counts,
 }
 
-impl Prepared<'_> {
+impl<'a> Prepared<'a> {
+    fn new(tokenizer: &'a Tokenizer, around: Around<'a>) -> Self {
+        Prepared { tokenizer, around, source: TokenSource::default(), counts: Counts::default() }
+    }
+
+    fn push_batch(&mut self, batch: Batch) {
+        self.counts.documents += batch.documents;
+        self.counts.text_bytes += batch.text_bytes;
+        self.source.push_ids(batch.ids);
+    }
+
     fn push_shard(&mut self, path: &Path) -> Result<(), Error> {
         let mut shard = TokenSource::default();
         let sidecar = shard.push_shard(path)?;
@@ -117,7 +170,7 @@ impl Prepared<'_> {
         mut report: impl FnMut(&I),
     ) -> Result<(), Error> {
         let mut ids = Vec::new();
-        while let Some(batch) = next_batch(&mut documents, self.tokenizer)? {
+        while let Some(batch) = next_batch(&mut documents, self.tokenizer, self.around)? {
             ids.extend_from_slice(&batch.ids);
             self.counts.documents += batch.documents;
             self.counts.text_bytes += batch.text_bytes;
@@ -136,9 +189,9 @@ impl Prepared<'_> {
     ) -> Result<(), Error> {
         // The sidecar is written last: without it the counts would be missing.
         if !path.exists() || !Sidecar::path(path).exists() {
-            let tokenizer = self.tokenizer;
+            let (tokenizer, around) = (self.tokenizer, self.around);
             let mut shard = ShardWriter::create(path, tokenizer.vocab_size(), tokenizer.hash())?;
-            while let Some(batch) = next_batch(&mut documents, tokenizer)? {
+            while let Some(batch) = next_batch(&mut documents, tokenizer, around)? {
                 shard.push(&batch.ids)?;
                 shard.count(batch.documents, batch.text_bytes);
                 report(documents.bytes_read());
@@ -163,14 +216,17 @@ impl Prepared<'_> {
 /// Some documents, encoded.
 struct Batch {
     ids: Vec<u32>,
+    /// Where in `ids` each document begins, what stands before it included.
+    starts: Vec<usize>,
     documents: u64,
     text_bytes: u64,
 }
 
-/// Takes and encodes the next documents, each followed by the end token; none at the end.
+/// Takes and encodes the next documents, with what stands around each; none at the end.
 fn next_batch(
     documents: &mut impl Iterator<Item = Result<String, Error>>,
     tokenizer: &Tokenizer,
+    (before, after): Around,
 ) -> Result<Option<Batch>, Error> {
     let (mut texts, mut bytes) = (Vec::new(), 0);
     while bytes < BATCH_BYTES
@@ -182,12 +238,14 @@ fn next_batch(
     if texts.is_empty() {
         return Ok(None);
     }
-    let mut ids = Vec::with_capacity(bytes / 2);
+    let (mut ids, mut starts) = (Vec::with_capacity(bytes / 2), Vec::new());
     for document in tokenizer.encode_batch(&texts)? {
+        starts.push(ids.len());
+        ids.extend(before);
         ids.extend(document);
-        ids.extend(tokenizer.eos());
+        ids.extend(after);
     }
-    Ok(Some(Batch { ids, documents: texts.len() as u64, text_bytes: bytes as u64 }))
+    Ok(Some(Batch { ids, starts, documents: texts.len() as u64, text_bytes: bytes as u64 }))
 }
 
 fn size(files: &[PathBuf]) -> Result<u64, Error> {
@@ -196,8 +254,9 @@ fn size(files: &[PathBuf]) -> Result<u64, Error> {
     sizes.sum()
 }
 
-/// A name that changes with the tokenizer, and with any file's path, size or time of change.
-fn cache_name(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<String, Error> {
+/// A name that changes with the tokenizer, what stands around documents, and with any file's path,
+/// size or time of change.
+fn cache_name(files: &[PathBuf], tokenizer: &Tokenizer, ends: Ends) -> Result<String, Error> {
     let mut listing = String::new();
     for path in files {
         let whole = std::fs::canonicalize(path).map_err(Error::read(path))?;
@@ -207,5 +266,9 @@ fn cache_name(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<String, Error>
         listing += &format!("{} {} {age}\n", whole.display(), meta.len());
     }
     let files = xxhash_rust::xxh3::xxh3_64(listing.as_bytes());
-    Ok(format!("tokens-{}-{files:016x}.bin", tokenizer.hash()))
+    let ends = match ends {
+        Ends::Both => "-both",
+        Ends::After => "",
+    };
+    Ok(format!("tokens-{}-{files:016x}{ends}.bin", tokenizer.hash()))
 }

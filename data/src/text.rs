@@ -30,8 +30,9 @@ pub enum Kind {
 impl Kind {
     /// The kind that the file's name tells, if any.
     pub fn of(path: &Path) -> Option<Kind> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        let ends = |ending: &str| name.len() > ending.len() && name.ends_with(ending);
+        // The name itself may be no UTF-8.
+        let name = path.file_name()?.as_encoded_bytes().to_ascii_lowercase();
+        let ends = |ending: &str| name.len() > ending.len() && name.ends_with(ending.as_bytes());
         match () {
             () if ends(".txt") => Some(Kind::Text),
             () if ends(".jsonl") => Some(Kind::Jsonl),
@@ -97,17 +98,53 @@ impl Compression {
     }
 }
 
+/// What is read, as errors call it.
+const KINDS: &str = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .bin token shards";
+
 /// Resolves files and folders to files, in the order given, each folder's files sorted by path.
 ///
 /// Folders are searched in depth; names that begin with a dot, and files of no known kind, are
-/// passed over there.
+/// passed over there, see [`passed_over`].
 ///
 /// # Errors
 /// A path that is missing or unreadable, a file of no known kind that was given by itself, a
 /// folder without any file of a known kind.
 pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
-    let kinds = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .bin token shards";
-    find(inputs, &|path| Kind::of(path).is_some(), kinds)
+    find(inputs, &|path| Kind::of(path).is_some(), KINDS)
+}
+
+/// The files of folders that [`find_files`] passes over and that no name of theirs excuses: a dot in
+/// front, or the sidecar of a shard beside it. In one line: how many, the first of them, and what is
+/// read; nothing if there are none.
+///
+/// # Errors
+/// A path that is missing or unreadable.
+pub fn passed_over(inputs: &[PathBuf]) -> Result<Option<String>, Error> {
+    const NAMED: usize = 3;
+    let sidecar = |path: &Path| {
+        path.extension().is_some_and(|e| e == "json") && {
+            let shard = path.with_extension("");
+            Kind::of(&shard) == Some(Kind::Shard) && shard.exists()
+        }
+    };
+    let mut files = Vec::new();
+    for input in inputs {
+        if std::fs::metadata(input).map_err(Error::read(input))?.is_dir() {
+            walk(input, &|path| Kind::of(path).is_none() && !sidecar(path), &mut files)?;
+        }
+    }
+    let count = match files.len() {
+        0 => return Ok(None),
+        1 => "1 file is".to_string(),
+        n => format!("{n} files are"),
+    };
+    let mut names: Vec<String> =
+        files.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    names.extend((files.len() > NAMED).then(|| "...".to_string()));
+    Ok(Some(format!(
+        "{count} passed over, of no known kind: {} (read are {KINDS})",
+        names.join(", ")
+    )))
 }
 
 /// As [`find_files`], for any choice of files, which errors call `kinds`.

@@ -5,24 +5,24 @@
 //! of a hash map: a pair whose token arises in two ways stands in its queue twice, and rare
 //! characters are dropped by a sort with ties; and it counts in 32 bits. Here every count is 64 bits
 //! wide, every tie has a rule, and equal text gives equal bytes.
+//!
+//! There are two ways to encode with such a vocabulary. `tokenizers` follows a list of pairs;
+//! SentencePiece and llama.cpp join any two neighbours that spell a token, the earliest token first and
+//! the leftmost place of equals. With every pair that spells a token in the list ([`merges`]) they
+//! could differ where one token arises of different pairs at places that overlap; no text is known
+//! where they do.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
+/// What stands for a space.
+pub(crate) const SPACE: char = '\u{2581}';
 /// Longest token in characters, as in LLaMA's own tokenizer.
 const TOKEN_CHARS: usize = 16;
 /// Share of the text whose characters get tokens of their own; the rest falls back to bytes.
 const COVERAGE: f64 = 0.99995;
 
 type Pair = (u32, u32);
-
-/// A trained vocabulary: ids from `first_id` on, characters first, then merges by rank.
-pub(crate) struct Trained {
-    /// Text of each token.
-    pub tokens: Vec<String>,
-    /// Both sides of each merge, most important first.
-    pub merges: Vec<(String, String)>,
-}
 
 /// A piece of text as tokens, and how often it comes.
 struct Piece {
@@ -39,20 +39,19 @@ struct Trainer {
     places: HashMap<Pair, BTreeSet<usize>>,
     /// Highest count first, then the lowest ids. A count may be out of date; then it is too high.
     queue: BinaryHeap<(i64, Reverse<Pair>)>,
-    merges: Vec<(String, String)>,
-    merged: HashSet<Pair>,
 }
 
 /// Learns at most `room` tokens from pieces and their counts, calling `progress` with tokens done.
+/// Characters come first, then what is merged, the most important first.
 pub(crate) fn train(
     pieces: HashMap<String, u64>,
     room: usize,
     progress: &mut dyn FnMut(usize),
-) -> Trained {
+) -> Vec<String> {
     let mut pieces: Vec<_> = pieces.into_iter().collect();
     pieces.sort_unstable();
     let tokens: Vec<String> = alphabet(&pieces, room).into_iter().map(String::from).collect();
-    let ids: HashMap<_, _> = tokens.iter().cloned().zip(0..).collect();
+    let ids = tokens.iter().cloned().zip(0..).collect();
     let mut trainer = Trainer {
         pieces: Vec::new(),
         tokens,
@@ -60,8 +59,6 @@ pub(crate) fn train(
         counts: HashMap::new(),
         places: HashMap::new(),
         queue: BinaryHeap::new(),
-        merges: Vec::new(),
-        merged: HashSet::new(),
     };
     for (text, count) in &pieces {
         trainer.add_piece(text, *count as i64);
@@ -73,10 +70,26 @@ pub(crate) fn train(
         trainer.merge(pair);
         progress(trainer.tokens.len());
     }
-    Trained { tokens: trainer.tokens, merges: trainer.merges }
+    trainer.tokens
 }
 
-/// The characters worth a token: the most frequent that cover the text, at most half of `room`.
+/// Every pair of tokens that spells a token, by that token, the most important first.
+pub(crate) fn merges(tokens: &[String]) -> Vec<(String, String)> {
+    let known: HashSet<&str> = tokens.iter().map(String::as_str).collect();
+    let pair = |token: &str, at: usize| {
+        let (left, right) = token.split_at(at);
+        let known = known.contains(left) && known.contains(right);
+        known.then(|| (left.to_string(), right.to_string()))
+    };
+    let inner = |token: &str| token.char_indices().map(|(at, _)| at).skip(1).collect::<Vec<_>>();
+    let pairs = tokens.iter().flat_map(|token| {
+        inner(token).into_iter().filter_map(move |at| pair(token, at)).collect::<Vec<_>>()
+    });
+    pairs.collect()
+}
+
+/// The characters worth a token: the sign for spaces, and the most frequent that cover the text, at
+/// most half of `room`.
 fn alphabet(pieces: &[(String, u64)], room: usize) -> Vec<char> {
     let mut counts: HashMap<char, u64> = HashMap::new();
     for (text, count) in pieces {
@@ -88,7 +101,7 @@ fn alphabet(pieces: &[(String, u64)], room: usize) -> Vec<char> {
     let mut by_count: Vec<_> = counts.into_iter().map(|(c, count)| (Reverse(count), c)).collect();
     by_count.sort_unstable();
     let mut covered = 0;
-    let mut chars = Vec::new();
+    let mut chars = vec![SPACE];
     for (Reverse(count), c) in by_count.into_iter().take(room / 2) {
         if covered as f64 >= COVERAGE * total as f64 {
             break;
@@ -97,6 +110,7 @@ fn alphabet(pieces: &[(String, u64)], room: usize) -> Vec<char> {
         chars.push(c);
     }
     chars.sort_unstable();
+    chars.dedup();
     chars
 }
 
@@ -141,12 +155,8 @@ impl Trainer {
 
     /// Makes one token of `pair` wherever it stands.
     fn merge(&mut self, pair: Pair) {
-        let (left, right) = (&self.tokens[pair.0 as usize], &self.tokens[pair.1 as usize]);
-        let text = format!("{left}{right}");
-        // Two pairs can spell the same token, so a side can arise anew and its pair come again.
-        if self.merged.insert(pair) {
-            self.merges.push((left.clone(), right.clone()));
-        }
+        let text = [pair.0, pair.1].map(|id| self.tokens[id as usize].as_str()).concat();
+        // Two pairs can spell the same token.
         let next = self.tokens.len() as u32;
         let id = *self.ids.entry(text.clone()).or_insert(next);
         if id == next {

@@ -20,6 +20,7 @@ mod declare;
 
 pub mod adamw;
 pub mod attention;
+pub mod bias;
 pub mod embedding;
 pub mod linear;
 pub mod loss;

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::lora::Lora;
+use crate::rope::Scaling;
 use engine::{Dims, Error};
 use std::fmt::Display;
 use std::path::Path;
@@ -20,23 +21,58 @@ const MAX_CONTEXT: usize = 1 << 30;
 /// Largest model.
 const MAX_PARAMETERS: u128 = 1 << 40;
 
+/// Models that are LLaMA but for their names, and what those bring along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// LLaMA 1 to 3, TinyLlama and all that are called so.
+    #[default]
+    Llama,
+    /// Mistral: tokens may see a window only.
+    Mistral,
+    /// Qwen 2: queries, keys and values have biases.
+    Qwen2,
+}
+
+/// Which linear layers have biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// None.
+    #[default]
+    None,
+    /// Queries, keys and values.
+    Qkv,
+    /// Those, and attention's output.
+    Attention,
+}
+
 /// One LLaMA, without its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What files call it.
+    pub family: Family,
     /// Sizes.
     pub dims: Dims,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How they are stretched to longer texts.
+    pub rope: Scaling,
     /// Joins the mean square in every RMSNorm: unit of x squared.
     pub norm_eps: f32,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
+    /// Which linear layers have biases.
+    pub bias: Bias,
     /// Longest sequence in tokens.
     pub max_seq_len: usize,
-    /// Token that starts a text; named sizes leave it to the run's tokenizer.
+    /// Tokens that a token sees, itself included, where that is limited. Attention here is over
+    /// all, which is the same in sequences no longer than this, see [`Config::context`].
+    pub window: Option<usize>,
+    /// Token that starts a text; named sizes leave it to the run's tokenizer, as the next two.
     pub bos: Option<u32>,
-    /// Token that ends a text; named sizes leave it to the run's tokenizer.
-    pub eos: Option<u32>,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// Token that fills batches.
+    pub pad: Option<u32>,
     /// Adapters beside its matrices; a `config.json` has none.
     pub lora: Option<Lora>,
 }
@@ -65,9 +101,21 @@ impl Config {
     /// assert_eq!(model::params::count(&config), 3_868_928);
     /// ```
     pub fn new(dims: Dims) -> Config {
-        let (rope_theta, norm_eps, tied, max_seq_len) = (10_000.0, 1e-5, false, 2048);
-        let (bos, eos, lora) = (None, None, None);
-        Config { dims, rope_theta, norm_eps, tied, max_seq_len, bos, eos, lora }
+        Config {
+            family: Family::Llama,
+            dims,
+            rope_theta: 10_000.0,
+            rope: Scaling::None,
+            norm_eps: 1e-5,
+            tied: false,
+            bias: Bias::None,
+            max_seq_len: 2048,
+            window: None,
+            bos: None,
+            eos: Vec::new(),
+            pad: None,
+            lora: None,
+        }
     }
 
     /// LLaMA of 6.7 billion parameters: the paper's table 2.
@@ -120,6 +168,33 @@ impl Config {
         };
         let dims = Dims { L, C, H, G, D: C / H, F, V };
         Some(Config { tied, max_seq_len, ..Config::new(dims) })
+    }
+
+    /// Longest sequence in tokens that is computed as the model means it.
+    pub fn context(&self) -> usize {
+        self.window.map_or(self.max_seq_len, |window| window.min(self.max_seq_len))
+    }
+
+    /// Refuses sequences of `T` tokens where the model would mean them otherwise. `flag` is named in
+    /// the error.
+    ///
+    /// # Errors
+    /// What about the model forbids it, and the longest that is allowed.
+    pub fn check_length(&self, T: usize, flag: &str) -> Result<(), Error> {
+        let longest = self.max_seq_len;
+        if let Some(window) = self.window.filter(|&window| T > window) {
+            return Err(Error::Config(format!(
+                "{flag} is {T}: this model's sliding_window is {window}, and attention over windows is \
+                 not computed here; use at most {window}"
+            )));
+        }
+        if matches!(self.rope, Scaling::Dynamic { .. }) && T > longest {
+            return Err(Error::Config(format!(
+                "{flag} is {T}: this model's rotary frequencies are dynamic, they change beyond its \
+                 {longest} tokens; use at most {longest}"
+            )));
+        }
+        Ok(())
     }
 
     /// The same model over a vocabulary of `V` tokens.
@@ -205,8 +280,13 @@ impl Config {
         if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
             return Err(bad(path, "rope_theta", self.rope_theta, "must be a positive number"));
         }
-        for (key, id) in [("bos_token_id", self.bos), ("eos_token_id", self.eos)] {
-            if let Some(id) = id.filter(|&id| id as usize >= V) {
+        self.rope.validate(path, D)?;
+        if self.window == Some(0) {
+            return Err(bad(path, "sliding_window", 0, "must be a positive whole number, or null"));
+        }
+        let bos = self.bos.iter().map(|&id| ("bos_token_id", id));
+        for (key, id) in bos.chain(self.eos.iter().map(|&id| ("eos_token_id", id))) {
+            if id as usize >= V {
                 return Err(bad(path, key, id, format!("must be below vocab_size = {V}, or null")));
             }
         }

@@ -13,9 +13,10 @@ pub mod llama;
 pub mod lora;
 pub mod params;
 pub mod projection;
+pub mod rope;
 pub mod weights;
 
-pub use config::Config;
+pub use config::{Bias, Config, Family};
 #[cfg(feature = "hf")]
 pub use formats::hf;
 pub use generation::score;

@@ -87,7 +87,9 @@ impl<E: Element> Llama<E> {
     /// A model for sequences of up to `T` tokens.
     pub fn new(dev: &Device, config: &Config, T: usize) -> Self {
         let (table, slots) = params::table(config);
-        let rope_TD = rope::table(dev, T, config.dims.D, config.rope_theta);
+        let (D, longest) = (config.dims.D, config.max_seq_len);
+        let (frequencies, scale) = config.rope.frequencies(D, config.rope_theta, T, longest);
+        let rope_TD = rope::table(dev, T, &frequencies, scale);
         Llama { config: config.clone(), table, slots, rope_TD }
     }
 

@@ -11,7 +11,7 @@
 //! assert_eq!(params::count(&config), table.parameters() as u64);
 //! ```
 
-use crate::config::Config;
+use crate::config::{Bias, Config};
 use crate::lora::{Lora, Target};
 use crate::projection::{Adapter, Projection};
 use engine::{Dims, Init, Parameter, Shard, Slot, Table};
@@ -70,7 +70,8 @@ pub fn table(config: &Config) -> (Table, Slots) {
 fn list(config: &Config, table: &mut Table) -> Slots {
     let Dims { L, C, V, .. } = config.dims;
     let lora = config.lora.as_ref();
-    let mut list = List { table, lora, layer: 0, trained: lora.is_none_or(|lora| !lora.frozen) };
+    let trained = lora.is_none_or(|lora| !lora.frozen);
+    let mut list = List { table, lora, bias: config.bias, layer: 0, trained };
     let matrix = Init::Normal(INIT_STD);
     // Ranks share the vocabulary.
     let embed = list.add(EMBED, &[V, C], matrix, Shard::Outputs);
@@ -80,8 +81,8 @@ fn list(config: &Config, table: &mut Table) -> Slots {
         true => embed,
         false => list.add(HEAD, &[V, C], matrix, Shard::Outputs),
     };
-    let (name, split, adapters) = ("head", Shard::Outputs, vec![]);
-    let head = Projection { name, weight, I: C, O: V, split, adapters };
+    let (name, split, bias, adapters) = ("head", Shard::Outputs, None, vec![]);
+    let head = Projection { name, weight, I: C, O: V, split, bias, adapters };
     Slots { embed, blocks, norm, head }
 }
 
@@ -100,6 +101,7 @@ pub(crate) fn is_adapter(name: &str) -> bool {
 struct List<'a> {
     table: &'a mut Table,
     lora: Option<&'a Lora>,
+    bias: Bias,
     layer: usize,
     /// Whether the model's own parameters are.
     trained: bool,
@@ -160,6 +162,7 @@ impl List<'_> {
         });
         let slots: Vec<Slot> = slots.collect();
         let weight = weight.expect("a projection has a matrix");
+        let bias = self.biases(parts, split);
         let (mut adapters, mut first) = (vec![], 0);
         for (&(target, O), base) in parts.iter().zip(slots) {
             if let Some(lora) = self.lora.filter(|lora| lora.targets.contains(&target)) {
@@ -167,7 +170,29 @@ impl List<'_> {
             }
             first += O;
         }
-        Projection { name, weight, I, O: first, split, adapters }
+        Projection { name, weight, I, O: first, split, bias, adapters }
+    }
+
+    /// The biases of a linear layer, which lie side by side as its matrices do. Where ranks share
+    /// inputs, their sum gets it, so each has all of it.
+    fn biases(&mut self, parts: &[(Target, usize)], split: Shard) -> Option<Slot> {
+        let has = |target| match target {
+            Target::Query | Target::Key | Target::Value => self.bias != Bias::None,
+            Target::Output => self.bias == Bias::Attention,
+            Target::Gate | Target::Up | Target::Down => false,
+        };
+        let shard = if split == Shard::Outputs { split } else { Shard::Whole };
+        let mut bias: Option<Slot> = None;
+        for &(target, O) in parts.iter().filter(|(target, _)| has(*target)) {
+            let name = format!("model.layers.{}.{}.bias", self.layer, target.path());
+            let (shape, init, trained) = (&[O], Init::Zeros, self.trained);
+            let row = Parameter { name, shape, init, shard, trained };
+            bias = Some(match bias {
+                None => self.table.add(row),
+                Some(before) => before.join(self.table.add_adjacent(row)),
+            });
+        }
+        bias
     }
 
     /// A is split with the inputs, B with the outputs.

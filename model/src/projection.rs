@@ -12,12 +12,12 @@
 use crate::config::Config;
 use crate::params;
 use crate::weights::Weights;
-use engine::ops::{linear, lora};
+use engine::ops::{bias, linear, lora};
 use engine::{Arena, Buf, Device, Element, Error, Real, Shard, Slot, View, ViewMut};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
-/// y_NO = x_NI W^T, and what adapters add.
+/// y_NO = x_NI W^T, and what bias and adapters add.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Projection {
     /// What profiles and messages call it.
@@ -30,6 +30,8 @@ pub struct Projection {
     pub O: usize,
     /// How ranks share it.
     pub split: Shard,
+    /// Where b lies: O numbers.
+    pub bias: Option<Slot>,
     /// At most one for each of the matrices that W consists of.
     pub adapters: Vec<Adapter>,
 }
@@ -99,7 +101,7 @@ impl Projection {
         lora::Place { first: adapter.first, stride: self.O, scale: adapter.scale }
     }
 
-    /// y_NO = x_NI W^T.
+    /// y_NO = x_NI W^T + b.
     pub(crate) fn forward<E: Element>(
         &self,
         dev: &Device,
@@ -109,10 +111,11 @@ impl Projection {
         low: &mut Low<E>,
     ) {
         linear::forward(dev, y_NO.reborrow(), x_NI, at(weights, self.weight), self.I, self.name);
+        self.shift(dev, y_NO.reborrow(), weights);
         self.adapt(dev, y_NO, x_NI, weights, low);
     }
 
-    /// y_NO = r_NO + x_NI W^T. One call, because one rank has all inputs: where ranks share them
+    /// y_NO = r_NO + x_NI W^T + b. One call, because one rank has all inputs: where ranks share them
     /// ([`Shard::Inputs`]), `forward` comes first, then the sum over ranks, and r joins only that.
     pub(crate) fn forward_residual<E: Element>(
         &self,
@@ -125,7 +128,15 @@ impl Projection {
     ) {
         let (y_to, w_OI) = (y_NO.reborrow(), at(weights, self.weight));
         linear::forward_residual(dev, y_to, r_NO, x_NI, w_OI, self.I, self.name);
+        self.shift(dev, y_NO.reborrow(), weights);
         self.adapt(dev, y_NO, x_NI, weights, low);
+    }
+
+    /// Adds the bias.
+    fn shift<E: Element>(&self, dev: &Device, y_acc_NO: ViewMut<E>, weights: View<E>) {
+        if let Some(b_O) = self.bias {
+            bias::forward(dev, y_acc_NO, at(weights, b_O));
+        }
     }
 
     /// Adds what adapters give.
@@ -146,7 +157,7 @@ impl Projection {
         }
     }
 
-    /// y_NO = x_NI W^T in the precision of sums, of a projection that none adapts.
+    /// y_NO = x_NI W^T in the precision of sums, of a projection without bias that none adapts.
     pub(crate) fn forward_wide<E: Element>(
         &self,
         dev: &Device,
@@ -154,7 +165,8 @@ impl Projection {
         x_NI: View<E>,
         weights: View<E>,
     ) {
-        assert!(self.adapters.is_empty(), "model: {} has no adapters", self.name);
+        let plain = self.adapters.is_empty() && self.bias.is_none();
+        assert!(plain, "model: {} has no adapters and no bias", self.name);
         linear::forward_wide(dev, y_NO, x_NI, at(weights, self.weight), self.I, self.name);
     }
 
@@ -179,8 +191,8 @@ impl Projection {
         }
     }
 
-    /// Adds dy_NO^T x_NI to the weight's place in `grads`, if it is trained, and the gradients of
-    /// adapters to theirs.
+    /// Adds dy_NO^T x_NI to the weight's place in `grads` and dy's sum of rows to the bias's, if they
+    /// are trained, and the gradients of adapters to theirs.
     /// Adapters need what [`Projection::backward_input`] of the same gradient left in `low`.
     pub(crate) fn backward_weight<E: Element>(
         &self,
@@ -194,6 +206,9 @@ impl Projection {
         let (N, I, name) = (dy_NO.len() / self.O, self.I, self.name);
         if let Some(dw_acc_OI) = grads.trained_mut(self.weight) {
             linear::backward_weight(dev, dw_acc_OI, dy_NO, x_NI, I, name);
+        }
+        if let Some(db_acc_O) = self.bias.and_then(|b_O| grads.trained_mut(b_O)) {
+            bias::backward(dev, db_acc_O, dy_NO);
         }
         for (i, adapter) in self.adapters.iter().enumerate() {
             let first = i * apart(N, adapter.r);

@@ -1,7 +1,8 @@
 //! Named sizes, counts, and `config.json`: read, written, refused.
 
 use engine::{Dims, Dtype};
-use model::config::{Config, hidden};
+use model::config::{Bias, Config, Family, hidden};
+use model::rope::Scaling;
 use model::{hf, params};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -110,13 +111,18 @@ fn read_text(text: &str) -> Result<Config, String> {
 #[test]
 fn a_config_of_transformers_4_is_read() {
     let want = Config {
+        family: Family::Llama,
         dims: Dims { L: 3, C: 64, H: 8, G: 2, D: 12, F: 100, V: 131 },
         rope_theta: 500_000.0,
+        rope: Scaling::None,
         norm_eps: 1e-5,
         tied: true,
+        bias: Bias::None,
         max_seq_len: 64,
+        window: None,
         bos: Some(7),
-        eos: Some(5),
+        eos: vec![5, 6],
+        pad: None,
         lora: None,
     };
     assert_eq!(read(json!({})), Ok(want));
@@ -144,7 +150,166 @@ fn absent_and_null_keys_take_what_transformers_takes() {
         "-bos_token_id": 0, "eos_token_id": null}))
     .unwrap();
     assert_eq!((config.norm_eps, config.max_seq_len, config.tied), (1e-6, 2048, false));
-    assert_eq!((config.bos, config.eos), (Some(1), None));
+    assert_eq!((config.bos, config.eos, config.pad), (Some(1), vec![], None));
+}
+
+/// A window that is as long as the context does not bind; longer sequences are refused by its name.
+#[test]
+fn windows_bind_beyond_their_length() {
+    let mistral = |window: Value| {
+        read(json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"],
+            "max_position_embeddings": 128, "sliding_window": window}))
+        .unwrap()
+    };
+    for (window, context) in [(json!(null), 128), (json!(64), 64), (json!(4096), 128)] {
+        let config = mistral(window);
+        assert_eq!((config.family, config.context()), (Family::Mistral, context));
+        config.check_length(context, "--seq-len").unwrap();
+    }
+    let line = mistral(json!(64)).check_length(65, "--seq-len").unwrap_err().to_string();
+    assert!(line.starts_with("--seq-len is 65: this model's sliding_window is 64,"), "{line}");
+    assert!(line.ends_with("use at most 64"), "{line}");
+    // A LLaMA has none, whatever its file says.
+    let llama = read(json!({"sliding_window": 8})).unwrap();
+    assert_eq!((llama.window, llama.context()), (None, 64));
+    llama.check_length(100, "--seq-len").unwrap();
+    let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}});
+    let line = read(dynamic).unwrap().check_length(65, "--seq-len").unwrap_err().to_string();
+    assert!(line.contains("dynamic") && line.ends_with("use at most 64"), "{line}");
+}
+
+/// Qwen 2 says nothing of its biases, a LLaMA does; a window that is not used is none.
+#[test]
+fn biases_follow_from_family_and_file() {
+    assert_eq!(read(json!({"attention_bias": true})).unwrap().bias, Bias::Attention);
+    let qwen = json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
+        "sliding_window": 16, "use_sliding_window": false, "-head_dim": 0});
+    let qwen = read(qwen).unwrap();
+    assert_eq!((qwen.family, qwen.bias, qwen.window), (Family::Qwen2, Bias::Qkv, None));
+    let windows = json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
+        "sliding_window": 16, "use_sliding_window": true});
+    assert_eq!(read(windows).unwrap().context(), 16);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    for config in [qwen, read(json!({"attention_bias": true})).unwrap()] {
+        std::fs::write(&path, hf::config_json(&config, Dtype::F32)).unwrap();
+        assert_eq!(hf::read_config(&path).unwrap(), config);
+    }
+}
+
+/// The numbers are those of transformers 5.24's `ROPE_INIT_FUNCTIONS`, which computes in f32.
+#[test]
+fn stretched_frequencies_are_those_of_transformers() {
+    let llama3 = json!({"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192});
+    let linear = json!({"type": "linear", "rope_theta": 10000.0, "factor": 4.0});
+    let dynamic = json!({"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0});
+    let yarn = json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+        "original_max_position_embeddings": 4096});
+    let mut short = yarn.clone();
+    short["attention_factor"] = 0.9.into();
+    let sharp = json!({"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 40.0,
+        "original_max_position_embeddings": 512, "beta_fast": 16.0, "beta_slow": 2.0,
+        "mscale": 1.0, "mscale_all_dim": 0.8, "truncate": false});
+    let yarn_frequencies = [
+        1.0,
+        0.31622776,
+        0.1,
+        0.025693506,
+        0.0062499996,
+        0.0013834966,
+        0.00025000001,
+        7.9056947e-05,
+    ];
+    let plain =
+        [1.0, 0.31622776, 0.1, 0.031622779, 0.0099999998, 0.0031622779, 0.001, 0.00031622779];
+    // What the file says, the longest text, the model's longest; frequencies and scale.
+    let cases = [
+        (
+            llama3,
+            64,
+            131072,
+            [
+                1.0,
+                0.19392276,
+                0.037606031,
+                0.0072926651,
+                0.00052484602,
+                3.4281024e-05,
+                6.6478697e-06,
+                1.2891732e-06,
+            ],
+            1.0,
+        ),
+        (
+            linear,
+            64,
+            4096,
+            [
+                0.25,
+                0.079056941,
+                0.025,
+                0.0079056947,
+                0.0024999999,
+                0.00079056947,
+                0.00025000001,
+                7.9056947e-05,
+            ],
+            1.0,
+        ),
+        (
+            dynamic.clone(),
+            3000,
+            1024,
+            [
+                1.0,
+                0.2522999,
+                0.063655242,
+                0.016060211,
+                0.0040519894,
+                0.0010223166,
+                0.00025793037,
+                6.5075808e-05,
+            ],
+            1.0,
+        ),
+        (dynamic, 1000, 1024, plain, 1.0),
+        (yarn, 64, 16384, yarn_frequencies, 1.138629436111989),
+        (short, 64, 16384, yarn_frequencies, 0.9),
+        (
+            sharp,
+            64,
+            20480,
+            [
+                1.0,
+                0.16956672,
+                0.0045481105,
+                0.00014058533,
+                2.4999999e-05,
+                4.4456983e-06,
+                7.905694e-07,
+                1.4058533e-07,
+            ],
+            1.0569662567531275,
+        ),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (rope, T, longest, want, scale) in cases {
+        for key in ["rope_parameters", "rope_scaling"] {
+            let config = read(json!({"-rope_theta": 0, key: rope,
+                "max_position_embeddings": longest}))
+            .unwrap();
+            let theta = config.rope_theta;
+            let (frequencies, got) = config.rope.frequencies(16, theta, T, longest);
+            assert!((got - scale).abs() < 1e-9, "{rope}: {got}");
+            for (got, want) in frequencies.iter().zip(want) {
+                assert!((got / want - 1.0).abs() < 2e-6, "{rope}: {frequencies:?}");
+            }
+            let path = dir.path().join("config.json");
+            std::fs::write(&path, hf::config_json(&config, Dtype::F32)).unwrap();
+            assert_eq!(hf::read_config(&path).unwrap(), config, "{rope}");
+        }
+    }
 }
 
 #[test]
@@ -199,22 +364,47 @@ fn every_bad_value_is_one_line() {
         (json!({"rms_norm_eps": "1e-5"}), "rms_norm_eps = \"1e-5\": must be a number"),
         (json!({"rope_theta": -1.0}), "rope_theta = -1: must be a positive number"),
         (
-            json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
-            "rope_scaling.type = \"linear\": must be \"default\"",
+            json!({"rope_scaling": {"type": "longrope", "factor": 2.0}}),
+            "rope_scaling.type = \"longrope\": must be \"default\" or \"linear\" or \"dynamic\" or \
+             \"yarn\" or \"llama3\"",
         ),
         (
-            json!({"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0}}),
-            "rope_parameters.rope_type = \"llama3\": must be \"default\"",
+            json!({"rope_scaling": {"type": "linear"}}),
+            "rope_scaling.factor = (missing): must be given, a number",
+        ),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 0.5}}),
+            "rope_parameters.factor = 0.5: must be a number from 1 to 1000000",
+        ),
+        (
+            json!({"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+                "high_freq_factor": 1.0, "original_max_position_embeddings": 64}}),
+            "rope_parameters.high_freq_factor = 1: must be above low_freq_factor, which is above 0",
+        ),
+        (
+            json!({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}),
+            "rope_parameters.partial_rotary_factor = 0.5: must be 1: heads are turned as a whole here",
+        ),
+        (
+            json!({"rope_parameters": {"rope_type": "default"},
+                "rope_scaling": {"type": "linear", "factor": 2.0}}),
+            "rope_scaling = {\"factor\":2.0,\"type\":\"linear\"}: must say what rope_parameters says",
         ),
         (json!({"rope_parameters": 3}), "rope_parameters = 3: must be an object or null"),
         (
-            json!({"attention_bias": true}),
-            "attention_bias = true: must be false, linears have no bias here",
+            json!({"mlp_bias": true}),
+            "mlp_bias = true: must be false, the feed-forward has no bias here",
         ),
-        (json!({"mlp_bias": true}), "mlp_bias = true: must be false, linears have no bias here"),
         (json!({"mlp_bias": 0}), "mlp_bias = 0: must be true or false"),
-        (json!({"hidden_act": "gelu"}), "hidden_act = \"gelu\": must be \"silu\""),
-        (json!({"model_type": "mistral"}), "model_type = \"mistral\": must be \"llama\""),
+        (json!({"hidden_act": "gelu"}), "hidden_act = \"gelu\": must be \"silu\" or \"swish\""),
+        (
+            json!({"model_type": "gemma"}),
+            "model_type = \"gemma\": must be \"llama\" or \"mistral\" or \"qwen2\"",
+        ),
+        (
+            json!({"model_type": "mistral"}),
+            "architectures = [\"LlamaForCausalLM\"]: must be [\"MistralForCausalLM\"]",
+        ),
         (
             json!({"architectures": ["GPT2LMHeadModel"]}),
             "architectures = [\"GPT2LMHeadModel\"]: must be [\"LlamaForCausalLM\"]",

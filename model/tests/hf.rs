@@ -3,8 +3,9 @@
 use engine::{Device, Dims, Dtype, Error, Table, bf16};
 use half::f16;
 use model::hf;
+use model::rope::Scaling;
 use model::weights::Weights;
-use model::{Config, init, table};
+use model::{Bias, Config, Family, init, table};
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::fs;
@@ -17,13 +18,18 @@ const NORM: &str = "model.norm.weight";
 
 fn config(tied: bool) -> Config {
     Config {
+        family: Family::Llama,
         dims: Dims { L: 2, C: 24, H: 4, G: 2, D: 10, F: 13, V: 37 },
         rope_theta: 500_000.0,
+        rope: Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16 },
         norm_eps: 1e-6,
         tied,
+        bias: Bias::None,
         max_seq_len: 64,
+        window: None,
         bos: Some(1),
-        eos: None,
+        eos: vec![2, 5],
+        pad: Some(3),
         lora: None,
     }
 }
@@ -43,10 +49,16 @@ fn weights(config: &Config) -> (Table, Weights<f32>) {
 /// Loads the directory: its configuration and weights.
 fn load(dir: &Path) -> Result<(Config, Weights<f32>), Error> {
     let config = hf::load(dir)?;
-    let (table, _) = table(&config);
-    let mut weights = zeros(&table);
-    hf::read_weights(dir, &table, &mut weights)?;
+    let (weights, _) = load_weights(dir, &config)?;
     Ok((config, weights))
+}
+
+/// The weights, and the names that were passed over.
+fn load_weights(dir: &Path, config: &Config) -> Result<(Weights<f32>, Vec<String>), Error> {
+    let (table, _) = table(config);
+    let mut weights = zeros(&table);
+    let passed_over = hf::read_weights(dir, &table, &mut weights)?;
+    Ok((weights, passed_over))
 }
 
 /// The line that refuses the directory.
@@ -158,7 +170,7 @@ fn the_file_is_what_the_safetensors_crate_writes() {
         let ours = fs::read(dir.path().join("model.safetensors")).unwrap();
         assert!(ours == serialize(&tensors(&table, &weights)), "tied {tied}");
         let names: Vec<String> = files(dir.path()).into_iter().map(|file| file.0).collect();
-        assert_eq!(names, ["config.json", "generation_config.json", "model.safetensors"]);
+        assert_eq!(names, ["config.json", "model.safetensors"]);
     }
 }
 
@@ -211,7 +223,7 @@ fn an_export_replaces_the_weights_of_an_earlier_one() {
     fs::write(dir.path().join("model-mine.safetensors"), "kept").unwrap();
     hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, u64::MAX).unwrap();
     let names = || -> Vec<String> { files(dir.path()).into_iter().map(|file| file.0).collect() };
-    let kept = ["config.json", "generation_config.json", "model-mine.safetensors"];
+    let kept = ["config.json", "model-mine.safetensors"];
     assert_eq!(names(), [&kept[..], &["model.safetensors", "tokenizer.json"]].concat());
     hf::write(dir.path(), &config(false), &table, &weights, Dtype::F32, 6000).unwrap();
     assert!(!names().contains(&"model.safetensors".to_string()));
@@ -334,8 +346,36 @@ fn stored_rotary_frequencies_are_passed_over() {
     let mut tensors = tensors(&table, &weights);
     tensors.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), tensors[NORM].clone());
     fs::write(dir.path().join("model.safetensors"), serialize(&tensors)).unwrap();
-    let (_, back) = load(dir.path()).unwrap();
+    let (back, passed_over) = load_weights(dir.path(), &config(false)).unwrap();
     assert_eq!(back.view().host(), weights.view().host());
+    assert_eq!(passed_over, ["model.layers.0.self_attn.rotary_emb.inv_freq"]);
+}
+
+/// A model without a head names its tensors from there on.
+#[test]
+fn names_may_lack_what_is_before_layers() {
+    let (dir, table, weights) = export(&config(false), Dtype::F32, u64::MAX);
+    let short = |name: &str| name.strip_prefix("model.").unwrap_or(name).to_string();
+    let tensors =
+        tensors(&table, &weights).into_iter().map(|(name, t)| (short(&name), t)).collect();
+    fs::write(dir.path().join("model.safetensors"), serialize(&tensors)).unwrap();
+    let (back, passed_over) = load_weights(dir.path(), &config(false)).unwrap();
+    assert_eq!(back.view().host(), weights.view().host());
+    assert!(passed_over.is_empty());
+    let line = refusal_after(false, |tensors| {
+        tensors.insert("norm.weight".into(), tensors[NORM].clone());
+    });
+    assert!(line.contains("norm.weight is also in DIR/model.safetensors; remove one"), "{line}");
+}
+
+#[test]
+fn a_git_lfs_pointer_is_called_one() {
+    let (dir, _, _) = export(&config(false), Dtype::F32, u64::MAX);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    fs::write(dir.path().join("model.safetensors"), pointer).unwrap();
+    let want = "DIR/model.safetensors: a git-LFS pointer in place of the file, get it by git lfs pull; \
+                copy or export it again";
+    assert_eq!(refusal(dir.path()), want);
 }
 
 #[test]

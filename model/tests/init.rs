@@ -27,7 +27,7 @@ fn matrices_are_normal_and_gains_are_one() {
     for row in table.rows() {
         let xs = weights.master().get(row.slot).host();
         match row.init {
-            Init::Zeros => unreachable!("no adapters here"),
+            Init::Zeros => unreachable!("no adapters and no biases here"),
             Init::Ones => assert!(xs.iter().all(|&x| x == 1.0), "{}", row.name),
             Init::Normal(std) => {
                 // Five standard errors of the mean, the variance and the fourth moment.

@@ -1,7 +1,7 @@
 //! The table: Hugging Face's names and shapes, and slots that cover them.
 
 use engine::{Dims, Init, Shard, Slot};
-use model::{Config, Lora, Target, table};
+use model::{Bias, Config, Lora, Target, table};
 
 fn config(tied: bool) -> Config {
     let dims = Dims { L: 2, C: 20, H: 4, G: 2, D: 6, F: 7, V: 11 };
@@ -36,6 +36,35 @@ fn names_shapes_decay_and_init_are_hugging_faces_and_the_papers() {
     assert_eq!(got, want);
     for row in table.rows() {
         assert_eq!(row.decay, !row.name.contains("norm"), "{}", row.name);
+    }
+}
+
+/// Biases lie side by side as the matrices of one product do, start at zero and do not decay.
+#[test]
+fn biases_have_a_row_each() {
+    let own: Vec<String> =
+        table(&config(false)).0.rows().iter().map(|row| row.name.clone()).collect();
+    for (bias, parts) in [
+        (Bias::Qkv, &[("q_proj", 24), ("k_proj", 12), ("v_proj", 12)][..]),
+        (Bias::Attention, &[("q_proj", 24), ("k_proj", 12), ("v_proj", 12), ("o_proj", 20)]),
+    ] {
+        let (table, slots) = table(&Config { bias, ..config(false) });
+        let more: Vec<_> = table.rows().iter().filter(|row| !own.contains(&row.name)).collect();
+        let want = (0..2).flat_map(|layer| {
+            let name = move |part: &str| format!("model.layers.{layer}.self_attn.{part}.bias");
+            parts.iter().map(move |&(part, O)| (name(part), vec![O]))
+        });
+        let got = more.iter().map(|row| (row.name.clone(), row.shape.clone()));
+        assert!(got.eq(want), "{bias:?}");
+        for row in more {
+            assert_eq!((row.init, row.decay), (Init::Zeros, false), "{}", row.name);
+            let shared = if row.name.contains("o_proj") { Shard::Whole } else { Shard::Outputs };
+            assert_eq!(row.shard, shared, "{}", row.name);
+        }
+        let block = &slots.blocks[1];
+        assert_eq!(block.qkv.bias.unwrap().len(), block.qkv.O);
+        assert_eq!(block.wo.bias.is_some(), bias == Bias::Attention);
+        assert_eq!((block.gate_up.bias, block.down.bias, slots.head.bias), (None, None, None));
     }
 }
 

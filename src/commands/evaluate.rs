@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use data::prepare::tokenize_to_source;
+use data::prepare::{Measured, tokenize_to_measure};
 use engine::ops::loss::{IGNORE, Sum};
 use engine::{Device, Dtype, Element, Segments, bf16};
 use model::cache::{Cache, Mode, Scratch};
 use model::llama::{Batch, Llama};
 use train::config::at_least_1;
-use train::{Error, Outcome, directory, print};
+use train::{Error, Outcome, corpus, directory, print};
 
-use super::{Compute, Result};
+use super::{Compute, Result, model_dir};
 
 /// Measures a trained model
 #[derive(Clone, Debug, Args)]
@@ -30,11 +30,12 @@ enum Measure {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 struct Perplexity {
-    /// Model directory: a run's --out, or any Hugging Face LLaMA
+    /// Model directory: a run's --out, or any Hugging Face LLaMA; its name on the hub, where the
+    /// program was built with the feature `hub`
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Text file to predict
-    #[arg(long, value_name = "FILE")]
+    /// Text to predict: a file or folder of what `pretrain --data` takes
+    #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Tokens the model sees at once [default: what it was trained with]
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = at_least_1::<usize>)]
@@ -85,14 +86,19 @@ impl Perplexity {
 }
 
 /// Slides windows of `--seq-len` tokens over the text by `--stride`: each token is predicted once,
-/// by the window that sees most of what came before it.
+/// by the window that sees most of what came before it. The token that begins a text is given, and
+/// no end token counts, as in transformers.
 fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<Outcome> {
-    let (config, tokenizer) = directory::open(&args.model)?;
-    let T = args.seq_len.unwrap_or(config.max_seq_len);
+    let dir = model_dir(&args.model)?;
+    let (config, tokenizer) = directory::open(&dir)?;
+    let T = args.seq_len.unwrap_or(config.context());
+    config.check_length(T, "--seq-len")?;
     let stride = args.stride_for(T)?;
     let inputs = [args.data.clone()];
-    let (source, counts) = tokenize_to_source(&inputs, &tokenizer, None, &mut |_, _| {})?;
-    let ids = source.to_vec(0..source.len());
+    corpus::tell_passed_over(&inputs)?;
+    let Measured { ids, given, counts } = tokenize_to_measure(&inputs, &tokenizer)?;
+    let mut next: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+    given.iter().for_each(|&at| next[at] = IGNORE);
     if ids.len() < 2 {
         let text =
             format!("{}: one token is nothing to predict; give a longer text", args.data.display());
@@ -104,7 +110,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
     let windows = (ids.len() - 1 - T).div_ceil(stride) + 1;
     let B = args.batch_size.min(windows);
     let model = Llama::<E>::new(dev, &config, T);
-    let weights = directory::weights::<E>(dev, &args.model, model.table())?;
+    let weights = directory::weights::<E>(dev, &dir, model.table())?;
     let mut cache = Cache::<E>::new(dev, &config.dims, B * T, Mode::Full);
     let mut scratch = Scratch::<E>::forward_only(dev, &config, B * T);
 
@@ -118,6 +124,7 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
             let (tokens, targets) = (&mut tokens_N[rows.clone()], &mut targets_N[rows]);
             fill_window(
                 &ids,
+                &next,
                 window * stride,
                 if window == 0 { 0 } else { T - stride },
                 tokens,
@@ -144,13 +151,20 @@ fn perplexity<E: Element<Acc = f32>>(dev: &Device, args: &Perplexity) -> Result<
     Ok(Outcome::Done)
 }
 
-/// Tokens from `start` on; the first `context` targets, which an earlier window predicted, and
-/// those beyond the end do not count.
-fn fill_window(ids: &[u32], start: usize, context: usize, tokens: &mut [u32], targets: &mut [i32]) {
+/// Tokens from `start` on, and what of `next` follows each; the first `context` targets, which an
+/// earlier window predicted, and those beyond the end do not count.
+fn fill_window(
+    ids: &[u32],
+    next: &[i32],
+    start: usize,
+    context: usize,
+    tokens: &mut [u32],
+    targets: &mut [i32],
+) {
     let end = (start + tokens.len()).min(ids.len() - 1);
     tokens.fill(0);
     tokens[..end - start].copy_from_slice(&ids[start..end]);
     for i in context..end - start {
-        targets[i] = ids[start + i + 1] as i32;
+        targets[i] = next[start + i + 1];
     }
 }

@@ -9,13 +9,14 @@ use model::llama::Llama;
 use train::config::{above_0_to_1, at_least_1, not_negative};
 use train::{Error, Outcome, directory, print, sample};
 
-use super::{Compute, Result};
+use super::{Compute, Result, model_dir};
 
 /// Continues a prompt with a trained model
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Generate {
-    /// Model directory: a run's --out, or any Hugging Face LLaMA
+    /// Model directory: a run's --out, or any Hugging Face LLaMA; its name on the hub, where the
+    /// program was built with the feature `hub`
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Text to continue
@@ -59,9 +60,10 @@ impl Generate {
 }
 
 fn generate<E: Element<Acc = f32>>(dev: &Device, args: &Generate) -> Result<Outcome> {
-    let (config, tokenizer) = directory::open(&args.model)?;
+    let dir = model_dir(&args.model)?;
+    let (config, tokenizer) = directory::open(&dir)?;
     let prompt = sample::prompt_ids(&tokenizer, &args.prompt)?;
-    let context = config.max_seq_len;
+    let context = config.context();
     if prompt.len() >= context {
         let (n, most) = (prompt.len(), context - 1);
         let text = format!("--prompt has {n} tokens: the model takes at most {most}; shorten it");
@@ -69,14 +71,14 @@ fn generate<E: Element<Acc = f32>>(dev: &Device, args: &Generate) -> Result<Outc
     }
     let capacity = context.min(prompt.len() + args.max_new_tokens);
     let model = Llama::<E>::new(dev, &config, capacity);
-    let weights = directory::weights::<E>(dev, &args.model, model.table())?;
+    let weights = directory::weights::<E>(dev, &dir, model.table())?;
 
     let sampler = Sampler { temperature: args.temperature, top_p: args.top_p };
     let mut decoder = Decoder::<E>::new(dev, &model, 1, capacity);
-    let mut text = tokenizer.decode_stream();
+    let mut text = tokenizer.decode_after(&prompt);
     print(&args.prompt)?;
-    let (count, eos) = (args.max_new_tokens, tokenizer.eos());
-    let request = Request { prompt: &prompt, count, sampler, eos };
+    let (count, stop) = (args.max_new_tokens, &tokenizer.special().stop[..]);
+    let request = Request { prompt: &prompt, count, sampler, stop };
     let (w, random) = (weights.view(), sample::uniform(args.seed));
     generation::generate(dev, &model, w, &mut decoder, &request, random, |id| {
         print(&text.push(id)?)

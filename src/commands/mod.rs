@@ -100,6 +100,18 @@ impl Compute {
     }
 }
 
+/// The directory of a model that is given as one, or, with the feature `hub`, by its name there.
+fn model_dir(given: &Path) -> Result<PathBuf> {
+    if given.exists() {
+        return Ok(given.to_path_buf());
+    }
+    #[cfg(feature = "hub")]
+    if let Some(name) = given.to_str().filter(|name| hub::is_name(name)) {
+        return Ok(hub::Hub::from_env().fetch(name)?);
+    }
+    Ok(given.to_path_buf())
+}
+
 /// How this program is called: by its name where it is installed, through cargo where it was built.
 fn program() -> String {
     let built = |exe: PathBuf| exe.ancestors().any(|dir| dir.join("CACHEDIR.TAG").exists());

@@ -23,7 +23,7 @@ use train::trainer::{Taken, Trainer};
 use train::{Error, Outcome, device, inputs, memory, plot, print};
 
 use super::plan::print_plan;
-use super::{Result, program};
+use super::{Result, model_dir, program};
 
 /// Trains a LLaMA
 ///
@@ -72,7 +72,10 @@ Exit codes: 0 done, 1 error, 2 usage, 3 diverged, 130 or 143 stopped by a signal
 impl Pretrain {
     /// Settles what to do, then does it in the storage type that was asked for.
     pub fn run(&self) -> Result<Outcome> {
-        let resolved = self.resolve()?;
+        let mut resolved = self.resolve()?;
+        if let Some(from) = &mut resolved.config.model.init_from {
+            *from = model_dir(from)?;
+        }
         let config = &resolved.config;
         init_logging(config.run.log_level)?;
         resolved.warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -116,7 +119,7 @@ fn pretrain<E: Element<Acc = f32>>(
     inputs::check(config)?;
     let mut out = OutDir::create(&config.run.out, existing(args))?;
     let found = if args.resume { Some(resumable(&out)?) } else { None };
-    let stored = found.is_some().then(|| out.path().join("tokenizer.json"));
+    let stored = found.is_some().then(|| Tokenizer::path(out.path()));
     let tokenizer = corpus::tokenizer(config, stored.as_deref())?;
     let vocab = tokenizer.as_ref().map(Tokenizer::vocab_size);
     let model = inputs::model_config(config, vocab, tokenizer.as_ref())?;

@@ -224,7 +224,8 @@ pub fn checkpoints(out: &Path) -> Vec<u64> {
 /// A copy of a run as it was after `step` steps, before anything later was written.
 pub fn copy_until(from: &Path, to: &Path, step: u64) {
     fs::create_dir_all(to.join("checkpoints")).unwrap();
-    for name in ["run.toml", "metrics.jsonl", "tokenizer.json", "tokenizer_config.json"] {
+    let tokenizer = ["tokenizer.json", "tokenizer_config.json", "generation_config.json"];
+    for name in ["run.toml", "metrics.jsonl"].into_iter().chain(tokenizer) {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }
     for step in checkpoints(from).into_iter().filter(|&s| s <= step) {

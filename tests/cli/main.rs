@@ -5,6 +5,7 @@ mod common;
 mod crash;
 mod cuda;
 mod durable;
+mod foreign;
 mod formula;
 mod input;
 mod measure;

@@ -36,7 +36,7 @@ fn perplexity_reports_four_numbers_that_agree() {
     let keys: Vec<_> = result.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["bits_per_byte", "nll_per_token", "perplexity", "tokens"]);
     let number = |key: &str| result[key].as_f64().unwrap();
-    // One token a byte and the end token, of which the first is not predicted.
+    // One token a byte; the begin token before them is given, and no end token counts.
     let bytes = fs::metadata(dir.path("unseen.txt")).unwrap().len();
     assert_eq!(result["tokens"], bytes);
     assert!(
@@ -89,13 +89,35 @@ fn evaluate_agrees_with_the_validation_loss_of_training() {
     assert_eq!(done.code, 0, "{}", done.stderr);
     let metrics = super::common::metrics(&dir.path("model"));
     let last = metrics.iter().rev().find_map(|line| line["val_loss"].as_f64()).unwrap();
-    // The end token is the last of the stream, so the held-out part is 499 bytes and that token.
+    // The end token is the last of the stream, so the held-out part is 499 bytes and that token. A
+    // shard is taken as it is.
     let text = fs::read(dir.path("text.txt")).unwrap();
-    fs::write(dir.path("held.txt"), &text[text.len() - 499..]).unwrap();
-    let result = perplexity(&dir, "--data held.txt --seq-len 16");
+    let held = text[text.len() - 499..].iter().map(|&byte| u16::from(byte) + 3).chain([2]);
+    let header = [20240520, 1, 500].into_iter().chain([0; 253]).flat_map(u32::to_le_bytes);
+    let shard: Vec<u8> = header.chain(held.flat_map(u16::to_le_bytes)).collect();
+    fs::write(dir.path("held.bin"), shard).unwrap();
+    let result = perplexity(&dir, "--data held.bin --seq-len 16");
     assert_eq!(result["tokens"], 499);
     let loss = result["nll_per_token"].as_f64().unwrap();
     assert!((loss - last).abs() < 1e-6, "{loss} and {last}");
+}
+
+/// Of several documents each begins anew, and its begin token is given.
+#[test]
+fn every_document_is_given_its_beginning() {
+    let dir = trained();
+    fs::write(dir.path("two.jsonl"), "{\"text\":\"Child 1\"}\n{\"text\":\"Line\"}\n").unwrap();
+    assert_eq!(perplexity(&dir, "--data two.jsonl --seq-len 16")["tokens"], 11);
+    fs::write(dir.path("one.txt"), "Child 1").unwrap();
+    let alone = perplexity(&dir, "--data one.txt");
+    assert_eq!(alone["tokens"], 7);
+    // A model that has no token to begin with is not asked for the first.
+    let path = dir.path("model/tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json["post_processor"] = Value::Null;
+    json["pre_tokenizer"]["trim_offsets"] = false.into();
+    fs::write(path, json.to_string()).unwrap();
+    assert_eq!(perplexity(&dir, "--data one.txt")["tokens"], 6);
 }
 
 fn generate(dir: &Dir, line: &str) -> String {

@@ -8,6 +8,7 @@ use handgrad::engine::{Device, Dtype};
 use handgrad::model::hf::{SHARD_BYTES, read_config, write};
 use handgrad::model::params;
 use handgrad::model::weights::Weights;
+use serde_json::Value;
 
 use super::common::{Dir, config};
 
@@ -58,11 +59,39 @@ fn write_model(dir: &Dir) {
     write(&dir.path("model"), &config, &table, &weights, Dtype::F32, SHARD_BYTES).unwrap();
 }
 
-/// Gives the model a tokenizer that knows the ends of documents by these names.
-fn write_tokenizer(dir: &Dir, bos: &str, eos: &str) {
-    let json = Tokenizer::bytes().json().replace("\"<s>\"", &format!("\"{bos}\""));
+/// What a tokenizer's file says of the beginning of a text.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Its post-processor puts `<s>` first.
+    Template,
+    /// It was made here before there was a post-processor.
+    Earlier,
+    /// It has none, and is not ours.
+    Foreign,
+}
+
+/// Gives the model a tokenizer of this kind, which knows the ends of documents by these names.
+fn write_tokenizer(dir: &Dir, kind: Kind, bos: &str, eos: &str) {
+    let mut json: Value = serde_json::from_str(Tokenizer::bytes().json()).unwrap();
+    match kind {
+        Kind::Template => {}
+        Kind::Earlier => json["post_processor"] = Value::Null,
+        Kind::Foreign => {
+            json["post_processor"] = Value::Null;
+            json["pre_tokenizer"]["trim_offsets"] = false.into();
+        }
+    }
+    let json = json.to_string().replace("\"<s>\"", &format!("\"{bos}\""));
     let json = json.replace("\"</s>\"", &format!("\"{eos}\""));
     fs::write(dir.path("model/tokenizer.json"), json).unwrap();
+}
+
+/// Takes the ids of special tokens out of the model's `config.json`, or puts some there.
+fn set_ids(dir: &Dir, bos: Value, eos: Value) {
+    let path = dir.path("model/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    (config["bos_token_id"], config["eos_token_id"]) = (bos, eos);
+    fs::write(path, config.to_string()).unwrap();
 }
 
 /// What follows `prompt`: the likeliest token.
@@ -73,27 +102,26 @@ fn next(dir: &Dir, prompt: &str) -> String {
     done.stdout.strip_prefix(prompt).unwrap().trim_end().to_string()
 }
 
-/// The end token closes every document in training, so it is what a new one follows, where there is
-/// one; the begin token stands in where there is no other.
+/// A prompt begins as transformers' does, with what the post-processor puts first. A model of before
+/// there was one has seen the end token before every text. A special token that is written is one.
 #[test]
-fn a_prompt_follows_the_end_token_or_the_begin_token() {
+fn a_prompt_begins_as_the_tokenizer_says() {
     let dir = Dir::new();
     write_model(&dir);
-    for (bos, eos, expected) in [
-        ("<s>", "</s>", "E"),
-        ("<x>", "</s>", "E"),
-        ("<x>", "<|endoftext|>", "E"),
-        ("<s>", "<y>", "B"),
-        ("<bos>", "<y>", "B"),
-        ("<x>", "<y>", "?"),
-    ] {
-        write_tokenizer(&dir, bos, eos);
-        for prompt in ["a", "two words", "</s>", "<s>"] {
-            assert_eq!(next(&dir, prompt), expected, "{bos} {eos} {prompt:?}");
+    for (kind, expected, nothing) in
+        [(Kind::Template, "B", "B"), (Kind::Earlier, "E", "E"), (Kind::Foreign, "?", "B")]
+    {
+        for (bos, eos) in [("<s>", "</s>"), ("<bos>", "<|endoftext|>"), ("<x>", "<y>")] {
+            write_tokenizer(&dir, kind, bos, eos);
+            for prompt in ["a", "two words"] {
+                assert_eq!(next(&dir, prompt), expected, "{kind:?} {bos} {eos} {prompt:?}");
+            }
+            assert_eq!(next(&dir, ""), nothing, "{kind:?} {bos} {eos}, nothing");
         }
-        if expected != "?" {
-            assert_eq!(next(&dir, ""), expected, "{bos} {eos}, nothing");
-        }
+    }
+    write_tokenizer(&dir, Kind::Foreign, "<s>", "</s>");
+    for (prompt, expected) in [("<s>", "B"), ("</s>", "E"), ("<s>a", "B"), ("</s>a b", "E")] {
+        assert_eq!(next(&dir, prompt), expected, "{prompt:?}");
     }
 }
 
@@ -101,22 +129,52 @@ fn a_prompt_follows_the_end_token_or_the_begin_token() {
 fn an_empty_prompt_needs_a_token_to_begin_with() {
     let dir = Dir::new();
     write_model(&dir);
-    write_tokenizer(&dir, "<x>", "<y>");
+    write_tokenizer(&dir, Kind::Foreign, "<x>", "<y>");
+    set_ids(&dir, Value::Null, Value::Null);
     let line = "--model model --max-new-tokens 1";
     let done = super::common::finish(dir.command("generate", line).args(["--prompt", ""]));
     super::common::assert_one_line(&done, 2, &["--prompt is empty", "no begin token"]);
+    write_tokenizer(&dir, Kind::Foreign, "<x>", "</s>");
+    assert_eq!(next(&dir, ""), "E");
 }
 
 /// The prompt's tokens and no others: one more, and it is longer than the context.
 #[test]
-fn a_prompt_takes_one_token_more_than_its_text() {
+fn a_prompt_takes_as_many_tokens_as_it_says() {
     let dir = Dir::new();
     write_model(&dir);
     let most = 64 - 1;
-    for (bos, eos, more) in [("<s>", "</s>", 1), ("<s>", "<y>", 1), ("<x>", "<y>", 0)] {
-        write_tokenizer(&dir, bos, eos);
+    for (kind, more) in [(Kind::Template, 1), (Kind::Earlier, 1), (Kind::Foreign, 0)] {
+        write_tokenizer(&dir, kind, "<s>", "</s>");
         next(&dir, &"a".repeat(most - more));
         let line = format!("--model model --prompt {}", "a".repeat(most - more + 1));
         dir.refused("generate", &line, 2, &["--prompt has 64 tokens", "at most 63"]);
+    }
+}
+
+/// Text stops at each token that the model's files name, and a disagreement is told in one line.
+#[test]
+fn text_stops_at_every_end_token_and_disagreements_are_told() {
+    let dir = Dir::new();
+    write_model(&dir);
+    write_tokenizer(&dir, Kind::Template, "<s>", "</s>");
+    let answer = 3 + u32::from(b'B');
+    let line = "--model model --temperature 0 --max-new-tokens 3 --threads 1 --prompt a";
+    let generated = || dir.run("generate", line);
+    let told = |done: super::common::Done, text: &str, lines: usize| {
+        assert_eq!((done.code, done.stdout.as_str()), (0, text), "{}", done.stderr);
+        assert_eq!(done.stderr.lines().count(), lines, "{}", done.stderr);
+        done.stderr
+    };
+    told(generated(), "aBBB\n", 0);
+    set_ids(&dir, 1.into(), serde_json::json!([2, answer]));
+    told(generated(), "a\n", 0);
+    // What is said of generating is stronger than the configuration.
+    let generation = serde_json::json!({"eos_token_id": [7, answer], "temperature": 0.5});
+    set_ids(&dir, 1.into(), 2.into());
+    fs::write(dir.path("model/generation_config.json"), generation.to_string()).unwrap();
+    let stderr = told(generated(), "a\n", 1);
+    for part in ["the end token is 2 in config.json, 7 and 69 in", "text stops at 7 and 69"] {
+        assert!(stderr.contains(part), "{part:?} is not in: {stderr}");
     }
 }

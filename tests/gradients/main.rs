@@ -10,6 +10,7 @@ mod adapters;
 mod attention;
 #[path = "../shared/bench.rs"]
 mod bench;
+mod bias;
 mod check;
 mod embedding;
 mod gemm;

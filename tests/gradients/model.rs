@@ -6,6 +6,7 @@ use crate::gpus::gpus;
 use engine::{Device, Dims, Element, Isa, bf16};
 use model::Config;
 use model::cache::Mode;
+use model::{Bias, Config};
 
 /// Largest error of any parameter element, relative to the largest gradient of its tensor.
 fn worst_error(dims: Dims, tied: bool, B: usize, T: usize, mode: Mode, break_it: bool) -> f64 {
@@ -76,6 +77,17 @@ fn tied_head_recomputed() {
     check(GQA, true, 2, 3, Mode::Full);
 }
 
+/// Biases of queries, keys and values, and of attention's output.
+#[test]
+fn biases() {
+    for (bias, mode) in [(Bias::Qkv, Mode::Linear), (Bias::Attention, Mode::Full)] {
+        let config = Config { bias, ..config(GQA, false) };
+        let bench = Bench::<f64>::new(&config, 1, 5, mode, 1);
+        let worst = bench.trainer.dev.clone().install(|| worst_error_of(bench, false));
+        assert!(worst <= 1e-6, "{bias:?}: {worst:e}");
+    }
+}
+
 #[test]
 fn one_token() {
     // A single key always gets all weight: query and key have no gradient, so only the rest counts.
@@ -95,15 +107,17 @@ fn a_gradient_off_by_one_percent_is_caught() {
 
 #[test]
 fn storage_types_agree() {
-    let mut exact = Bench::<f64>::new(&config(GQA, false), 2, 9, Mode::Linear, 2);
-    let loss = exact.gradients().mean();
-    let check = |dev: &Device| {
-        let config = config(GQA, false);
-        agrees_on::<f32>(&config, &exact, loss, dev, 1e-5, 2e-5);
-        agrees_on::<bf16>(&config, &exact, loss, dev, 3e-2, 0.2);
-    };
-    Isa::all_available().for_each(|isa| check(&cpu(isa, 2)));
-    gpus().for_each(|gpu| check(&gpu));
+    for bias in [Bias::None, Bias::Attention] {
+        let config = &Config { bias, ..config(GQA, false) };
+        let mut exact = Bench::<f64>::new(config, 2, 9, Mode::Linear, 2);
+        let loss = exact.gradients().mean();
+        let check = |dev: &Device| {
+            agrees_on::<f32>(config, &exact, loss, dev, 1e-5, 2e-5);
+            agrees_on::<engine::bf16>(config, &exact, loss, dev, 3e-2, 0.2);
+        };
+        Isa::all_available().for_each(|isa| check(&cpu(isa, 2)));
+        gpus().for_each(|gpu| check(&gpu));
+    }
 }
 
 /// Loss and gradients in storage type `E` on `dev`, against those of `exact`.

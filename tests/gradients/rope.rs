@@ -2,7 +2,7 @@ use crate::check::{
     Gen, Output, agree, agree_on_gpus, central_differences, devices, dot, notice, notice_on_gpus,
 };
 use crate::check::{put, same_bits, take, wide};
-use engine::ops::rope::{backward_inplace, forward_inplace, reference, table};
+use engine::ops::rope::{backward_inplace, forward_inplace, frequencies, reference, table};
 use engine::{Device, Element, Real, Segments, bf16};
 use ndarray::{Array2, Array3, ArrayView3, s};
 
@@ -79,7 +79,7 @@ fn case<E: Element>(dev: &Device, g: &mut Gen, shape: Shape) -> Vec<Output> {
     let (S, segments) = (heads * D + more, &segments(shape));
     let N = segments.rows();
     let (x, dy) = (g.normals::<E>(N * S, 1.0), g.normals::<E>(N * S, 1.0));
-    let table = table::<E::Acc>(dev, segments.reach() + 1, D, THETA);
+    let table = table::<E::Acc>(dev, segments.reach() + 1, &frequencies(D, THETA), 1.0);
     let (mut y, mut dx) = (put(dev, &x), put(dev, &dy));
     forward_inplace(dev, y.view_mut(), table.view(), segments, S, heads, D);
     backward_inplace(dev, dx.view_mut(), table.view(), segments, S, heads, D);
@@ -142,7 +142,7 @@ fn bits_do_not_depend_on_threads() {
 fn nan_stays_in_its_pair() {
     let (D, whole) = (38, &Segments::equal(1, 2));
     for dev in devices(1) {
-        let table = table::<f32>(&dev, 2, D, THETA);
+        let table = table::<f32>(&dev, 2, &frequencies(D, THETA), 1.0);
         for at in 0..D {
             let mut x = vec![1f32; 2 * D];
             x[D + at] = f32::NAN;
@@ -152,5 +152,35 @@ fn nan_stays_in_its_pair() {
                 assert_eq!(x.is_nan(), hit, "NaN at {at}, element {i}");
             }
         }
+    }
+}
+
+/// Other frequencies, and cosines and sines that are scaled: elements turn by their own angle, and
+/// backward is the transposed of forward.
+#[test]
+fn any_frequencies_and_a_scale() {
+    let (frequencies, scale, segments) = ([0.7, 0.01, 0.3], 1.25, &segments((&[(5, 2)], 1, 6, 0)));
+    let g = &mut Gen::new(3);
+    for dev in devices(1) {
+        let table = table::<f32>(&dev, 7, &frequencies, scale);
+        let [x, dy] = [(); 2].map(|()| g.normals::<f32>(5 * 6, 1.0));
+        let (mut y, mut dx) = (put(&dev, &x), put(&dev, &dy));
+        forward_inplace(&dev, y.view_mut(), table.view(), segments, 6, 1, 6);
+        backward_inplace(&dev, dx.view_mut(), table.view(), segments, 6, 1, 6);
+        let (y, dx) = (take(y), take(dx));
+        for n in 0..5 {
+            for (i, frequency) in frequencies.iter().enumerate() {
+                let (sin, cos) = ((n + 2) as f64 * frequency).sin_cos();
+                let [a, b] = [i, i + 3].map(|i| f64::from(x[n * 6 + i]));
+                let want = [scale * (a * cos - b * sin), scale * (b * cos + a * sin)];
+                for (i, want) in [i, i + 3].into_iter().zip(want) {
+                    assert!((f64::from(y[n * 6 + i]) - want).abs() < 1e-6, "row {n}, element {i}");
+                }
+            }
+        }
+        let products = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        assert!((products(&dy, &y) - products(&dx, &x)).abs() < 1e-5);
     }
 }

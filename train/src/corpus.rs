@@ -41,23 +41,59 @@ pub struct Corpus {
     pub bytes: u64,
 }
 
-/// The tokenizer that a run needs, without reading more than it must.
+/// The tokenizer that a run needs, without reading more than it must. A resumed run has `stored` its
+/// own; weights to start from have theirs beside them.
 ///
 /// # Errors
-/// Whatever is wrong with the tokenizer's file or the text to train it on.
+/// Whatever is wrong with the tokenizer's file or the text to train it on; one that is missing where
+/// another would make numbers of another meaning.
 pub fn tokenizer(config: &RunConfig, stored: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
-    let beside_weights = config.model.init_from.as_ref().map(|dir| dir.join("tokenizer.json"));
-    let existing = [stored.map(Path::to_path_buf), beside_weights];
-    let existing = existing.into_iter().flatten().find(|path| path.exists());
-    match &config.data.tokenizer {
-        TokenizerChoice::File(path) => Ok(Some(Tokenizer::load(path)?)),
-        TokenizerChoice::Bytes => Ok(Some(Tokenizer::bytes())),
-        TokenizerChoice::Bpe => match existing {
-            Some(path) => Ok(Some(Tokenizer::load(&path)?)),
-            None if only_shards(&config.data.paths)? => Ok(None),
-            None => Ok(Some(train_tokenizer(config)?)),
-        },
+    let tokenizer = find_tokenizer(config, stored)?;
+    if let Some(tokenizer) = &tokenizer {
+        tell_disagreements(tokenizer);
     }
+    Ok(tokenizer)
+}
+
+fn find_tokenizer(config: &RunConfig, stored: Option<&Path>) -> Result<Option<Tokenizer>, Error> {
+    if let Some(stored) = stored.filter(|stored| stored.exists()) {
+        return Ok(Some(Tokenizer::load(stored)?));
+    }
+    match (&config.data.tokenizer, &config.model.init_from) {
+        (TokenizerChoice::File(path), _) => Ok(Some(Tokenizer::load(path)?)),
+        (TokenizerChoice::Bytes, _) => Ok(Some(Tokenizer::bytes())),
+        (TokenizerChoice::Bpe, Some(dir)) if Tokenizer::path(dir).exists() => {
+            Ok(Some(Tokenizer::load(&Tokenizer::path(dir))?))
+        }
+        (TokenizerChoice::Bpe, _) if only_shards(&config.data.paths)? => Ok(None),
+        (TokenizerChoice::Bpe, _) if stored.is_some() => Err(Error::Config(format!(
+            "--resume: {} is missing, and the run's weights mean nothing with another tokenizer: copy \
+             it back, or start anew with another --out",
+            stored.expect("it was looked at").display()
+        ))),
+        (TokenizerChoice::Bpe, Some(dir)) => Err(Error::Config(format!(
+            "--init-from {}: there is no tokenizer.json and no tokenizer.model, and the weights mean \
+             nothing with another tokenizer: put the model's own there, or give it with --tokenizer",
+            dir.display()
+        ))),
+        (TokenizerChoice::Bpe, None) => Ok(Some(train_tokenizer(config)?)),
+    }
+}
+
+/// Warns where the files around a tokenizer disagree on special tokens.
+pub fn tell_disagreements(tokenizer: &Tokenizer) {
+    tokenizer.special().disagreements.iter().for_each(|line| tracing::warn!("{line}"));
+}
+
+/// Warns of files in folders of data that are not read.
+///
+/// # Errors
+/// A path that is missing or unreadable.
+pub fn tell_passed_over(paths: &[PathBuf]) -> Result<(), Error> {
+    if let Some(line) = data::text::passed_over(paths)? {
+        tracing::warn!("{line}");
+    }
+    Ok(())
 }
 
 fn only_shards(paths: &[PathBuf]) -> Result<bool, Error> {
@@ -92,14 +128,16 @@ pub fn prepare(
     let (source, counts) = match &tokenizer {
         Some(tokenizer) if config.data.paths.is_empty() => {
             tracing::info!("telling {STORIES} stories");
-            tokenize_documents(Stories::new(config.run.seed).documents(STORIES), tokenizer)?
+            let stories = Stories::new(config.run.seed).documents(STORIES);
+            tokenize_documents(stories, tokenizer, config.data.document_ends)?
         }
         Some(tokenizer) => {
             if let Some(cache) = cache {
                 let create = std::fs::create_dir_all(cache);
                 create.map_err(Error::io("cannot create the folder for tokens", cache))?;
             }
-            tokenize_to_source(&config.data.paths, tokenizer, cache, &mut tell())?
+            let ends = config.data.document_ends;
+            tokenize_to_source(&config.data.paths, tokenizer, ends, cache, &mut tell())?
         }
         None => {
             let source = TokenSource::open(&find_files(&config.data.paths)?)?;

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use data::tokenizer::Tokenizer;
+use data::tokenizer::{Special, Tokenizer};
 use engine::{Device, Element, Table};
 use model::llama::Llama;
 use model::weights::Weights;
 use model::{Config, hf};
 
+use crate::corpus::tell_disagreements;
 use crate::error::Error;
 
 /// What a trained model's directory says of it, and the tokenizer beside it.
@@ -16,8 +17,9 @@ use crate::error::Error;
 /// A `config.json` or `tokenizer.json` that is missing or unusable, or that do not match.
 pub fn open(dir: &Path) -> Result<(Config, Tokenizer), Error> {
     let config = hf::load(dir)?;
-    let tokenizer = Tokenizer::load(&dir.join("tokenizer.json"))?;
+    let tokenizer = Tokenizer::load(&Tokenizer::path(dir))?;
     tokenizer.check_model(config.dims.V)?;
+    tell_disagreements(&tokenizer);
     Ok((config, tokenizer))
 }
 
@@ -35,7 +37,8 @@ pub fn weights<E: Element<Acc = f32>>(
     Ok(weights)
 }
 
-/// Fills `weights` from the directory `dir`. See [`hf::read_weights`].
+/// Fills `weights` from the directory `dir`, and warns of tensors that are passed over. See
+/// [`hf::read_weights`].
 ///
 /// # Errors
 /// [`Error::Weights`] naming file and tensor.
@@ -44,7 +47,11 @@ pub fn read_weights<E: Element<Acc = f32>>(
     table: &Table,
     weights: &mut Weights<E>,
 ) -> Result<(), Error> {
-    hf::read_weights(dir, table, weights).map_err(Error::Weights)?;
+    let passed_over = hf::read_weights(dir, table, weights).map_err(Error::Weights)?;
+    if let Some(first) = passed_over.first() {
+        let (dir, n) = (dir.display(), passed_over.len());
+        tracing::warn!("{dir}: {n} tensors passed over, they follow from config.json: {first} ..");
+    }
     Ok(weights.refresh()?)
 }
 
@@ -60,8 +67,9 @@ pub fn write<E: Element<Acc = f32>>(
 ) -> Result<(), Error> {
     let (config, table) = (model.config(), model.table());
     hf::write(out, config, table, weights, E::DTYPE, hf::SHARD_BYTES)?;
-    if let Some(tokenizer) = tokenizer {
-        tokenizer.save(out)?;
+    match tokenizer {
+        Some(tokenizer) => tokenizer.save(out)?,
+        None => Special::of_ids(config.bos, &config.eos, config.pad).save_generation(out)?,
     }
     Ok(())
 }

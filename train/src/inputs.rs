@@ -11,6 +11,7 @@ use optim::adamw::Settings;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Fingerprint, RunConfig, TokenizerChoice};
+use crate::corpus::tell_passed_over;
 use crate::error::Error;
 use crate::trainer::Recipe;
 
@@ -46,7 +47,10 @@ pub fn schedule(config: &RunConfig) -> Schedule {
 /// Everything that the numbers of a run depend on: its configuration, the model's, and its tokens.
 pub fn fingerprint(config: &RunConfig, model: &Config, data: &str) -> Fingerprint {
     let mut fingerprint = config.fingerprint();
-    let model = xxh3_64(hf::config_json(model, Dtype::F32).as_bytes());
+    // Numbers do not depend on the ids beyond these, and earlier checkpoints do not have them.
+    let eos = model.eos.first().copied().into_iter().collect();
+    let model = Config { eos, pad: None, ..model.clone() };
+    let model = xxh3_64(hf::config_json(&model, Dtype::F32).as_bytes());
     fingerprint.insert("the data's hash".to_string(), data.to_string());
     fingerprint.insert("the hash of the model's config.json".to_string(), format!("{model:016x}"));
     fingerprint
@@ -86,9 +90,12 @@ pub fn model_config(
     if let Some(tokenizer) = tokenizer {
         tokenizer.check_model(model.dims.V)?;
         if !fixed {
-            (model.bos, model.eos) = (tokenizer.bos(), tokenizer.eos());
+            let special = tokenizer.special();
+            (model.bos, model.pad) = (special.bos, special.pad);
+            model.eos = special.eos.into_iter().collect();
         }
     }
+    model.check_length(config.run.seq_len, "--seq-len")?;
     model.max_seq_len = model.max_seq_len.max(config.run.seq_len);
     Ok(model)
 }
@@ -113,6 +120,7 @@ pub fn planned_vocab(config: &RunConfig) -> Result<Option<usize>, Error> {
 pub fn check(config: &RunConfig) -> Result<(), Error> {
     if !config.data.paths.is_empty() {
         find_files(&config.data.paths)?;
+        tell_passed_over(&config.data.paths)?;
     }
     model_config(config, None, None).map(|_| ())
 }

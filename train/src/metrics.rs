@@ -58,16 +58,25 @@ impl Metrics {
     }
 
     /// Continues a file after a resume from `step`: later lines and a torn last line are cut off.
-    /// Starts an empty file if there is none.
+    /// Starts an empty file if there is none. Warns of steps that are missing.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read or written; [`Error::Config`] if a line other than the
     /// last is not a record.
     pub fn resume(path: &Path, step: u64) -> Result<Metrics, Error> {
         if !path.exists() {
+            if step > 0 {
+                let path = path.display();
+                tracing::warn!("{path} is missing: the losses of steps 1 to {step} are lost");
+            }
             return Metrics::create(path);
         }
-        let (_, length) = read_until(path, step)?;
+        let (curves, length) = read_until(path, step)?;
+        let last = curves.train.last().map_or(0, |&(step, _)| step);
+        if last < step {
+            let (path, first) = (path.display(), last + 1);
+            tracing::warn!("{path} ends early: the losses of steps {first} to {step} are lost");
+        }
         // Lines are in order of step, so shortening, which is atomic, is all it takes.
         let file = store::File::continued(path, length);
         let file = file.map_err(Error::io("cannot continue the metrics", path))?;

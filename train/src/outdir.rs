@@ -14,7 +14,7 @@ use crate::error::Error;
 
 /// Files and folders that belong to a run. Its tokens are none of them: they can be made again,
 /// and another run over the same text takes them as they are.
-const RUN_NAMES: [&str; 10] = [
+const RUN_NAMES: [&str; 13] = [
     "run.toml",
     "metrics.jsonl",
     "loss.svg",
@@ -23,7 +23,10 @@ const RUN_NAMES: [&str; 10] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
     "generation_config.json",
 ];
 

@@ -21,14 +21,16 @@ pub fn uniform(seed: u64) -> impl FnMut() -> f64 {
     move || rng.random()
 }
 
-/// The ids that a text continues from: the begin or end token, where there is one, then the text.
-/// The end token closes every document in training, so after it a new one begins.
+/// The ids that a text continues from: what a text begins with, as in transformers, then the text.
+/// Where nothing is left, the begin token or the end token stands in.
 ///
 /// # Errors
 /// [`Error::Config`] for an empty prompt that no token can stand in for.
 pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, Error> {
-    let mut ids: Vec<u32> = tokenizer.eos().or(tokenizer.bos()).into_iter().collect();
-    ids.extend(tokenizer.encode(prompt)?);
+    let (mut ids, special) = (tokenizer.prompt(prompt)?, tokenizer.special());
+    if ids.is_empty() {
+        ids.extend(special.bos.or(special.eos));
+    }
     if ids.is_empty() {
         return Err(Error::Config("--prompt is empty and the tokenizer has no begin token".into()));
     }
@@ -47,15 +49,15 @@ impl<E: Element<Acc = f32>> Trainer<E> {
         count: usize,
         seed: u64,
     ) -> Result<String, Error> {
-        let (start, eos) = (prompt_ids(tokenizer, prompt)?, tokenizer.eos());
-        let request = Request { prompt: &start, count, sampler: SAMPLER, eos };
+        let (start, stop) = (prompt_ids(tokenizer, prompt)?, &tokenizer.special().stop[..]);
+        let request = Request { prompt: &start, count, sampler: SAMPLER, stop };
         let Trainer { dev, model, weights, decoder, .. } = self;
-        let mut ids = Vec::new();
+        let (mut text, mut decoded) = (prompt.to_string(), tokenizer.decode_after(&start));
         decoder.clear(0);
         generate(dev, model, weights.view(), decoder, &request, uniform(seed), |id| {
-            ids.push(id);
+            text += &decoded.push(id)?;
             Ok::<(), Error>(())
         })?;
-        Ok(format!("{prompt}{}", tokenizer.decode(&ids)?))
+        Ok(text + &decoded.finish()?)
     }
 }

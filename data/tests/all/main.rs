@@ -5,6 +5,7 @@ mod files;
 mod loader;
 mod prepare;
 mod rng;
+mod sentencepiece;
 mod shard;
 mod stories;
 mod text;

@@ -1,16 +1,17 @@
 use std::path::{Path, PathBuf};
 
 use data::Error;
-use data::prepare::{Counts, tokenize_documents, tokenize_to_source};
+use data::prepare::{Counts, tokenize_documents, tokenize_to_measure, tokenize_to_source};
 use data::shard::{ShardWriter, Sidecar, TokenSource};
 use data::stories::Stories;
-use data::tokenizer::Tokenizer;
+use data::tokenizer::{Ends, Tokenizer};
 use tempfile::TempDir;
 
 use crate::{assert_says, names};
 
 fn prepare(inputs: &[PathBuf], cache: Option<&Path>) -> Result<(Vec<u32>, Counts), Error> {
-    let (source, counts) = tokenize_to_source(inputs, &Tokenizer::bytes(), cache, &mut |_, _| {})?;
+    let (tokenizer, silent) = (Tokenizer::bytes(), &mut |_, _| {});
+    let (source, counts) = tokenize_to_source(inputs, &tokenizer, Ends::Both, cache, silent)?;
     Ok((source.to_vec(0..source.len()), counts))
 }
 
@@ -20,8 +21,9 @@ fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// A document, between the tokens that begin and end one.
 fn bytes(text: &str) -> Vec<u32> {
-    text.bytes().map(|b| u32::from(b) + 3).chain([2]).collect()
+    [1].into_iter().chain(text.bytes().map(|b| u32::from(b) + 3)).chain([2]).collect()
 }
 
 fn shard(path: &Path, vocab_size: usize, tokenizer: String, ids: &[u32]) {
@@ -69,6 +71,43 @@ fn the_cache_gives_the_same_tokens_and_notices_changes() {
     assert_eq!(names(cache.path()).len(), 4);
 }
 
+/// Runs from before there was a choice have the end token alone, and shards of their own.
+#[test]
+fn ends_are_both_tokens_or_the_end_token_alone() {
+    let (dir, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let input = [write(dir.path(), "a.txt", "hello"), write(dir.path(), "b.txt", "you")];
+    let tokenizer = Tokenizer::bytes();
+    for (ends, first) in [(Ends::Both, 0), (Ends::After, 1), (Ends::Both, 0)] {
+        let expected = [&bytes("hello")[first..], &bytes("you")[first..]].concat();
+        for cache in [None, Some(cache.path())] {
+            let (source, _) =
+                tokenize_to_source(&input, &tokenizer, ends, cache, &mut |_, _| {}).unwrap();
+            assert_eq!(source.to_vec(0..source.len()), expected, "{ends:?}");
+        }
+    }
+    assert_eq!(names(cache.path()).len(), 4);
+}
+
+/// What is measured has what a prompt begins with before each document, and nothing after it.
+#[test]
+fn what_is_measured_is_given_its_beginning() {
+    let dir = TempDir::new().unwrap();
+    let input = [
+        write(dir.path(), "a.jsonl", "{\"text\":\"one\"}\n{\"text\":\"three\"}\n"),
+        dir.path().join("b.bin"),
+        write(dir.path(), "c.txt", "five"),
+    ];
+    let tokenizer = Tokenizer::bytes();
+    shard(&input[1], 259, tokenizer.hash(), &[1, 7, 2]);
+    let measured = tokenize_to_measure(&input, &tokenizer).unwrap();
+    let document = |text| bytes(text)[..bytes(text).len() - 1].to_vec();
+    let expected = [document("one"), document("three"), vec![1, 7, 2], document("five")].concat();
+    assert_eq!(measured.ids, expected);
+    assert_eq!(measured.given, [0, 4, 13]);
+    let tokens = expected.len() as u64;
+    assert_eq!(measured.counts, Counts { documents: 5, text_bytes: 17, tokens });
+}
+
 /// More text than one batch holds, as many documents and as one.
 #[test]
 fn batches_do_not_show() {
@@ -76,7 +115,8 @@ fn batches_do_not_show() {
     let total: usize = stories.iter().map(String::len).sum();
     assert!(total > 5 << 20);
     let tokenizer = Tokenizer::bytes();
-    let (source, counts) = tokenize_documents(stories.iter().cloned().map(Ok), &tokenizer).unwrap();
+    let documents = stories.iter().cloned().map(Ok);
+    let (source, counts) = tokenize_documents(documents, &tokenizer, Ends::Both).unwrap();
     let expected: Vec<u32> = stories.iter().flat_map(|s| bytes(s)).collect();
     assert_eq!(source.to_vec(0..source.len()), expected);
     let tokens = expected.len() as u64;
@@ -91,8 +131,8 @@ fn progress_rises_to_the_whole() {
     let dir = TempDir::new().unwrap();
     let input = [write(dir.path(), "a.txt", "hello"), write(dir.path(), "b.txt", "you")];
     let mut heard = Vec::new();
-    tokenize_to_source(&input, &Tokenizer::bytes(), None, &mut |done, of| heard.push((done, of)))
-        .unwrap();
+    let (tokenizer, mut hear) = (Tokenizer::bytes(), |done, of| heard.push((done, of)));
+    tokenize_to_source(&input, &tokenizer, Ends::Both, None, &mut hear).unwrap();
     assert!(heard.is_sorted() && heard.last() == Some(&(8, 8)), "{heard:?}");
 }
 
@@ -106,7 +146,8 @@ fn empty_data() {
         assert_says(&error, &["a.txt, ", "b.jsonl: no text and no tokens", "not empty"]);
     }
     assert!(names(cache.path()).is_empty());
-    let error = tokenize_documents(std::iter::empty(), &Tokenizer::bytes()).err().unwrap();
+    let error = tokenize_documents(std::iter::empty(), &Tokenizer::bytes(), Ends::Both);
+    let error = error.err().unwrap();
     assert_says(&error, &["the documents: no text", "not empty"]);
 }
 

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use data::Error;
-use data::text::{Documents, find_files};
+use data::text::{Documents, find_files, passed_over};
 use tempfile::TempDir;
 
 use crate::assert_says;
@@ -65,6 +65,42 @@ fn folders_are_read_in_depth_sorted_without_hidden_files() {
     let given = [dir.path().join("c.txt"), dir.path().join("b")];
     let documents: Result<Vec<_>, _> = Documents::new(find_files(&given).unwrap()).collect();
     assert_eq!(documents.unwrap(), ["4", "2", "3"]);
+}
+
+/// What is passed over is told, unless its name says that it is meant to be.
+#[test]
+fn files_that_are_not_read_are_named() {
+    let dir = TempDir::new().unwrap();
+    for name in ["a.txt", "b.bin", "b.bin.json", ".hidden", ".git/x"] {
+        write(dir.path(), name, b"x");
+    }
+    let input = [dir.path().to_path_buf()];
+    assert_eq!(passed_over(&input).unwrap(), None);
+    assert_eq!(passed_over(&[dir.path().join("a.txt")]).unwrap(), None);
+    write(dir.path(), "c/a.txt.gz", b"x");
+    let line = passed_over(&input).unwrap().unwrap();
+    assert!(line.starts_with("1 file is passed over") && line.contains("c/a.txt.gz"), "{line}");
+    for name in ["d.parquet", "e.json", "f.bin.json"] {
+        write(dir.path(), name, b"x");
+    }
+    let line = passed_over(&input).unwrap().unwrap();
+    for part in
+        ["4 files are passed over", "c/a.txt.gz", "d.parquet", "e.json", "...", ".jsonl.zst"]
+    {
+        assert!(line.contains(part), "{part} is not in: {line}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf_8_are_read() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = TempDir::new().unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"\xff\xfe.TXT");
+    // Some file systems take no such name.
+    if std::fs::write(dir.path().join(name), "text").is_ok() {
+        assert_eq!(read(dir.path()).unwrap(), ["text"]);
+    }
 }
 
 #[test]

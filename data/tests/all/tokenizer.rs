@@ -1,8 +1,9 @@
+use std::collections::HashMap;
 use std::path::Path;
 
 use data::Error;
 use data::stories::Stories;
-use data::tokenizer::Tokenizer;
+use data::tokenizer::{Ends, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -23,16 +24,59 @@ fn piece(tokenizer: &Tokenizer, id: u32) -> String {
     vocab.iter().find(|(_, v)| v.as_u64() == Some(id.into())).unwrap().0.clone()
 }
 
-/// Checks that `text` comes back, whole and as a stream.
-fn assert_round_trip(tokenizer: &Tokenizer, text: &str) {
+/// Checks that `text` comes back as `expected`, whole and as a stream.
+fn assert_round_trip(tokenizer: &Tokenizer, text: &str, expected: &str) {
     let ids = tokenizer.encode(text).unwrap();
     assert!(ids.iter().all(|&id| id > 2), "a special token for {text:?}");
-    assert_eq!(tokenizer.decode(&ids).unwrap(), text);
-    assert_eq!(streamed(tokenizer, &ids), text);
+    assert_eq!(tokenizer.decode(&ids).unwrap(), expected);
+    assert_eq!(streamed(tokenizer, &ids), expected);
 }
 
+/// How SentencePiece and llama.cpp encode with a vocabulary of BPE, word for word: of all neighbours
+/// that spell a token the one with the least id is joined, of equals the leftmost; what is no token
+/// becomes bytes. `vocab` has the text of each id.
+pub fn sentencepiece(vocab: &[String], text: &str) -> Vec<u32> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let ids: HashMap<&str, u32> = vocab[259..].iter().map(String::as_str).zip(259..).collect();
+    let text = format!(" {text}").replace(' ', "\u{2581}");
+    let mut symbols: Vec<String> = text.chars().map(String::from).collect();
+    loop {
+        let pairs = symbols.windows(2).enumerate();
+        let known = pairs.filter_map(|(at, pair)| Some((*ids.get(pair.concat().as_str())?, at)));
+        let Some((_, at)) = known.min() else { break };
+        let right = symbols.remove(at + 1);
+        symbols[at] += &right;
+    }
+    let bytes = |symbol: &str| symbol.bytes().map(|b| u32::from(b) + 3).collect();
+    let id = |symbol: &String| ids.get(symbol.as_str()).map_or(bytes(symbol), |&id| vec![id]);
+    symbols.iter().flat_map(id).collect()
+}
+
+/// The text of each id.
+pub fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
+    let json: Value = serde_json::from_str(tokenizer.json()).unwrap();
+    let vocab = json["model"]["vocab"].as_object().unwrap();
+    let mut texts = vec![String::new(); vocab.len()];
+    vocab.iter().for_each(|(text, id)| texts[id.as_u64().unwrap() as usize] = text.clone());
+    texts
+}
+
+/// Trained on what makes one token arise of different pairs, next to each other and overlapping.
+static REPEATS: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let words = ["aaaaaaaaaaa", "abababab", "aabaabaab", "-----", "======", "bananas", "cancan"];
+    let line = |i: usize| {
+        let word = |k: usize| words[(i * 7 + k * k) % words.len()];
+        let (spaces, cut) = (" ".repeat(i % 9 + 1), i % 5);
+        format!("{}{spaces}{}{}\n{}", word(1), word(2), &word(3)[cut..], "\n".repeat(i % 4))
+    };
+    let text: String = (0..400).map(line).collect();
+    Tokenizer::train_bpe([Ok(text)], 420, &mut |_, _| {}).unwrap()
+});
+
 fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
-    let mut stream = tokenizer.decode_stream();
+    let mut stream = tokenizer.decode_after(&[]);
     let shown: String = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
     shown + &stream.finish().unwrap()
 }
@@ -76,16 +120,39 @@ fn hostile() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    /// LLaMA's sign for a space is one; everything else is what it was.
     #[test]
     fn every_text_comes_back(text in prop_oneof![hostile(), any::<String>()]) {
-        assert_round_trip(&TRAINED, &text);
-        assert_round_trip(&BYTES, &text);
+        assert_round_trip(&TRAINED, &text, &text.replace('\u{2581}', " "));
+        assert_round_trip(&BYTES, &text, &text);
+    }
+
+    /// Hugging Face's list of merges, cut into words or not, and SentencePiece's rule agree.
+    #[test]
+    fn texts_are_cut_as_by_sentencepiece(
+        text in prop_oneof![hostile(), any::<String>()],
+        repeats in "[ab \n=-]{0,60}",
+        words in "[ ]{0,4}([abns]{1,9}|-{1,7}|[canb]{1,9})( {1,9}[ab]{1,12}){0,4}",
+    ) {
+        for tokenizer in [&*TRAINED, &*REPEATS] {
+            let vocab = vocabulary(tokenizer);
+            let whole = tokenizers::Tokenizer::from_bytes(tokenizer.json()).unwrap();
+            for text in [&text, &repeats, &words] {
+                let expected = sentencepiece(&vocab, text);
+                prop_assert_eq!(&tokenizer.encode(text).unwrap(), &expected, "{:?}", text);
+                // Special tokens that are written out are tokens there.
+                if !["<s>", "</s>", "<unk>"].iter().any(|special| text.contains(special)) {
+                    let ids = whole.encode_fast(text.as_str(), false).unwrap();
+                    prop_assert_eq!(ids.get_ids(), &expected[..], "{:?}", text);
+                }
+            }
+        }
     }
 
     /// A stream shows what the whole decodes to, whatever the ids, as far as that is valid text.
     #[test]
     fn streams_show_only_whole_characters(ids in proptest::collection::vec(0u32..259, 0..40)) {
-        let mut stream = BYTES.decode_stream();
+        let mut stream = BYTES.decode_after(&[]);
         for &id in &ids {
             let new = stream.push(id).unwrap();
             assert!(!new.ends_with('\u{FFFD}'));
@@ -105,8 +172,15 @@ fn vocabulary_is_laid_out_as_llamas() {
     }
     assert_eq!(TRAINED.vocab_size(), 600);
     assert_eq!(json["model"]["byte_fallback"], true);
-    assert_eq!((TRAINED.bos(), TRAINED.eos()), (Some(1), Some(2)));
-    assert_eq!((BYTES.bos(), BYTES.eos(), BYTES.vocab_size()), (Some(1), Some(2), 259));
+    for tokenizer in [&*TRAINED, &*BYTES] {
+        let special = tokenizer.special();
+        assert_eq!((special.bos, special.eos, special.pad), (Some(1), Some(2), None));
+        assert_eq!((&special.prefix[..], &special.stop[..]), (&[1][..], &[2][..]));
+        assert_eq!(special.around(Ends::Both), (&[1][..], Some(2)));
+        assert_eq!(special.around(Ends::After), (&[][..], Some(2)));
+        assert!(special.disagreements.is_empty());
+    }
+    assert_eq!(BYTES.vocab_size(), 259);
 }
 
 #[test]
@@ -151,13 +225,14 @@ fn every_digit_stands_alone_and_unseen_characters_are_bytes() {
         assert!(!long || !token.contains(char::is_numeric), "{token}");
     }
     let ids = TRAINED.encode("\u{4e2d}").unwrap();
-    assert_eq!(ids, [0xE4 + 3, 0xB8 + 3, 0xAD + 3]);
+    assert_eq!(ids[1..], [0xE4 + 3, 0xB8 + 3, 0xAD + 3], "after the space before a text");
 }
 
 #[test]
 fn common_words_become_one_token() {
     let ids = TRAINED.encode(" the friend").unwrap();
-    assert_eq!(ids.len(), 2, "{ids:?}");
+    assert_eq!(ids.len(), 3, "the space before the text, {ids:?}");
+    assert_eq!(TRAINED.encode("the friend").unwrap().len(), 2);
     let text = Stories::story(99, 0);
     let ids = TRAINED.encode(&text).unwrap();
     assert!(
@@ -190,7 +265,7 @@ fn training_reports_progress_and_stops_when_nothing_repeats() {
     // a b c d x y z and the space; "ab", " ab", "cd", " cd" by count.
     assert_eq!(tokenizer.vocab_size(), 259 + 8 + 4);
     assert_eq!(heard, [(268, 400), (269, 400), (270, 400), (271, 400)]);
-    assert_eq!(tokenizer.encode(" ab cd ab").unwrap().len(), 3);
+    assert_eq!(tokenizer.encode("ab cd ab").unwrap().len(), 3);
 }
 
 /// A small vocabulary goes to the characters that come most; the others stay bytes.
@@ -202,8 +277,8 @@ fn rare_characters_do_not_crowd_out_merges() {
     let json: Value = serde_json::from_str(tokenizer.json()).unwrap();
     let vocab = json["model"]["vocab"].as_object().unwrap();
     assert_eq!(vocab.keys().filter(|token| token.chars().count() == 1).count(), 8);
-    assert_eq!(tokenizer.encode(" hello").unwrap().len(), 1);
-    assert_round_trip(&tokenizer, &text);
+    assert_eq!(tokenizer.encode("hello").unwrap().len(), 1);
+    assert_round_trip(&tokenizer, &text, &text);
 }
 
 /// Long texts are cut for speed; the cuts must not show in the ids.
@@ -215,7 +290,7 @@ fn long_texts_encode_as_if_whole() {
     let spaces = format!("{}x{}", " \n".repeat(100_000), "\n".repeat(100_000));
     // One that knows runs of line ends and of spaces.
     let runs = Tokenizer::train_bpe([Ok(joined.repeat(2) + &spaces)], 500, &mut |_, _| {}).unwrap();
-    assert_eq!(runs.encode("\n\n\n\n").unwrap().len(), 1);
+    assert_eq!(runs.encode("\n\n\n\n").unwrap().len(), 2, "the space before a text, and the run");
     for tokenizer in [&*TRAINED, &*BYTES, &runs] {
         let whole = tokenizers::Tokenizer::from_bytes(tokenizer.json()).unwrap();
         for text in [&joined, &spaces] {
@@ -232,15 +307,21 @@ fn saved_and_loaded_is_the_same() {
     for tokenizer in [&*TRAINED, &*BYTES] {
         let dir = TempDir::new().unwrap();
         tokenizer.save(dir.path()).unwrap();
-        assert_eq!(names(dir.path()), ["tokenizer.json", "tokenizer_config.json"]);
+        let files = ["generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+        assert_eq!(names(dir.path()), files);
         let loaded = Tokenizer::load(&dir.path().join("tokenizer.json")).unwrap();
         assert_eq!((loaded.hash(), loaded.json()), (tokenizer.hash(), tokenizer.json()));
-        assert_eq!((loaded.bos(), loaded.eos()), (Some(1), Some(2)));
+        assert_eq!(loaded.special().stop, [2]);
+        assert_eq!(loaded.special().prefix, tokenizer.special().prefix);
         let text = "Once upon a time \u{4e2d} 12\n\n  x";
         assert_eq!(loaded.encode(text).unwrap(), tokenizer.encode(text).unwrap());
         let config = std::fs::read_to_string(dir.path().join("tokenizer_config.json")).unwrap();
         let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["eos_token"], "</s>");
+        assert_eq!(config["add_bos_token"], true);
+        let generation = std::fs::read(dir.path().join("generation_config.json")).unwrap();
+        let generation: Value = serde_json::from_slice(&generation).unwrap();
+        assert_eq!(generation, json!({"bos_token_id": 1, "eos_token_id": 2}));
         assert_eq!(config["clean_up_tokenization_spaces"], false);
         let again = TempDir::new().unwrap();
         loaded.save(again.path()).unwrap();
@@ -288,7 +369,7 @@ fn a_foreign_tokenizer_streams_its_leading_space() {
     let tokenizer = metaspace(dir.path());
     let ids = tokenizer.encode("a a \u{4e2d}a").unwrap();
     assert_eq!(ids, [261, 261, 259, 0xE4 + 3, 0xB8 + 3, 0xAD + 3, 260], "neither cut nor padded");
-    let mut stream = tokenizer.decode_stream();
+    let mut stream = tokenizer.decode_after(&[]);
     let shown: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
     assert_eq!(shown, ["a", " a", " ", "", "", "\u{4e2d}", "a"]);
     assert_eq!(streamed(&tokenizer, &[1, 261, 261, 2]), "a a");
@@ -300,7 +381,185 @@ fn a_foreign_tokenizer_streams_its_leading_space() {
     assert_eq!(streamed(&tokenizer, &[260, 0xE4 + 3]), "a\u{FFFD}");
     let long = "a\n".repeat(100_000);
     let prepended = tokenizer.encode(&long).unwrap().iter().filter(|&&id| id == 261).count();
-    assert_eq!(prepended, 1, "a foreign tokenizer gets its text whole");
+    assert_eq!(prepended, 1, "only the text's own beginning");
+}
+
+/// What a model writes after a prompt begins with the space between the two.
+#[test]
+fn a_continuation_keeps_the_space_after_its_prompt() {
+    for (prompt, text) in [("The boat", "The boat fields"), ("a", "a \u{4e2d}"), ("", " x")] {
+        for tokenizer in [&*TRAINED, &*BYTES] {
+            let (before, all) =
+                (tokenizer.prompt(prompt).unwrap(), tokenizer.prompt(text).unwrap());
+            let mut stream = tokenizer.decode_after(&before);
+            let shown: String =
+                all[before.len()..].iter().map(|&id| stream.push(id).unwrap()).collect();
+            assert_eq!(shown + &stream.finish().unwrap(), text[prompt.len()..], "{prompt:?}");
+        }
+    }
+}
+
+#[test]
+fn special_tokens_in_a_prompt_are_tokens_and_in_a_document_text() {
+    for tokenizer in [&*TRAINED, &*BYTES] {
+        let ids = tokenizer.prompt("a</s><s>").unwrap();
+        assert_eq!((ids[0], &ids[ids.len() - 2..]), (1, &[2, 1][..]));
+        assert_eq!(tokenizer.prompt("a").unwrap()[1..], tokenizer.encode("a").unwrap());
+        let document = tokenizer.encode("a</s><s>").unwrap();
+        assert!(document.iter().all(|&id| id > 2), "{document:?}");
+    }
+}
+
+/// A model's directory with these files beside a tokenizer whose post-processor puts id 1 first.
+fn directory(files: &[(&str, Value)]) -> (TempDir, Tokenizer) {
+    let dir = TempDir::new().unwrap();
+    BYTES.save(dir.path()).unwrap();
+    for name in ["tokenizer_config.json", "generation_config.json"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    for (name, content) in files {
+        std::fs::write(dir.path().join(name), content.to_string()).unwrap();
+    }
+    let tokenizer = Tokenizer::load(&dir.path().join("tokenizer.json")).unwrap();
+    (dir, tokenizer)
+}
+
+/// Files, the end of documents, the ends of texts, and how many disagreements there are.
+type Case<'a> = (&'a [(&'a str, Value)], u32, &'a [u32], usize);
+
+/// The byte-level tokenizer's own words for some bytes: `A` is id 68, `B` 69, and so on.
+#[test]
+fn every_file_that_names_special_tokens_is_read() {
+    let config = |eos: Value| ("config.json", json!({"bos_token_id": 1, "eos_token_id": eos}));
+    let generation = |eos: Value| ("generation_config.json", json!({"eos_token_id": eos}));
+    let named = |eos: &str| ("tokenizer_config.json", json!({"eos_token": {"content": eos}}));
+    let map = |eos: &str| ("special_tokens_map.json", json!({"eos_token": eos, "pad_token": "C"}));
+    let cases: [Case; 9] = [
+        (&[], 2, &[2], 0),
+        (&[config(json!(68))], 68, &[68], 0),
+        (&[generation(json!([68, 69]))], 68, &[68, 69], 0),
+        (&[map("A")], 68, &[68], 0),
+        (&[named("B"), map("B"), config(json!(69))], 69, &[69], 0),
+        (&[named("B"), generation(json!([68, 69]))], 69, &[68, 69], 0),
+        (&[named("B"), config(json!([68]))], 69, &[68], 1),
+        (&[named("B"), map("A"), config(json!(68)), generation(json!(70))], 69, &[70], 1),
+        (&[named("no such token"), config(json!(null))], 2, &[2], 1),
+    ];
+    for (files, eos, stop, lines) in cases {
+        let (_dir, tokenizer) = directory(files);
+        let special = tokenizer.special();
+        assert_eq!((special.eos, &special.stop[..]), (Some(eos), stop), "{files:?}");
+        assert_eq!(special.around(Ends::Both), (&[1][..], Some(eos)), "{files:?}");
+        assert_eq!(special.disagreements.len(), lines, "{:?}", special.disagreements);
+        let pad = files.iter().any(|(name, _)| *name == "special_tokens_map.json").then_some(70);
+        assert_eq!(special.pad, pad);
+    }
+    let (dir, tokenizer) = directory(&[named("B"), config(json!(68)), generation(json!([68, 70]))]);
+    let line = &tokenizer.special().disagreements[0];
+    let parts = [
+        dir.path().to_str().unwrap(),
+        "the end token is 69 in tokenizer_config.json, 68 in config.json, 68 and 70 in \
+         generation_config.json: documents end with 69, text stops at 68 and 70",
+    ];
+    assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    let (_dir, tokenizer) = directory(&[("tokenizer_config.json", json!({"bos_token": "A"}))]);
+    let line = &tokenizer.special().disagreements[0];
+    let part = "the begin token is 1 in tokenizer.json, 68 in tokenizer_config.json: 1 is taken";
+    assert!(line.contains(part), "{line}");
+}
+
+/// What came with a model goes with it again: lists, padding, sampling values, its chat template.
+#[test]
+fn imported_files_are_kept() {
+    let generation = json!({"bos_token_id": 1, "eos_token_id": [2, 68], "pad_token_id": 70,
+        "temperature": 0.6, "top_p": 0.9, "do_sample": true});
+    let config = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": "{{ messages }}",
+        "model_max_length": 4096});
+    let map = json!({"eos_token": {"content": "</s>", "lstrip": false}});
+    let files = [
+        ("generation_config.json", generation),
+        ("tokenizer_config.json", config),
+        ("special_tokens_map.json", map),
+    ];
+    let (dir, _) = directory(&files);
+    std::fs::write(dir.path().join("chat_template.jinja"), "{% for m in messages %}").unwrap();
+    let (mut from, mut to) = (dir, TempDir::new().unwrap());
+    for _ in 0..2 {
+        Tokenizer::load(&from.path().join("tokenizer.json")).unwrap().save(to.path()).unwrap();
+        for (name, content) in &files {
+            let kept: Value =
+                serde_json::from_slice(&std::fs::read(to.path().join(name)).unwrap()).unwrap();
+            assert_eq!(kept, *content, "{name}");
+        }
+        let template = std::fs::read_to_string(to.path().join("chat_template.jinja")).unwrap();
+        assert_eq!(template, "{% for m in messages %}");
+        (from, to) = (to, TempDir::new().unwrap());
+    }
+}
+
+/// Tokenizers and shards from before there was a post-processor: ids and hash stay, and a prompt
+/// follows the end token, which is all that a model of that time has seen before a text.
+#[test]
+fn tokenizers_made_earlier_keep_their_ids_and_ends() {
+    let mut json: Value = serde_json::from_str(BYTES.json()).unwrap();
+    json["post_processor"] = Value::Null;
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap();
+    std::fs::write(&path, inner.to_string(true).unwrap()).unwrap();
+    let earlier = Tokenizer::load(&path).unwrap();
+    assert_eq!((earlier.hash(), BYTES.hash().as_str()), (BYTES.hash(), "d35d71c09b86c20e"));
+    let special = earlier.special();
+    assert_eq!((&special.prefix[..], special.around(Ends::Both)), (&[2][..], (&[][..], Some(2))));
+    assert_eq!(earlier.prompt("A").unwrap(), [2, 68]);
+    assert_eq!(earlier.encode("A</s>").unwrap(), BYTES.encode("A</s>").unwrap());
+}
+
+/// No content of a file ends the program: a panic of the library is an error in one line.
+#[test]
+fn damaged_tokenizers_are_errors() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let whole = TRAINED.json();
+    let cut = |i: usize| (0..=whole.len() * i / 200).rev().find(|&at| whole.is_char_boundary(at));
+    for i in 0..200 {
+        std::fs::write(&path, &whole[..cut(i).unwrap()]).unwrap();
+        let error = Tokenizer::load(&path).err().unwrap();
+        assert_says(&error, &["tokenizer.json: not a usable tokenizer"]);
+    }
+    let json: Value = serde_json::from_str(whole).unwrap();
+    for (part, content) in [
+        ("/model/vocab", json!({"a": 1})),
+        ("/model/vocab/a", json!(4_000_000_000u32)),
+        ("/model/merges", json!(["a"])),
+        ("/model/merges", json!([["a", "no such"]])),
+        ("/model/unk_token", json!("no such")),
+        ("/model/byte_fallback", json!("yes")),
+        ("/model/type", json!("Unigram")),
+        ("/added_tokens/0/id", json!(7)),
+        ("/added_tokens/0/content", json!("")),
+        ("/post_processor/single", json!([{"SpecialToken": {"id": "no such", "type_id": 0}}])),
+        ("/post_processor/special_tokens", json!({})),
+        ("/normalizer", json!({"type": "Replace", "pattern": {"Regex": "("}, "content": ""})),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Split", "pattern": {"Regex": "(?<=a+"}, "behavior":
+            "Isolated", "invert": false}),
+        ),
+        ("/decoder", json!({"type": "Strip", "content": " ", "start": 1_000_000, "stop": 7})),
+    ] {
+        let mut bad = json.clone();
+        *bad.pointer_mut(part).unwrap() = content.clone();
+        std::fs::write(&path, bad.to_string()).unwrap();
+        // Some of it can be used; what cannot is an error and no panic.
+        let used = Tokenizer::load(&path).and_then(|tokenizer| {
+            let ids = tokenizer.prompt("Once upon a time 12 \u{4e2d}</s>")?;
+            tokenizer.decode(&ids)
+        });
+        if let Err(error) = used {
+            assert_says(&error, &["tokenizer"]);
+        }
+    }
 }
 
 #[test]
@@ -309,12 +568,13 @@ fn names_of_special_tokens_come_from_the_config_or_the_usual_ones() {
     let config = r#"{"bos_token": {"content": "a"}, "eos_token": "<unk>"}"#;
     std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
     let tokenizer = metaspace(dir.path());
-    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(260), Some(0)));
+    assert_eq!((tokenizer.special().bos, tokenizer.special().eos), (Some(260), Some(0)));
     let other = TempDir::new().unwrap();
     let json = TRAINED.json().replace("</s>", "<|endoftext|>").replace("\"<s>\"", "\"<x>\"");
     std::fs::write(other.path().join("tokenizer.json"), json).unwrap();
     let tokenizer = Tokenizer::load(&other.path().join("tokenizer.json")).unwrap();
-    assert_eq!((tokenizer.bos(), tokenizer.eos()), (None, Some(2)));
+    // What the post-processor puts first needs no usual name.
+    assert_eq!((tokenizer.special().bos, tokenizer.special().eos), (Some(1), Some(2)));
 }
 
 #[test]
@@ -343,7 +603,7 @@ fn tokenizer_that_does_not_parse() {
     std::fs::write(&path, TRAINED.json()).unwrap();
     std::fs::write(dir.path().join("tokenizer_config.json"), "{").unwrap();
     let error = Tokenizer::load(&path).err().unwrap();
-    assert_says(&error, &["tokenizer_config.json: not a usable tokenizer"]);
+    assert_says(&error, &["tokenizer_config.json: not a JSON object", "remove the file"]);
 }
 
 #[test]

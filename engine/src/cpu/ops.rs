@@ -7,7 +7,7 @@ use super::gemm::{Mat, Onto, gemm};
 use crate::arena::Slot;
 use crate::element::Element;
 use crate::ops::attention::{self, Heads};
-use crate::ops::{adamw, embedding, linear, lora, loss, norm, rmsnorm, rope, swiglu};
+use crate::ops::{adamw, bias, embedding, linear, lora, loss, norm, rmsnorm, rope, swiglu};
 use crate::segments::Segments;
 
 /// Arguments and meaning are those of the functions of the same name in `ops/*/cpu.rs`.
@@ -29,6 +29,8 @@ pub struct Ops<E: Element> {
         fn(&Cpu, &mut [E], &mut [E], &[E], &Segments, &[usize], Heads, usize),
     pub(crate) attention_backward:
         fn(&Cpu, &mut [E], &[E], &[E], &[E], &[E::Acc], &Segments, Heads),
+    pub(crate) bias_forward: fn(&Cpu, &mut [E], &[E]),
+    pub(crate) bias_backward: fn(&Cpu, &mut [E::Acc], &[E]),
     pub(crate) embedding_forward: fn(&Cpu, &mut [E], &[u32], &[E], usize),
     pub(crate) embedding_backward: fn(&Cpu, &mut [E::Acc], &[E], &[u32], usize),
     pub(crate) linear_forward: fn(&Cpu, &mut [E], Option<&[E]>, &[E], &[E], usize),
@@ -70,6 +72,8 @@ impl<E: Element> Ops<E> {
             attention_forward: attention::cpu::forward,
             attention_decode: attention::cpu::decode,
             attention_backward: attention::cpu::backward,
+            bias_forward: bias::cpu::forward,
+            bias_backward: bias::cpu::backward,
             embedding_forward: embedding::cpu::forward,
             embedding_backward: embedding::cpu::backward,
             linear_forward: linear::cpu::forward,

@@ -16,6 +16,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bias;
 pub mod embedding;
 pub mod linear;
 pub mod lora;

@@ -141,6 +141,9 @@ impl<'a, W: Write> Writer<'a, W> {
 
 // ---- reading ------------------------------------------------------------------------------------
 
+/// How the text begins that git-LFS leaves in place of a file. As a length it would be far too long.
+const LFS_POINTER: &[u8; LENGTH_BYTES as usize] = b"version ";
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -185,6 +188,11 @@ impl Reader {
         let mut prefix = [0; LENGTH_BYTES as usize];
         file.rewind()?;
         file.read_exact(&mut prefix)?;
+        if prefix == *LFS_POINTER {
+            return bad(
+                "a git-LFS pointer in place of the file, get it by git lfs pull".to_string()
+            );
+        }
         let header_bytes = u64::from_le_bytes(prefix);
         if header_bytes > MAX_HEADER {
             return bad(format!("corrupt: a header of {header_bytes} bytes"));

@@ -5,8 +5,13 @@ use crate::error::{Error, Result};
 use crate::hardware::Target;
 use crate::lex::{Tok, Token, line_text, tokens};
 
+/// Braces and brackets in one another, at most: the parser calls itself for each.
+const DEPTH: usize = 64;
+/// Bytes of a variable, at most: sums of them stay far from overflow.
+const VARIABLE: usize = 1 << 32;
+
 pub(crate) fn parse(source: &str) -> Result<Ast<'_>> {
-    let mut p = Parser { source, tokens: tokens(source)?, at: 0 };
+    let mut p = Parser { source, tokens: tokens(source)?, at: 0, depth: 0 };
     let mut ast = Ast::default();
     while p.peek().is_some() {
         p.item(&mut ast)?;
@@ -21,6 +26,8 @@ struct Parser<'a> {
     source: &'a str,
     tokens: Vec<Token<'a>>,
     at: usize,
+    /// Braces and brackets around this place that the parser calls itself for.
+    depth: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -40,6 +47,17 @@ impl<'a> Parser<'a> {
     fn unsupported(&self, what: impl Into<String>) -> Error {
         let line = self.line();
         Error::Unsupported { line, text: line_text(self.source, line), what: what.into() }
+    }
+
+    /// What `parse` makes of the inside of a brace or bracket.
+    fn inside<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.depth == DEPTH {
+            return Err(self.unsupported(format!("more than {DEPTH} braces in one another")));
+        }
+        self.depth += 1;
+        let inside = parse(self);
+        self.depth -= 1;
+        inside
     }
 
     fn next(&mut self) -> Result<Tok<'a>> {
@@ -265,7 +283,12 @@ impl<'a> Parser<'a> {
                 ".param" if space.is_none() => space = Some(Space::Param),
                 // Attributes of a pointer parameter.
                 ".ptr" | ".global" | ".shared" | ".const" | ".local" => {}
-                ".align" => align = Some(self.size()? as usize),
+                ".align" => {
+                    align = Some(self.size()? as usize);
+                    if !align.is_some_and(usize::is_power_of_two) {
+                        return Err(self.error("an alignment that is no power of two"));
+                    }
+                }
                 _ => match Ty::parse(&word[1..]) {
                     Some(t) => ty = Some(t),
                     None => {
@@ -283,7 +306,9 @@ impl<'a> Parser<'a> {
             if self.eat(b']') {
                 size = 0;
             } else {
-                size *= self.size()? as usize;
+                let count = self.size()? as usize;
+                let whole = size.checked_mul(count).filter(|&size| size <= VARIABLE);
+                size = whole.ok_or_else(|| self.error("a variable of more than 4 GiB"))?;
                 self.expect(b']')?;
             }
         }
@@ -295,7 +320,7 @@ impl<'a> Parser<'a> {
         let mut out = Vec::new();
         if self.eat(b'{') {
             while !self.eat(b'}') {
-                out.extend(self.initialiser()?);
+                out.extend(self.inside(Self::initialiser)?);
                 self.eat(b',');
             }
             return Ok(out);
@@ -449,7 +474,7 @@ impl<'a> Parser<'a> {
             Tok::Punct(b'{') => {
                 let mut items = Vec::new();
                 while !self.eat(b'}') {
-                    items.push(self.operand()?);
+                    items.push(self.inside(Self::operand)?);
                     self.eat(b',');
                 }
                 Ok(Operand::Vec(items))
@@ -479,7 +504,7 @@ impl<'a> Parser<'a> {
         let offset = self.offset()?;
         let mut coords = Vec::new();
         if self.eat(b',') {
-            match self.operand()? {
+            match self.inside(Self::operand)? {
                 Operand::Vec(items) => coords = items,
                 other => coords.push(other),
             }

@@ -305,3 +305,37 @@ fn refusals() {
     assert_eq!(module.kernel("x").unwrap_err().to_string(), "the module has no kernel `x`");
     assert_eq!((module.kernels(), module.target()), (&["k".to_string()][..], 90));
 }
+
+/// Text that would take the parser's stack or the machine's memory is refused in a line.
+#[test]
+fn hostile_text_is_refused() {
+    let refused = |head: &str, body: &str, words: &str| {
+        let module = Module::parse(&kernel_text(head, body));
+        let error = module.and_then(|module| module.kernel("k")).expect_err(words).to_string();
+        assert!(error.contains(words) && error.lines().count() <= 2, "{error}");
+    };
+    for n in [100, 100_000] {
+        let (open, close) = ("{".repeat(n), "}".repeat(n));
+        let deep = "braces in one another";
+        refused(&format!(".global .align 4 .b32 x[4] = {open}1{close};"), "", deep);
+        refused("", &format!("mov.b64 %rd1, {open}%r1{close};"), deep);
+        refused("", &format!("st.global.u32 {}%o{}, %t;", "[%o, ".repeat(n), "]".repeat(n)), deep);
+    }
+    let calls = |n: usize| {
+        let callee = |i: usize| match i {
+            0 => String::new(),
+            _ => format!("call f{}; ", i - 1),
+        };
+        (0..n).map(|i| format!(".func f{i}()\n{{ {}ret; }}\n", callee(i))).collect::<String>()
+    };
+    refused(&calls(10_000), "call f9999;", "calling one another");
+    for count in ["65537", "4294967295"] {
+        let body = format!(".reg .b32 %many<{count}>;");
+        refused("", &body, "more than 65536 registers");
+    }
+    let twice = ".reg .b64 %a<40000>; .reg .b64 %b<40000>;";
+    refused("", twice, "more than 65536 registers");
+    refused(".global .b8 x[4294967295][4294967295][4294967295];", "", "more than 4 GiB");
+    refused(".global .align 3 .b8 x[4];", "", "no power of two");
+    refused(".global .align 0 .b8 x[4];", "", "no power of two");
+}

@@ -8,7 +8,7 @@ use kernels_ptx::attention::{Delta, plain};
 use kernels_ptx::launch::{Kernel, Launch, Storage, Target};
 use kernels_ptx::linear::gemm::{self, BK, Layout};
 use kernels_ptx::linear::skinny;
-use kernels_ptx::{adamw, embedding, loss, math, norm, rmsnorm, rope, scale, swiglu};
+use kernels_ptx::{adamw, bias, embedding, loss, math, norm, rmsnorm, rope, scale, swiglu};
 use ptx_emu::{Class, Counts};
 use std::ptr::{null, null_mut};
 
@@ -84,6 +84,7 @@ pub fn all(d: &mut Device, s: &Sizes) -> Vec<Row> {
     let mut runs = Runs { d, rows: vec![], s, g: Gen::new(0) };
     for storage in [F32, Bf16] {
         runs.rmsnorm(storage);
+        runs.bias(storage);
         runs.swiglu(storage);
         runs.scale(storage);
         runs.rope(storage);
@@ -185,6 +186,18 @@ impl Runs<'_> {
             launch.blocks = [self.s.norm_blocks, 1, 1];
         }
         self.run_as(launch, kernel, shape, least);
+    }
+
+    /// The bias counts once a row: forward reads it with each.
+    fn bias(&mut self, storage: Storage) {
+        let (rows, width, e) = (self.s.rows, self.s.width, storage.bytes());
+        let [y_acc_NO, b_O] = [rows * width, width].map(|len| self.numbers(storage, len));
+        let (db_acc_O, [N, O]) = (self.floats(width), [rows, width].map(int));
+        let shape = format!("N{N} O{O}");
+        let kernel = bias::Forward { storage, y_acc_NO, b_O, N, O };
+        self.run(&kernel, &shape, Least::Bytes(3 * rows * width * e));
+        let kernel = bias::Backward { storage, db_acc_O, dy_NO: y_acc_NO, N, O };
+        self.run(&kernel, &shape, Least::Bytes(rows * width * e + 2 * width * 4));
     }
 
     fn swiglu(&mut self, storage: Storage) {

@@ -6,7 +6,7 @@ use kernels_ptx::attention::{Delta, MAX_D, flash, plain};
 use kernels_ptx::launch::{Kernel, Launch, Storage, Target};
 use kernels_ptx::linear::gemm::{self, Layout};
 use kernels_ptx::linear::skinny;
-use kernels_ptx::{adamw, embedding, loss, norm, rmsnorm, rope, scale, swiglu};
+use kernels_ptx::{adamw, bias, embedding, loss, norm, rmsnorm, rope, scale, swiglu};
 
 /// A100, GeForce RTX 3090 and 4090, H100, B200, GeForce RTX 5090.
 const CAPABILITIES: [u32; 6] = [80, 86, 89, 90, 100, 120];
@@ -23,13 +23,15 @@ fn rest<K: Kernel>() -> K {
 }
 
 fn passes(target: Target, storage: Storage, N: u32, C: u32) -> Vec<Launch> {
-    let (F, V, S, groups, len) = (C, C, C, N, u64::from(N) * u64::from(C));
+    let (F, O, V, S, groups, len) = (C, C, C, C, N, u64::from(N) * u64::from(C));
     vec![
         rmsnorm::Forward::<Stored> { storage, N, C, ..rest() }.launch(target),
         rmsnorm::ForwardResidual::<Stored> { storage, N, C, ..rest() }.launch(target),
         rmsnorm::Apply::<Stored> { storage, N, C, ..rest() }.launch(target),
         rmsnorm::Backward::<Stored> { storage, N, C, ..rest() }.launch(target),
         rmsnorm::BackwardGain { C, ..rest() }.launch(target),
+        bias::Forward::<Stored> { storage, N, O, ..rest() }.launch(target),
+        bias::Backward::<Stored> { storage, N, O, ..rest() }.launch(target),
         swiglu::Forward::<Stored> { storage, N, F, ..rest() }.launch(target),
         swiglu::Backward::<Stored> { storage, N, F, ..rest() }.launch(target),
         scale::Scale::<Stored> { storage, len: N.saturating_mul(C), ..rest() }.launch(target),

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod attention;
+mod bias;
 mod check;
 mod counted;
 mod counts;

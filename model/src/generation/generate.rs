@@ -13,12 +13,12 @@ pub struct Request<'a> {
     pub count: usize,
     /// How each is chosen.
     pub sampler: Sampler,
-    /// The token that ends the text and is no part of it.
-    pub eos: Option<u32>,
+    /// Tokens that end the text and are no part of it.
+    pub stop: &'a [u32],
 }
 
 /// Continues a prompt in the decoder's slot 0, which must be empty or hold what comes before it. Each
-/// token is handed to `emit` as soon as it is chosen; the text ends with its end token, or where the
+/// token is handed to `emit` as soon as it is chosen; the text ends at a stop token, or where the
 /// decoder is full. `uniform` gives a random number in [0, 1) for each choice.
 ///
 /// # Errors
@@ -39,7 +39,7 @@ pub fn generate<E: Element<Acc = f32>, Failure: From<Error>>(
         }
         let logits_V = dev.install(|| decoder.feed(dev, model, weights, &[(0, &next)]))?;
         let id = request.sampler.choose(&logits_V, uniform());
-        if Some(id) == request.eos {
+        if request.stop.contains(&id) {
             break;
         }
         emit(id)?;

@@ -16,7 +16,7 @@
 //!
 //! let mut decoder = Decoder::new(&dev, &model, 1, 64);
 //! let sampler = Sampler { temperature: 0.0, top_p: 1.0 };
-//! let request = Request { prompt: &[1, 70, 71], count: 8, sampler, eos: None };
+//! let request = Request { prompt: &[1, 70, 71], count: 8, sampler, stop: &[] };
 //! let mut text = Vec::new();
 //! generate(&dev, &model, weights.view(), &mut decoder, &request, || 0.5, |id| {
 //!     text.push(id);

@@ -99,7 +99,7 @@ impl Sources {
                 path.display()
             )));
         }
-        let mut layers = Layer::from_file(&path)?;
+        let mut layers = Layer::from_run(&path)?;
         let stored = layers.clone().finish()?;
         layers.put(given);
         let mut config = layers.finish()?;
@@ -153,6 +153,14 @@ impl Layer {
         })?;
         let layer = Layer(flatten(&table));
         layer.check(&path.display().to_string())?;
+        Ok(layer)
+    }
+
+    /// The values of a stored `run.toml`. Where it is older than a key, what was done then.
+    pub(super) fn from_run(path: &Path) -> Result<Layer, Error> {
+        let mut layer = Layer::from_file(path)?;
+        let ends = layer.0.entry("data.document_ends".to_string());
+        ends.or_insert_with(|| Value::String("after".to_string()));
         Ok(layer)
     }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use data::loader::Order;
+use data::tokenizer::Ends;
 use engine::Dtype;
 use model::cache::Mode;
 use serde::Serialize;
@@ -59,6 +60,9 @@ pub struct Data {
     /// Entries of a tokenizer trained here, special tokens included
     #[arg(long, value_name = "N", default_value = "4096", value_parser = at_least_1::<usize>)]
     pub vocab_size: usize,
+    /// What stands around each document
+    #[arg(long, value_name = "ENDS", default_value = "both", value_parser = values::ends())]
+    pub document_ends: Ends,
     /// Share of the tokens held out for validation
     #[arg(long, value_name = "X", default_value = "0.05", value_parser = values::below_1)]
     pub val_fraction: f64,
@@ -242,6 +246,10 @@ impl RunConfig {
             .filter(|(key, _)| !FREE.contains(&&**key))
             .map(|(key, value)| (key, value.to_string()))
             .collect();
+        if self.data.document_ends == Ends::After {
+            // Checkpoints of runs from before there was a choice do not have the key.
+            fingerprint.remove("data.document_ends");
+        }
         let sequences = self.run.batch_size as u64 * self.run.accum as u64;
         fingerprint.insert("run.batch_size * run.accum".to_string(), sequences.to_string());
         fingerprint
@@ -252,7 +260,7 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not a valid configuration.
     pub fn read(path: &Path) -> Result<RunConfig, Error> {
-        Layer::from_file(path)?.finish()
+        Layer::from_run(path)?.finish()
     }
 
     /// Writes `path`, replacing it as a whole.
@@ -480,6 +488,23 @@ mod tests {
         let product = sets(&["run.batch_size=8", "run.accum=3"]).unwrap();
         let text = check_resume(&stored, &product, true).unwrap_err().to_string();
         assert!(text.contains("was 16 and is now 24"), "{text}");
+    }
+
+    /// A run from before there was a choice of document ends goes on as it began; a new one does not.
+    #[test]
+    fn a_stored_run_without_document_ends_has_the_end_token_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.toml");
+        let text = RunConfig::default().to_table().to_string();
+        let earlier = text.replace("document_ends = \"both\"\n", "");
+        assert_ne!(earlier, text);
+        fs::write(&path, earlier).unwrap();
+        let stored = RunConfig::read(&path).unwrap();
+        assert_eq!(stored.data.document_ends, Ends::After);
+        assert!(!stored.fingerprint().contains_key("data.document_ends"));
+        assert_eq!(RunConfig::default().data.document_ends, Ends::Both);
+        assert!(RunConfig::default().fingerprint().contains_key("data.document_ends"));
+        check_resume(&stored, &RunConfig::default(), false).unwrap_err();
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use data::loader::Order;
+use data::tokenizer::Ends;
 use engine::Dtype;
 use model::cache::Mode;
 use serde::{Serialize, Serializer};
@@ -105,6 +106,15 @@ const ORDERS: Choices<Order> = &[
     ),
 ];
 
+const ENDS: Choices<Ends> = &[
+    (
+        Ends::Both,
+        "both",
+        "What a text begins with, and the end token, as far as the tokenizer has them",
+    ),
+    (Ends::After, "after", "The end token alone, as in runs from before there was a choice"),
+];
+
 const CACHES: Choices<Mode> = &[
     (
         Mode::Linear,
@@ -121,6 +131,10 @@ pub fn dtype() -> impl TypedValueParser<Value = Dtype> {
 
 pub(super) fn order() -> impl TypedValueParser<Value = Order> {
     one_of(ORDERS)
+}
+
+pub(super) fn ends() -> impl TypedValueParser<Value = Ends> {
+    one_of(ENDS)
 }
 
 pub(super) fn cache() -> impl TypedValueParser<Value = Mode> {

@@ -1,13 +1,14 @@
 //! Rotary position embedding, in place: element i < D/2 of a head and its partner i + D/2 turn by
 //! position * theta^(-2i/D). This half-split pairing is Hugging Face's; Meta's pairs neighbours.
 //! Source: Su et al. 2021, arXiv:2104.09864.
-//! Cached: nothing; backward is the inverse rotation.
+//! Models for longer texts have other frequencies, and some scale cosines and sines.
+//! Cached: nothing; backward is the transposed: the rotation backwards, with the same scale.
 //!
 //! ```
 //! use engine::{Buf, Device, Segments, ops::rope};
 //!
 //! let dev = &Device::cpu(1).unwrap();
-//! let table_TD = rope::table::<f32>(dev, 2, 2, 10_000.0);
+//! let table_TD = rope::table::<f32>(dev, 2, &rope::frequencies(2, 10_000.0), 1.0);
 //! // One head of width 2 for two tokens: the second turns by one radian.
 //! let mut x_NS = Buf::of(dev, &[1.0f32, 0.0, 1.0, 0.0]);
 //! let segments = &Segments::equal(1, 2);
@@ -26,14 +27,22 @@ use crate::cpu::Space;
 use crate::{Buf, Device, Element, Real, Segments, View, ViewMut};
 use std::convert::Infallible;
 
-/// Cosines and sines for positions 0..T: row t holds D/2 cosines, then D/2 sines.
-pub fn table<R: Real>(dev: &Device, T: usize, D: usize, theta: f64) -> Buf<R> {
+/// theta^(-2i/D) for i below D/2: by how much each pair of elements turns from one position to the
+/// next.
+pub fn frequencies(D: usize, theta: f64) -> Vec<f64> {
+    (0..D / 2).map(|i| theta.powf(-2.0 * i as f64 / D as f64)).collect()
+}
+
+/// Cosines and sines of the angles of positions 0..T, times `scale`: row t holds D/2 cosines, then D/2
+/// sines, for D/2 frequencies.
+pub fn table<R: Real>(dev: &Device, T: usize, frequencies: &[f64], scale: f64) -> Buf<R> {
+    let D = 2 * frequencies.len();
     let mut table_TD = Buf::zeros(dev, T * D);
     let filled = table_TD.view_mut().fill_parts(|first, part| {
         for (x, at) in part.iter_mut().zip(first..) {
             let (t, i) = (at / D, at % D);
-            let angle = t as f64 * theta.powf(-2.0 * (i % (D / 2)) as f64 / D as f64);
-            *x = R::from_f64(if i < D / 2 { angle.cos() } else { angle.sin() });
+            let angle = t as f64 * frequencies[i % (D / 2)];
+            *x = R::from_f64(scale * if i < D / 2 { angle.cos() } else { angle.sin() });
         }
         Ok::<(), Infallible>(())
     });
@@ -70,7 +79,7 @@ pub fn forward_inplace<E: Element>(
     }
 }
 
-/// Turns a gradient back: the inverse of [`forward_inplace`].
+/// Turns a gradient back: the transposed of [`forward_inplace`].
 ///
 /// # Panics
 /// If lengths disagree: a caller bug.

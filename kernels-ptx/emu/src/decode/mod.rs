@@ -65,6 +65,9 @@ enum Place {
     Param(usize),
 }
 
+/// Functions that call one another, at most: the decoder calls itself for each.
+const CALLS: usize = 64;
+
 #[derive(Default)]
 struct Scope<'a> {
     id: usize,
@@ -141,6 +144,9 @@ impl<'a> Builder<'a> {
         }
         if order.iter().any(|g| g.name == f.name) {
             return Ok(());
+        }
+        if path.len() == CALLS {
+            return self.unsupported(format!("more than {CALLS} functions calling one another"));
         }
         let Some(body) = &f.body else {
             return self.unsupported(format!("call of `{}`, which has no body", f.name));
@@ -292,6 +298,9 @@ impl<'a> Builder<'a> {
             return self.unsupported("128-bit registers");
         }
         let n = count.unwrap_or(1);
+        if n > 1 << 16 {
+            return self.unsupported("more than 65536 registers");
+        }
         let mut regs = Vec::with_capacity(n as usize);
         for _ in 0..n {
             let reg = self.new_slot(ty)?;

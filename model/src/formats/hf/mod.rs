@@ -1,5 +1,5 @@
-//! A model as a Hugging Face directory: `config.json`, `generation_config.json` and the weights in
-//! `model.safetensors`, or in several such files and `model.safetensors.index.json`.
+//! A model as a Hugging Face directory: `config.json` and the weights in `model.safetensors`, or in
+//! several such files and `model.safetensors.index.json`.
 //!
 //! Weights pass in short parts in both directions, so neither reading nor writing holds a second copy of
 //! the model.
@@ -26,7 +26,6 @@ use store::{Draft, Mapped, Whole, sync_folder};
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
 const CONFIG: &str = "config.json";
-const GENERATION: &str = "generation_config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -76,9 +75,12 @@ pub fn load(dir: &Path) -> Result<Config, Error> {
 /// come from the directory's configuration; adapters stay as they are. Stored as F32, BF16, F16 or F64, they become f32. If
 /// there is a `model.safetensors` its index is not looked at, as in transformers.
 ///
-/// All headers are checked before the first weight is read. Frequencies of rotary positions that
-/// old exports contain are passed over. Where the head is tied, a stored head is compared with the
-/// embedding: an unequal one belongs to an untied model.
+/// All headers are checked before the first weight is read. Names may lack `model.` in front, as those of
+/// a model without a head do. Where the head is tied, a stored head is compared with the embedding: an
+/// unequal one belongs to an untied model.
+///
+/// Returns the names that are passed over: frequencies of rotary positions, which follow from the
+/// configuration.
 ///
 /// # Errors
 /// One line that names the file and tensor, if a file is missing, truncated or corrupt, if a
@@ -87,19 +89,19 @@ pub fn read_weights<E: Element<Acc = f32>>(
     dir: &Path,
     table: &Table,
     weights: &mut Weights<E>,
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     let table = &own_rows(table);
     let (listing, paths) = weight_files(dir)?;
     let shards = paths.into_iter().map(Shard::open).collect::<Result<Vec<_>, _>>()?;
     let places = match_tensors(&listing, &shards, table)?;
-    for (row, shard) in table.rows().iter().zip(&places.rows) {
-        let values = shards[*shard].values(&row.name)?;
+    for (row, (shard, name)) in table.rows().iter().zip(&places.rows) {
+        let values = shards[*shard].values(name)?;
         weights.fill_parts(row.slot, |first, out| values.read(first, out))?;
     }
-    match places.tied_head {
-        Some(shard) => compare_tied_head(&shards[shard], table, weights),
-        None => Ok(()),
+    if let Some(shard) = places.tied_head {
+        compare_tied_head(&shards[shard], table, weights)?;
     }
+    Ok(places.passed_over)
 }
 
 /// The file that says which tensors there are, and every file that holds some.
@@ -126,23 +128,29 @@ fn weight_files(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>), Error> {
 
 /// Which file holds what, by position in the list of files.
 struct Places {
-    /// One for each row of the table.
-    rows: Vec<usize>,
+    /// One for each row of the table, and the row's name there.
+    rows: Vec<(usize, String)>,
     /// A head in the files of a model whose head is tied.
     tied_head: Option<usize>,
+    /// Tensors that are not needed.
+    passed_over: Vec<String>,
 }
 
 /// Finds every row of `table` in the headers, and refuses tensors it does not know.
 fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Places, Error> {
     let rows: HashMap<&str, &Row> = table.rows().iter().map(|r| (r.name.as_str(), r)).collect();
-    let mut found: HashMap<String, usize> = HashMap::new();
+    let mut found: HashMap<String, (usize, String)> = HashMap::new();
+    let mut passed_over = Vec::new();
     for (i, shard) in shards.iter().enumerate() {
         for name in shard.reader.names() {
             if name.ends_with("rotary_emb.inv_freq") {
+                passed_over.push(name);
                 continue;
             }
             let info = shard.info(&name);
-            match rows.get(name.as_str()) {
+            let full = Some(format!("model.{name}")).filter(|full| rows.contains_key(&**full));
+            let full = full.unwrap_or_else(|| name.clone());
+            match rows.get(full.as_str()) {
                 Some(row) => shard.require(&name, info, &row.shape)?,
                 None if name == HEAD => shard.require(&name, info, &rows[EMBED].shape)?,
                 None => {
@@ -150,15 +158,15 @@ fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Plac
                     return Err(shard.bad(&name, what));
                 }
             }
-            if let Some(&other) = found.get(&name) {
-                let other = shards[other].path.display();
+            if let Some((other, _)) = found.get(&full) {
+                let other = shards[*other].path.display();
                 return Err(shard.bad(&name, format!("is also in {other}; remove one of the two")));
             }
-            found.insert(name, i);
+            found.insert(full, (i, name));
         }
     }
     let place = |row: &Row| {
-        found.get(&row.name).copied().ok_or_else(|| {
+        found.get(&row.name).cloned().ok_or_else(|| {
             let (file, name) = (listing.display(), &row.name);
             Error::Config(format!(
                 "{file}: tensor {name} is missing; copy or export the model again, or correct config.json"
@@ -166,8 +174,8 @@ fn match_tensors(listing: &Path, shards: &[Shard], table: &Table) -> Result<Plac
         })
     };
     let places = table.rows().iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    let tied_head = found.get(HEAD).copied().filter(|_| !rows.contains_key(HEAD));
-    Ok(Places { rows: places, tied_head })
+    let tied_head = found.get(HEAD).filter(|_| !rows.contains_key(HEAD)).map(|(shard, _)| *shard);
+    Ok(Places { rows: places, tied_head, passed_over })
 }
 
 fn compare_tied_head<E: Element<Acc = f32>>(
@@ -319,8 +327,6 @@ pub fn write<E: Element<Acc = f32>>(
         let index = Index { metadata: IndexMetadata { total_size }, weight_map };
         staged.push(write_text(dir, INDEX, &json(&index))?);
     }
-    let generation = Generation { bos_token_id: config.bos, eos_token_id: config.eos };
-    staged.push(write_text(dir, GENERATION, &json(&generation))?);
     staged.push(write_text(dir, CONFIG, &config_json(config, dtype))?);
     let mut written = BTreeSet::new();
     for file in staged {
@@ -347,13 +353,6 @@ struct IndexMetadata {
     total_size: u64,
 }
 
-/// `generation_config.json`.
-#[derive(Serialize)]
-struct Generation {
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<u32>,
-}
-
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain numbers and strings") + "\n"
 }
@@ -369,7 +368,8 @@ fn check_merged<E: Element<Acc = f32>>(
     table: &Table,
     weights: &Weights<E>,
 ) -> Result<(), Error> {
-    for row in table.rows().iter().filter(|row| row.init == Init::Zeros) {
+    let adapts = |row: &&Row| is_adapter(&row.name) && row.init == Init::Zeros;
+    for row in table.rows().iter().filter(adapts) {
         weights.read_parts(row.slot, |_, values| {
             if values.iter().all(|&b| b == 0.0) {
                 return Ok(());
