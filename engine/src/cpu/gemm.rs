@@ -9,13 +9,13 @@
 //! of C is the sum over ascending k, whatever the threads do.
 //!
 //! ```
-//! use engine::cpu::gemm::{Mat, Onto, gemm};
+//! use engine::cpu::gemm::{Mat, Onto, product};
 //!
 //! let cpu = engine::Cpu::new(1).unwrap();
 //! let (a, b) = ([1.0f32, 2.0, 3.0, 4.0], [1.0f32, 0.0, 0.0, -1.0]);
 //! let mut c = [0.0f32; 4];
 //! // C = A B^T, for A and B of 2 rows of 2.
-//! gemm(&cpu, &mut c, Mat::new(&a, 2), Mat::new(&b, 2).t(), Onto::Zero);
+//! product(&cpu, &mut c, Mat::new(&a, 2), Mat::new(&b, 2).t(), Onto::Zero);
 //! assert_eq!(c, [1.0, -2.0, 3.0, -4.0]);
 //! ```
 
