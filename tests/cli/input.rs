@@ -55,7 +55,7 @@ fn empty_data() {
 
 #[test]
 fn data_shorter_than_a_sequence() {
-    bad_data("short.txt", b"four", 1, &["5 tokens", "17", "--seq-len"]);
+    bad_data("short.txt", b"four", 1, &["6 tokens", "17", "--seq-len"]);
     bad_data("short.txt", b"twenty bytes of text", 1, &["held out", "--seq-len"]);
 }
 

@@ -229,13 +229,16 @@ def compare(args, folder):
 
 
 def own(args):
-    """A model that was trained here, in transformers' pipeline."""
+    """A model that was trained here, in transformers' pipeline. Its tokens are decoded after the prompt's: the
+    pipeline itself decodes them alone, and so loses the space between the two, with any LLaMA's tokenizer."""
     generate = pipeline("text-generation", model=args.own, dtype=torch.float32)
+    decode = lambda ids: generate.tokenizer.decode(ids, skip_special_tokens=True)
     openings = ["Once upon a time", "One day,", "Anna counted", "The", "", " ", "Two boats", "Pip and Emma"]
     prompts = openings + [f"{name} {verb}" for name in ["Jack", "Olive", "Ivy", "Tom"] for verb in ["said", "ran", "saw"]]
     differ = 0
     for prompt in prompts:
-        theirs = generate(prompt, max_new_tokens=32, do_sample=False)[0]["generated_text"]
+        ids = generate(prompt, max_new_tokens=32, do_sample=False, return_tensors=True)[0]["generated_token_ids"]
+        theirs = prompt + decode(ids)[len(decode(generate.tokenizer(prompt).input_ids)):]
         mine = run(args, os.path.join(args.bin, "handgrad"), "generate", "--model", args.own, "--temperature", "0",
                    "--max-new-tokens", "32", "--prompt", prompt)[:-1]
         if theirs != mine:
