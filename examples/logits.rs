@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use handgrad::engine::Device;
-use handgrad::model::decode::Decoder;
+use handgrad::model::generation::Decoder;
 use handgrad::model::llama::Llama;
 use handgrad::train::{directory, sample};
 use serde_json::json;

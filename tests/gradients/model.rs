@@ -4,7 +4,6 @@
 use crate::bench::{Bench, GQA, MHA, config, cpu};
 use crate::gpus::gpus;
 use engine::{Device, Dims, Element, Isa, bf16};
-use model::Config;
 use model::cache::Mode;
 use model::{Bias, Config};
 
@@ -113,7 +112,7 @@ fn storage_types_agree() {
         let loss = exact.gradients().mean();
         let check = |dev: &Device| {
             agrees_on::<f32>(config, &exact, loss, dev, 1e-5, 2e-5);
-            agrees_on::<engine::bf16>(config, &exact, loss, dev, 3e-2, 0.2);
+            agrees_on::<bf16>(config, &exact, loss, dev, 3e-2, 0.2);
         };
         Isa::all_available().for_each(|isa| check(&cpu(isa, 2)));
         gpus().for_each(|gpu| check(&gpu));

@@ -20,7 +20,7 @@ use super::sink::{Counts, Sink};
 use super::{Source, Summary, documents};
 use crate::Error;
 use crate::shard::{ShardWriter, Sidecar};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Ends, Tokenizer};
 
 /// The file that lists what was made.
 const LIST: &str = "tokens.json";
@@ -273,11 +273,12 @@ impl<'a> Tokens<'a> {
 
     fn encode(&mut self) -> Result<(), Error> {
         let texts = std::mem::take(&mut self.texts);
+        let (before, after) = self.tokenizer.special().around(Ends::Both);
         for ids in self.tokenizer.encode_batch(&texts)? {
-            self.shard.push(&ids)?;
-            let end = self.tokenizer.eos();
-            self.shard.push(end.as_slice())?;
-            self.ids += (ids.len() + end.iter().len()) as u64;
+            for part in [before, &ids, after.as_slice()] {
+                self.shard.push(part)?;
+                self.ids += part.len() as u64;
+            }
             self.ends.push(self.ids);
         }
         self.shard.count(texts.len() as u64, self.bytes as u64);

@@ -3,7 +3,7 @@ use std::path::Path;
 use data::corpus::tokenize::{self, List, Options};
 use data::corpus::{Layout, Source, documents};
 use data::shard::{Sidecar, TokenSource};
-use data::tokenizer::Tokenizer;
+use data::tokenizer::{Ends, Tokenizer};
 
 use crate::{assert_same, tree, write};
 
@@ -57,8 +57,10 @@ fn shards_hold_each_document_once_by_source_with_its_end() {
             let mut start = 0;
             for end in ends {
                 let document = &ids[start as usize..end as usize];
+                let (before, after) = tokenizer.special().around(Ends::Both);
                 let (last, text) = document.split_last().unwrap();
-                assert_eq!(Some(*last), tokenizer.eos(), "{source}");
+                assert_eq!(Some(*last), after, "{source}");
+                let text = text.strip_prefix(before).unwrap();
                 assert!(tokenizer.decode(text).unwrap().ends_with('.'), "{source}");
                 (start, sum) = (end, sum + 1);
             }
