@@ -3,6 +3,17 @@
 //!
 //! `build-cubins.sh` makes one file for each architecture of [`TARGETS`], and [`name`] puts the hash
 //! of the PTX into the file's name, so kernels of another version are never taken for these.
+//!
+//! ```
+//! use kernels_ptx::{SM_80, cubin};
+//!
+//! let files = [cubin::name("sm_86", &SM_80), cubin::name("sm_80", "earlier PTX")];
+//! // A GPU of 8.9 runs code for 8.6.
+//! assert_eq!(cubin::choose(89, &SM_80, &files).file.as_ref(), Some(&files[0]));
+//! // One of 8.0 has nothing here but what other kernels were made into: it compiles the PTX.
+//! let choice = cubin::choose(80, &SM_80, &files);
+//! assert_eq!((choice.file, &choice.stale[..]), (None, &files[1..]));
+//! ```
 
 use crate::{SM_80, SM_90A};
 use std::sync::LazyLock;

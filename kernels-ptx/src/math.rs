@@ -1,4 +1,16 @@
 //! Scalar maths that host and device share, in core alone, so that the host can test it.
+//!
+//! ```
+//! use kernels_ptx::math::{high, low, swizzled, tile_of};
+//!
+//! assert_eq!((low(0x4000_3f80), high(0x4000_3f80)), (1.0, 2.0));
+//! // Eight rows of one column lie in eight different groups of banks.
+//! let mut groups: Vec<u32> = (0..8).map(|row| swizzled(row, 3, 8) % 8).collect();
+//! groups.sort();
+//! assert_eq!(groups, [0, 1, 2, 3, 4, 5, 6, 7]);
+//! // Blocks go down a band of two rows of tiles, then to its next column.
+//! assert_eq!([0, 1, 2].map(|block| tile_of(block, 4, 4, 2)), [(0, 0), (1, 0), (0, 1)]);
+//! ```
 
 /// A brain float: the upper half of an f32.
 #[cfg(target_arch = "nvptx64")]

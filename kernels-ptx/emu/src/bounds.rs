@@ -1,6 +1,17 @@
 //! The most by which a GPU's arithmetic errs, for the budgets of tests: what the emulator errs by in
 //! its strict mode, and hardware as far as it is documented. Sources are at [`crate::Card`] and
 //! [`crate::Hardware`].
+//!
+//! ```
+//! use ptx_emu::bounds;
+//!
+//! // What a dot product of 4096 pairs of numbers below 1 may err by on an H100's tensor cores: as if each
+//! // of its 256 blocks of 16 lost five last bits of a sum of 4096.
+//! let budget = bounds::sum(90, 4096, 4096.0);
+//! assert_eq!(budget, 256.0 * 5.25 * bounds::LAST_BIT * 4096.0);
+//! // On an A100 blocks are smaller, and keep fewer bits.
+//! assert!(bounds::sum(80, 4096, 4096.0) > budget);
+//! ```
 
 use crate::hardware::alignment;
 

@@ -1,4 +1,22 @@
 //! AdamW over flat arenas.
+//!
+//! ```
+//! use kernels_ptx::adamw::Step;
+//! use kernels_ptx::launch::{Kernel, Target};
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! // The first step of a million weights, in two slots.
+//! let (beta1, beta2) = (0.9f32, 0.95f32);
+//! let (w, m, v, g) = (at(0x100_0000), at(0x200_0000), at(0x300_0000), at(0x400_0000));
+//! let (sum, ends, decays, slots) = (at(0x1000), at(0x1100), at(0x1200), 2);
+//! let (lr, eps, max_norm) = (1e-3, 1e-8, 1.0);
+//! let (rate, root, len) = (lr / (1.0 - beta1), 1.0 / (1.0 - beta2).sqrt(), 1 << 20);
+//! let step = Step {
+//!     w, m, v, g, sum, ends, decays, slots, lr, beta1, beta2, eps, max_norm, rate, root, len,
+//! };
+//! assert_eq!(step.launch(Target::of(90)).blocks, [256, 1, 1]);
+//! assert_eq!(step.and_copy(at(0x500_0000)).launch(Target::of(90)).kernel, "adamw_bf16");
+//! ```
 
 use crate::math::Bf16;
 

@@ -7,6 +7,20 @@
 //! others they read `items`, three numbers for each tile (in f32 each row): the first row of its sequence,
 //! the rows of that, and the first of them that it takes; the tiles with the most work come first.
 //! [`decode`] is for new tokens over a cache.
+//!
+//! ```
+//! use kernels_ptx::attention::Delta;
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use kernels_ptx::math::Bf16;
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! // 4096 tokens of 32 heads, eight threads a row.
+//! let (delta_NH, do_NHD, o_NHD) = (at(0x1000), at(0x100_0000), at(0x200_0000));
+//! let (storage, rows, D) = (Storage::Bf16, 4096 * 32, 128);
+//! let delta = Delta::<Bf16> { storage, delta_NH, do_NHD, o_NHD, rows, D };
+//! let launch = delta.launch(Target::of(90));
+//! assert_eq!((launch.kernel, launch.blocks), ("attention_delta_bf16", [4096, 1, 1]));
+//! ```
 
 pub mod decode;
 pub mod flash;

@@ -1,4 +1,19 @@
 //! Embedding: row n of x is row token[n] of the table.
+//!
+//! ```
+//! use kernels_ptx::embedding::{Backward, order};
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! // Rows 0 and 2 are of token 7: their gradients are added one after the other, by one block.
+//! let order = order(&[7, 9, 7]);
+//! assert_eq!((order.rows_N, order.starts), (vec![0, 2, 1], vec![0, 2, 3]));
+//! let (dw_acc_VC, dx_NC) = (at(0x10_0000), at(0x20_0000));
+//! let (rows_N, starts, tokens) = (at(0x1000), at(0x2000), at(0x3000));
+//! let (storage, C, groups) = (Storage::F32, 256, order.tokens.len() as u32);
+//! let backward = Backward::<f32> { storage, dw_acc_VC, dx_NC, rows_N, starts, tokens, C, groups };
+//! assert_eq!(backward.launch(Target::of(90)).blocks, [2, 1, 1]);
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

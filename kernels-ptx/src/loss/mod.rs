@@ -1,4 +1,18 @@
 //! Softmax cross-entropy of rows of V logits, S elements apart. A negative target does not count.
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use kernels_ptx::loss::{Forward, stride};
+//! use kernels_ptx::math::Bf16;
+//! use std::ptr::{null_mut, without_provenance_mut as at};
+//!
+//! let (storage, V) = (Storage::Bf16, 50257);
+//! let S = stride(storage, V);
+//! assert_eq!(S, 50304);
+//! let (nats_N, largest_N, logits_NS, targets_N) = (at(0x1000), null_mut(), at(0x100_0000), at(0x2000));
+//! let forward = Forward::<Bf16> { storage, nats_N, largest_N, logits_NS, targets_N, V, S, N: 512 };
+//! assert_eq!(forward.launch(Target::of(90)).blocks, [512, 1, 1]);
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

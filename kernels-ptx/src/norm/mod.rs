@@ -1,4 +1,17 @@
 //! Sum of squares of a flat arena.
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Target};
+//! use kernels_ptx::norm::{Squares, Sum, parts};
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! // A million numbers: sixteen sums, then theirs.
+//! let (part_P, x, len) = (at(0x1000), at(0x100_0000), 1 << 20);
+//! let squares = Squares { part_P, x, len };
+//! assert_eq!(squares.launch(Target::of(90)).blocks, [parts(len), 1, 1]);
+//! let sum = Sum { sum: at(0x2000), x: part_P, len: parts(len) };
+//! assert_eq!((sum.len, sum.launch(Target::of(90)).kernel), (16, "sum_f64"));
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

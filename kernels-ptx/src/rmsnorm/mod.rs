@@ -1,4 +1,18 @@
 //! RMSNorm: y = w * x * r, r = 1 / sqrt(mean(x^2) + eps). N rows of C, gain w_C.
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use kernels_ptx::rmsnorm::{Forward, parts};
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! let (y_NC, r_N, x_NC, w_C) = (at(0x100_0000), at(0x1000), at(0x200_0000), at(0x8000));
+//! let (storage, N, C, eps) = (Storage::F32, 4096, 2048, 1e-5);
+//! let forward = Forward::<f32> { storage, y_NC, r_N, x_NC, w_C, N, C, eps };
+//! let launch = forward.launch(Target::of(90));
+//! assert_eq!((launch.blocks, launch.threads), ([2048, 1, 1], 256));
+//! // Rows of room that backward needs for partial gradients of gains.
+//! assert_eq!(parts(N), 512);
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

@@ -1,4 +1,14 @@
 //! Multiplication by a constant.
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use kernels_ptx::scale::Scale;
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! let scale = Scale::<f32> { storage: Storage::F32, x: at(0x1000), len: 4096, factor: 0.5 };
+//! // Four elements a thread.
+//! assert_eq!(scale.launch(Target::of(90)).blocks, [4, 1, 1]);
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

@@ -1,4 +1,15 @@
 //! SwiGLU: a = silu(g) * u. Rows of gu_N2F hold F gates, then F ups.
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use kernels_ptx::swiglu::Backward;
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! let (gu_N2F, da_NF) = (at(0x200_0000), at(0x100_0000));
+//! let backward = Backward::<f32> { storage: Storage::F32, gu_N2F, da_NF, N: 1024, F: 2048 };
+//! let launch = backward.launch(Target::of(90));
+//! assert_eq!((launch.kernel, launch.blocks), ("swiglu_backward_f32", [2048, 1, 1]));
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

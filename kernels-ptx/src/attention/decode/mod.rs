@@ -1,4 +1,18 @@
 //! Attention of a few new tokens over a cache of keys and values.
+//!
+//! ```
+//! use kernels_ptx::attention::decode::Decode;
+//! use kernels_ptx::launch::{Kernel, Storage, Target};
+//! use kernels_ptx::math::Bf16;
+//! use std::ptr::{null, without_provenance_mut as at};
+//!
+//! // The token at position 100 of one sequence; a block a head.
+//! let (o_NHD, q_NS, kv, items) = (at(0x1000), at(0x2000), at(0x100_0000), null());
+//! let (H, G, D) = (32, 8, 128);
+//! let (storage, N, past, S, scale) = (Storage::Bf16, 1, 100, (H + 2 * G) * D, (D as f32).sqrt().recip());
+//! let decode = Decode::<Bf16> { storage, o_NHD, q_NS, kv, items, N, past, S, H, G, D, scale };
+//! assert_eq!(decode.launch(Target::of(90)).blocks, [H, 1, 1]);
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

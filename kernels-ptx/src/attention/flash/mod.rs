@@ -1,4 +1,20 @@
 //! Attention of brain floats on tensor cores, in tiles of a sequence's tokens.
+//!
+//! ```
+//! use kernels_ptx::attention::flash::Forward;
+//! use kernels_ptx::launch::{Kernel, Target};
+//! use std::ptr::{null, without_provenance_mut as at};
+//!
+//! // Two sequences of 4096 tokens, in tiles of 128 queries.
+//! let (o_NHD, lse_NH, qkv, items) = (at(0x100_0000), at(0x1000), at(0x200_0000), null());
+//! let (T, H, G, D, count) = (4096, 32, 8, 128, 2);
+//! let forward = Forward { o_NHD, lse_NH, qkv, items, T, H, G, D, scale: (D as f32).sqrt().recip(), count };
+//! let launch = forward.launch(Target::of(90));
+//! assert_eq!((launch.kernel, launch.blocks), ("attention_forward_bf16_128", [2 * 32, 32, 1]));
+//! // Of 200 and 100 tokens: the tile with the most keys comes first.
+//! let items = Forward::items(&[[0, 200], [200, 100]], D);
+//! assert_eq!(items, [0, 200, 128, 0, 200, 0, 200, 100, 0]);
+//! ```
 
 use crate::math::Bf16;
 

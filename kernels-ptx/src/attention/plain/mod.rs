@@ -1,4 +1,17 @@
 //! Attention in f32 on ordinary cores, for comparisons: a warp for a row. D is at most 256.
+//!
+//! ```
+//! use kernels_ptx::attention::plain::Forward;
+//! use kernels_ptx::launch::{Kernel, Target};
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! // Sequences of two tokens and of one: the row with the most keys comes first.
+//! assert_eq!(Forward::items(&[[0, 2], [2, 1]]), [0, 2, 1, 0, 2, 0, 2, 1, 0]);
+//! let (o_NHD, lse_NH, qkv, items) = (at(0x1000), at(0x2000), at(0x3000), at(0x4000));
+//! let forward = Forward { o_NHD, lse_NH, qkv, items, N: 3, T: 0, H: 4, G: 2, D: 64, scale: 0.125 };
+//! // Four warps a block.
+//! assert_eq!(forward.launch(Target::of(90)).blocks, [3, 1, 1]);
+//! ```
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

@@ -1,4 +1,19 @@
 //! Matrix products: C (M x N) of A (M x K) and B (K x N).
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Target};
+//! use kernels_ptx::linear::gemm::{self, Layout, Rounded};
+//! use std::ptr::{null, without_provenance_mut as at};
+//!
+//! let (target, M, N, K) = (Target::of(90), 8192, 8192, 4096);
+//! let (c, r, a, b) = (at(0x1000_0000), null(), at(0x2000_0000), at(0x3000_0000));
+//! let (layout, cut) = (Layout::Nt, gemm::cut(target, M, N, K));
+//! let product = Rounded { c, r, a, b, M, N, K, lda: K, ldb: K, ldc: N, layout, cut };
+//! let launch = product.launch(target);
+//! assert_eq!((launch.kernel, launch.blocks), ("gemm_nt_bf16_128x256", [64 * 32, 1, 1]));
+//! // Of a single tile and a deep K every multiprocessor takes a part.
+//! assert!(gemm::cut(target, 128, 128, 1 << 20).parts > 100);
+//! ```
 
 use crate::math::Bf16;
 

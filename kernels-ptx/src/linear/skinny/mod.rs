@@ -1,5 +1,19 @@
 //! Products of at most [`ROWS`] rows with a weight: y (M x N) of x (M x K) and W, N rows of K. Brain
 //! floats. Neither the strips that a block takes nor M nor the device changes a row's bits.
+//!
+//! ```
+//! use kernels_ptx::launch::{Kernel, Target};
+//! use kernels_ptx::linear::skinny::{Wide, takes};
+//! use std::ptr::without_provenance_mut as at;
+//!
+//! let (M, N, K) = (1, 4096, 4096);
+//! assert!(takes(M, K, K, K));
+//! let (y, x, w) = (at(0x1000), at(0x8000), at(0x100_0000));
+//! let product = Wide { y, x, w, M, N, K, ldx: K, ldw: K, ldy: N };
+//! // Two strips of eight rows a block: with four, some of 132 multiprocessors would idle.
+//! let launch = product.launch(Target::of(90));
+//! assert_eq!((launch.kernel, launch.blocks), ("skinny_bf16_f32_16", [256, 1, 1]));
+//! ```
 
 use crate::math::Bf16;
 
