@@ -1,5 +1,18 @@
 //! From a list of files to one stream of tokens: text is read, encoded, and each document ended by
 //! the end token, if the tokenizer has one; ready shards are taken as they are.
+//!
+//! ```
+//! use data::prepare::tokenize_to_source;
+//! use data::tokenizer::Tokenizer;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let play = folder.path().join("play.txt");
+//! std::fs::write(&play, "To be")?;
+//! let (source, counts) = tokenize_to_source(&[play], &Tokenizer::bytes(), None, &mut |_, _| {})?;
+//! assert_eq!((counts.documents, counts.text_bytes, counts.tokens), (1, 5, 6));
+//! assert_eq!(source.to_vec(5..6), [data::bytes::EOS]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;

@@ -11,6 +11,17 @@
 //!   space before it along; runs of spaces and runs of line ends are pieces of their own.
 //!
 //! Text is text: `</s>` in a document is encoded as its characters, never as the special token.
+//!
+//! ```
+//! use data::tokenizer::Tokenizer;
+//!
+//! let documents = ["the cat sat on the mat", "the hat"].map(|text| Ok(text.to_string()));
+//! let tokenizer = Tokenizer::train_bpe(documents, 270, &mut |_, _| {})?;
+//! let ids = tokenizer.encode("the rat </s>")?;
+//! assert!(ids.len() < "the rat </s>".len());
+//! assert_eq!(tokenizer.decode(&ids)?, "the rat </s>");
+//! # Ok::<(), data::Error>(())
+//! ```
 
 use std::collections::HashMap;
 
