@@ -12,6 +12,25 @@
 //! of tokens at the ends, others each time.
 //!
 //! Sequential: sample `i` starts at token `i * seq_len`, and the stream wraps at its end.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use data::loader::{Loader, LoaderConfig, Order};
+//! use data::shard::TokenSource;
+//!
+//! let source = Arc::new(TokenSource::from_ids((0..100).collect()));
+//! let config = LoaderConfig { seq_len: 4, seed: 1, order: Order::Shuffled, range: 0..100 };
+//! let loader = Loader::new(source, config)?;
+//! let (mut inputs, mut targets) = ([0; 8], [0; 8]);
+//! loader.fill_batch(6, 2, &mut inputs, &mut targets);
+//! assert_eq!(targets[..3], [1, 2, 3].map(|i| inputs[i] as i32));
+//!
+//! let (mut alone, mut next) = ([0; 4], [0; 4]);
+//! loader.sample(7, &mut alone, &mut next);
+//! assert_eq!(alone, inputs[4..]);
+//! # Ok::<(), data::Error>(())
+//! ```
 
 use std::ops::Range;
 use std::sync::Arc;

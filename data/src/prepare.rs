@@ -1,5 +1,19 @@
 //! From a list of files to one stream of tokens: text is read, encoded, and each document put between
 //! the tokens that begin and end one; ready shards are taken as they are.
+//!
+//! ```
+//! use data::prepare::tokenize_to_source;
+//! use data::tokenizer::{Ends, Tokenizer};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let play = folder.path().join("play.txt");
+//! std::fs::write(&play, "To be")?;
+//! let bytes = &Tokenizer::bytes();
+//! let (source, counts) = tokenize_to_source(&[play], bytes, Ends::Both, None, &mut |_, _| {})?;
+//! assert_eq!((counts.documents, counts.text_bytes, counts.tokens), (1, 5, 7));
+//! assert_eq!(source.to_vec(6..7), [data::bytes::EOS]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;

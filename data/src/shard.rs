@@ -1,6 +1,15 @@
 //! One stream of token ids: of token shards, which are files, and of ids in memory.
 //!
 //! The format of a shard is in `shard/file.rs` (feature `files`).
+//!
+//! ```
+//! use data::shard::TokenSource;
+//!
+//! let mut source = TokenSource::from_ids(vec![5, 6, 7]);
+//! source.push_ids(vec![8, 9]);
+//! assert_eq!(source.to_vec(2..5), [7, 8, 9]);
+//! assert!(source.check_vocab(9).is_err());
+//! ```
 
 #[cfg(feature = "files")]
 mod file;

@@ -4,6 +4,15 @@
 //! and numbers first, then a plot tells what happens, each sentence in one of several wordings.
 //! What it draws it keeps: a lost thing is found where it was left, a promise is kept to the one it
 //! was made to, sums add up. So there is something to learn beyond the next word.
+//!
+//! ```
+//! use data::stories::Stories;
+//!
+//! let mut stories = Stories::new(7);
+//! let third = stories.nth(2).unwrap();
+//! assert_eq!(third, Stories::story(7, 2));
+//! assert!((60..=200).contains(&third.split_whitespace().count()));
+//! ```
 
 mod plots;
 mod words;

@@ -2,6 +2,19 @@
 //! same compressed by gzip or zstd, and folders of them.
 //!
 //! Documents stream: at most one is in memory, and a compressed file is never unpacked as a whole.
+//!
+//! ```
+//! use data::text::{Documents, find_files};
+//!
+//! let folder = tempfile::tempdir()?;
+//! std::fs::write(folder.path().join("a.txt"), "To be")?;
+//! let lines = "{\"text\": \"or not\"}\n{\"text\": \"to be\"}\n";
+//! std::fs::write(folder.path().join("b.jsonl"), lines)?;
+//! let files = find_files(&[folder.path().to_path_buf()])?;
+//! let documents: Vec<String> = Documents::new(files).collect::<Result<_, _>>()?;
+//! assert_eq!(documents, ["To be", "or not", "to be"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::borrow::Cow;
 use std::fs::File;

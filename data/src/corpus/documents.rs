@@ -1,5 +1,19 @@
 //! Files that hold documents already: JSON objects, one a line; rows of Parquet; texts; archives
 //! of these; all of them packed or not.
+//!
+//! ```
+//! use data::corpus::{self, Source, documents, explain, run};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let input = folder.path().join("plays.jsonl");
+//! std::fs::write(&input, "{\"content\": \"To be\", \"number\": \"1\"}\n")?;
+//! let (text, id) = ("content".to_string(), "number".to_string());
+//! let source = Source::Documents(documents::Options { text, id, ..Default::default() });
+//! let options = corpus::Options::new(source, vec![input], folder.path().join("out"));
+//! run(&options, &Default::default(), &mut |_| {})?;
+//! assert_eq!(explain(&options.out, "plays/1")?[0].document.text, "To be");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fs::File;
 use std::io::{BufRead, Read};

@@ -1,4 +1,19 @@
 //! Raw inputs: shards of files, and readers that unpack them as a stream.
+//!
+//! ```
+//! use std::io::BufRead;
+//!
+//! use data::corpus::input::{Meter, Piece, open};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("play.txt.zst");
+//! std::fs::write(&path, zstd::encode_all("To be,\nor not to be".as_bytes(), 3)?)?;
+//! let (piece, meter) = (Piece::whole(&path)?, Meter::default());
+//! let lines: Vec<String> = open(&piece, &meter)?.lines().collect::<Result<_, _>>()?;
+//! assert_eq!(lines, ["To be,", "or not to be"]);
+//! assert_eq!(meter.bytes(), piece.bytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};

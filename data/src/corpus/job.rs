@@ -208,7 +208,6 @@ pub struct Job {
 /// A task while it runs.
 pub struct Task<'a> {
     job: &'a Job,
-    phase: &'static str,
     index: usize,
     meter: &'a Meter,
     outputs: Vec<Output>,
@@ -448,7 +447,7 @@ impl Job {
         } else {
             Vec::new()
         };
-        let mut task = Task { job: self, phase: phase.name, index, meter, outputs: Vec::new() };
+        let mut task = Task { job: self, index, meter, outputs: Vec::new() };
         let result = (phase.work)(index, &mut task)?;
         meter.check()?;
         let counts = counts_of(&result);
@@ -564,11 +563,6 @@ impl Task<'_> {
         let hash = format!("{:032x}", hash.digest128());
         self.outputs.push(Output { path: path.clone(), bytes, hash });
         Ok(path)
-    }
-
-    /// The name of the phase.
-    pub fn phase(&self) -> &'static str {
-        self.phase
     }
 }
 

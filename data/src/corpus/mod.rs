@@ -3,6 +3,28 @@
 //! A [`Source`] is a plain function: it reads one [`Shard`] of the input and hands its documents
 //! to a [`Sink`] one after the other, each with the [`Trail`] of what every rule said of it. It
 //! holds one document at a time, knows nothing of other shards, and so may run anywhere.
+//!
+//! ```
+//! use data::corpus::{Document, Meter, Sink, Source, Trail, documents};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let input = folder.path().join("plays.jsonl");
+//! std::fs::write(&input, "{\"text\": \"To be\"}\n{\"title\": \"Hamlet\"}\n")?;
+//! let source = Source::Documents(documents::Options::default());
+//! let mut texts = Vec::new();
+//! let mut take = |document: Document, _: Trail| {
+//!     texts.push(document.text);
+//!     Ok(())
+//! };
+//! let mut sink = Sink::new(Meter::default(), &mut take);
+//! for shard in source.shards(&[input], 1 << 20)? {
+//!     source.read(&shard, &mut sink)?;
+//! }
+//! let counts = sink.into_counts();
+//! assert_eq!((counts.kept.documents, counts.damage.len()), (1, 1));
+//! assert_eq!(texts, ["To be"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod arxiv;
 pub mod books;
@@ -13,7 +35,7 @@ pub mod documents;
 mod encoding;
 pub mod github;
 pub mod input;
-pub mod job;
+mod job;
 mod markup;
 mod report;
 mod sink;

@@ -66,6 +66,23 @@ impl Sidecar {
 
 /// Writes one shard. It has its name once it is whole, see [`Draft`]; a writer that is dropped leaves
 /// nothing behind.
+///
+/// ```
+/// use data::shard::{ShardWriter, Sidecar, TokenSource};
+/// use data::tokenizer::Tokenizer;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("plays.bin");
+/// let tokenizer = Tokenizer::bytes();
+/// let mut writer = ShardWriter::create(&path, tokenizer.vocab_size(), tokenizer.hash())?;
+/// let ids = tokenizer.encode("To be")?;
+/// writer.push(&ids)?;
+/// writer.count(1, 5);
+/// writer.finish()?;
+/// assert_eq!(Sidecar::load(&path)?.unwrap().documents, 1);
+/// assert_eq!(TokenSource::open(&[path])?.to_vec(0..5), ids);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ShardWriter {
     path: PathBuf,
     out: BufWriter<Draft>,

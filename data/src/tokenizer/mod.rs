@@ -12,6 +12,17 @@
 //!
 //! Text is text: `</s>` in a document is encoded as its characters, never as the special token. In a
 //! prompt ([`Tokenizer::prompt`]) it is the token, because a user has no other way to write it.
+//!
+//! ```
+//! use data::tokenizer::Tokenizer;
+//!
+//! let documents = ["the cat sat on the mat", "the hat"].map(|text| Ok(text.to_string()));
+//! let tokenizer = Tokenizer::train_bpe(documents, 270, &mut |_, _| {})?;
+//! let ids = tokenizer.encode("the rat </s>")?;
+//! assert!(ids.len() < "the rat </s>".len());
+//! assert_eq!(tokenizer.decode(&ids)?, "the rat </s>");
+//! # Ok::<(), data::Error>(())
+//! ```
 
 mod guard;
 mod own;

@@ -15,6 +15,19 @@
 //! `RUST_LOG=store=trace` the order shows, and tests hold a run's against what a power cut allows.
 //!
 //! Errors are the system's: the caller knows what the file is for, and names it and the remedy.
+//!
+//! ```
+//! use std::io::Write;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("notes.txt");
+//! let mut draft = store::Draft::create(&path)?;
+//! draft.write_all(b"all of it")?;
+//! assert!(!path.exists());
+//! draft.publish()?;
+//! assert_eq!(std::fs::read(&path)?, b"all of it");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 mod file;

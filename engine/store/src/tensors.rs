@@ -4,6 +4,26 @@
 //! Written and read tensor by tensor, so that neither needs room for more than the caller holds. The
 //! header's types are those of the `safetensors` crate, which also checks that offsets leave no gap, do
 //! not overlap and fit types and shapes.
+//!
+//! ```
+//! use store::tensors::{Dtype, Entry, Layout, Reader, Writer};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("weights.safetensors");
+//! let entry = Entry { name: "bias".to_string(), dtype: Dtype::F32, shape: vec![2] };
+//! let layout = Layout::new(&[entry], &[("step", "100")]);
+//! let mut writer = Writer::new(store::Draft::create(&path)?, &layout)?;
+//! writer.begin("bias");
+//! [0.5_f32, -1.0].iter().try_for_each(|x| writer.write(&x.to_le_bytes()))?;
+//! let (draft, sum) = writer.end();
+//! draft.publish()?;
+//! assert_eq!(sum.bytes, std::fs::metadata(&path)?.len());
+//!
+//! let reader = Reader::open(&path)?;
+//! assert_eq!(reader.info("bias").unwrap().shape, [2]);
+//! assert_eq!(reader.bytes("bias")?[4..], (-1.0_f32).to_le_bytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

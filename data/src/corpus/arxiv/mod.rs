@@ -6,6 +6,20 @@
 //!
 //! Input: arXiv's `.tar` of one `.gz` a submission, each the gzip of a tar or of one TeX file; or
 //! such a `.tar.gz` by itself. Nothing is unpacked to disk, and only TeX is held in memory.
+//!
+//! ```
+//! use data::corpus::arxiv::{Options, Submission, document};
+//!
+//! let tex = r"\title{Numbers}
+//! \newcommand{\R}{\mathbb{R}}
+//! \section{Reals} % the first
+//! Let $x \in \R$.";
+//! let files = vec![("main.tex".to_string(), tex.into())];
+//! let submission = Submission { id: "math0211159".into(), month: "0211".into(), files };
+//! let (document, _) = document(submission, &Options::default());
+//! assert_eq!(document.id, "math/0211159");
+//! assert_eq!(document.text, "\\section{Reals}\nLet $x \\in \\mathbb{R}$.");
+//! ```
 
 mod cut;
 mod expand;

@@ -7,6 +7,13 @@
 //! - macros without arguments only, `\newcommand{\x}{..}` and `\def\x{..}` that fill their line, one
 //!   after the other, and a macro right after another is passed over;
 //! - a macro's value with a character beyond ASCII makes the whole submission fail.
+//!
+//! ```
+//! use data::corpus::arxiv::redpajama::clean;
+//!
+//! let tex = "\\title{Numbers}\n\\section{Reals}\nten% to the letter\n\\bibliography{all}";
+//! assert_eq!(clean([tex].into_iter(), 1 << 20).unwrap(), "\\section{Reals}\nte\n");
+//! ```
 
 use memchr::memmem;
 

@@ -1,5 +1,13 @@
 //! Cuts what Project Gutenberg puts around a book: its own words before and after, and the credits
 //! of those who typed it.
+//!
+//! ```
+//! use data::corpus::books::gutenberg::body;
+//!
+//! let book = "*** START OF THE PROJECT GUTENBERG EBOOK HAMLET ***\nProduced by a friend\n\nTo be\n\
+//!             *** END OF THE PROJECT GUTENBERG EBOOK HAMLET ***\nThe licence.\n";
+//! assert_eq!(&book[body(book)], "To be");
+//! ```
 
 use std::ops::Range;
 

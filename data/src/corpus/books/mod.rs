@@ -5,6 +5,15 @@
 //! Which of them stays is decided over all books, see [`near`] for what is compared.
 //!
 //! Input: `.txt` files, one book each, in UTF-8 or in the encoding that their head names.
+//!
+//! ```
+//! use data::corpus::books::{Options, document};
+//!
+//! let book = "Title: Hamlet\n*** START OF THE PROJECT GUTENBERG EBOOK HAMLET ***\nTo be\n";
+//! let (document, trail) = document("1524".into(), book.into(), &Options::default());
+//! assert!(trail.dropped().is_none());
+//! assert_eq!((document.text, document.meta["title"].as_str()), ("To be".into(), Some("Hamlet")));
+//! ```
 
 pub mod gutenberg;
 pub mod near;

@@ -1,4 +1,13 @@
 //! Whether two books are one: by the words that they share, and by RedPajama's SimHash.
+//!
+//! ```
+//! use data::corpus::books::near::{overlap, shingles};
+//!
+//! let book = shingles("To be, or not to be: that is the question.", 3);
+//! let part = shingles("to be or not to be", 3);
+//! assert_eq!(overlap(&book, &part), 1.0);
+//! assert!(overlap(&book, &shingles("to be or to seem", 3)) < 0.5);
+//! ```
 
 use std::collections::BTreeMap;
 

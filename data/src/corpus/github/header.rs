@@ -4,6 +4,13 @@
 //! tells the encoding, `<?php`, an XML declaration. It goes only if it speaks of copyright or of a
 //! licence; then the next comment is asked too. So `#include`, titles in Markdown and the
 //! documentation of a module stay.
+//!
+//! ```
+//! use data::corpus::github::header::cut;
+//!
+//! let file = "#!/bin/sh\n# Copyright Some One\n\n# Says hello.\necho hello\n";
+//! assert_eq!(cut(file, "hello.sh"), "#!/bin/sh\n# Says hello.\necho hello\n");
+//! ```
 
 use std::ops::Range;
 

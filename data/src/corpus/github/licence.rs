@@ -1,4 +1,13 @@
 //! Which licence a text is: the phrases that each licence cannot do without.
+//!
+//! ```
+//! use data::corpus::github::licence::{Licence, detect, is_licence_file};
+//!
+//! assert!(is_licence_file("LICENSE.txt") && !is_licence_file("license_test.go"));
+//! let text = "Apache License\n    Version 2.0, January 2004\n";
+//! assert_eq!(detect(text), Some(Licence::Apache2));
+//! assert_eq!(detect("GNU GENERAL PUBLIC LICENSE\nVersion 3"), None);
+//! ```
 
 /// Licences that the paper keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

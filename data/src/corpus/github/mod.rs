@@ -8,6 +8,21 @@
 //!
 //! Input: folders of checkouts, or rows of BigQuery's export, `{content, path, repo_name, license}`
 //! as .jsonl, .gz or .zst.
+//!
+//! ```
+//! use data::corpus::{self, Source, github, run};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let rows = folder.path().join("rows.jsonl");
+//! let row = r#"{"content": "int a;", "path": "a.c", "repo_name": "me/a", "license": "mit"}"#;
+//! std::fs::write(&rows, format!("{row}\n{}\n", row.replace("mit", "gpl-3.0")))?;
+//! let source = Source::Github(github::Options::default());
+//! let options = corpus::Options::new(source, vec![rows], folder.path().join("out"));
+//! let counts = run(&options, &Default::default(), &mut |_| {})?.counts;
+//! assert_eq!(counts.kept.documents, 1);
+//! assert_eq!(counts.rules["licence"].dropped.documents, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod header;
 pub mod licence;

@@ -1,6 +1,13 @@
 //! How RedPajama cuts headers, for the proof of agreement: where a file has any `/* */`, only the
 //! first is looked at; where it has none, all leading lines that begin with `//`, `#` or `--` go,
 //! and with them shebangs, `#include`s and titles in Markdown.
+//!
+//! ```
+//! use data::corpus::github::redpajama::cut_header;
+//!
+//! assert_eq!(cut_header("#include <a.h>\nint a;"), "int a;");
+//! assert_eq!(cut_header("/* Copyright Some One */int a;"), "int a;");
+//! ```
 
 use memchr::memmem;
 

@@ -4,6 +4,23 @@
 //! HTML cut, answers from the highest score to the lowest. Input: `Posts.xml` of a site's dump, one
 //! `<row .../>` a line, which is how Stack Exchange writes it: each line is read by itself, so a
 //! broken one costs one post.
+//!
+//! ```
+//! use data::corpus::{self, Source, explain, run, stackexchange};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let input = folder.path().join("coffee.stackexchange.com.Posts.xml");
+//! std::fs::write(&input, r#"<posts>
+//! <row Id="1" PostTypeId="1" Score="3" Title="Sugar?" Body="&lt;p&gt;How much?&lt;/p&gt;" />
+//! <row Id="2" PostTypeId="2" ParentId="1" Score="5" Body="&lt;b&gt;None&lt;/b&gt;." />
+//! </posts>"#)?;
+//! let source = Source::Stackexchange(stackexchange::Options::default());
+//! let options = corpus::Options::new(source, vec![input], folder.path().join("out"));
+//! run(&options, &Default::default(), &mut |_| {})?;
+//! let found = explain(&options.out, "coffee.stackexchange.com/1")?;
+//! assert_eq!(found[0].document.text, "Q: Sugar?\n\nHow much?\n\nA: None.");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod join;
 

@@ -3,9 +3,19 @@
 //! Source of the rules: Touvron et al. 2023, arXiv:2302.13971, section 2.1: twenty languages,
 //! hyperlinks, comments and other formatting boilerplate removed. Input: `pages-articles` dumps,
 //! `.xml` alone or packed by bzip2, gzip or zstd; a multistream one is divided between its streams.
+//!
+//! ```
+//! use data::corpus::wikipedia::{Options, Page, document};
+//!
+//! let text = "'''Sofia''' is a [[city]].{{Cite|atlas}}".to_string();
+//! let page = Page { title: "Sofia".into(), namespace: "0".into(), text, ..Page::default() };
+//! let (document, _) = document(page, "en", &Options::default());
+//! assert_eq!(document.text, "Sofia is a city.");
+//! assert_eq!(document.meta["url"], "https://en.wikipedia.org/wiki/Sofia");
+//! ```
 
-pub mod dump;
-pub mod namespaces;
+mod dump;
+mod namespaces;
 pub mod wikitext;
 
 use std::fs::File;
@@ -15,7 +25,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::dump::{Broken, Damage, Page, Pages, Streams, Utf16};
+pub use self::dump::Page;
+use self::dump::{Broken, Damage, Pages, Streams, Utf16};
 use self::wikitext::Layout;
 use super::document::{Document, Trail};
 use super::input::{self, Format, Metered, Piece, Shard};

@@ -49,7 +49,7 @@ const NAMES: [Names; 20] = [
 ];
 
 /// The paper's languages, Latin or Cyrillic all.
-pub fn languages() -> impl Iterator<Item = &'static str> {
+pub(super) fn languages() -> impl Iterator<Item = &'static str> {
     NAMES.iter().map(|names| names.language)
 }
 

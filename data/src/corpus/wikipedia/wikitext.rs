@@ -6,6 +6,14 @@
 //! An end closes the nearest frame of its kind; frames above it were never closed, and a second
 //! pass takes their beginnings for what they are: letters. So a million open braces cost two passes,
 //! as does any other text.
+//!
+//! ```
+//! use data::corpus::wikipedia::wikitext::{Layout, strip};
+//!
+//! let layout = Layout { language: "en", categories: false, empty_sections: false, as_anchor: false };
+//! let page = "'''Sofia''' is a [[City|city]].<ref>Atlas</ref>\n== Map ==\n[[File:a.png]]";
+//! assert_eq!(strip(page, layout), "Sofia is a city.");
+//! ```
 
 use super::super::markup::{find_ignore_case, push_unescaped, reference};
 use super::namespaces::{Prefix, prefix};
