@@ -2,6 +2,14 @@
 //!
 //! Results go to stdout, everything else to stderr. A mistake on a command line is one line on stderr
 //! and exit code 2, like every other bad value.
+//!
+//! The program is nothing but a call. It reads the command line of its process:
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     handgrad::commands::handgrad()
+//! }
+//! ```
 
 mod evaluate;
 mod generate;

@@ -14,6 +14,25 @@
 //!
 //! Tensors go from a device's memory to the file and back in short parts: neither way takes a copy of
 //! the model on the host.
+//!
+//! ```
+//! use train::checkpoint::{State, Tensor, Values, ValuesMut, latest, save};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let root = dir.path();
+//! let w = [1.0f32, 2.0, 3.0];
+//! let tensor = Tensor { name: "w".into(), shape: vec![3], values: Values::F32(w[..].into()) };
+//! let state = State { step: 7, tokens: 700, ..State::default() };
+//! save(root, &state, &[("weights.safetensors", vec![tensor])])?;
+//!
+//! let found = latest(root)?.require(root)?;
+//! let mut read = [0.0f32; 3];
+//! found.read("weights.safetensors", "w", &[3], ValuesMut::F32(read[..].as_mut().into()))?;
+//! assert_eq!((found.state(), read), (&state, w));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::convert::Infallible;
 use std::fs::{self, File};

@@ -1,5 +1,20 @@
 //! Speed: tokens per second over the last steps, share of the machine's ceiling (MFU), and time
 //! left.
+//!
+//! ```
+//! use std::time::Duration;
+//! use train::clock::Clock;
+//!
+//! // A model of a million parameters, on a machine of 100 GFLOP/s.
+//! let mut clock = Clock::new(6e6, Some(1e11));
+//! clock.begin_step();
+//! std::thread::sleep(Duration::from_millis(2)); // the step
+//! clock.end_step(512);
+//! let speed = clock.tokens_per_second();
+//! assert!(speed > 0.0 && speed < 512.0 / 0.002);
+//! assert_eq!(clock.mfu(), Some(speed * 6e6 / 1e11));
+//! assert!(clock.eta(512) >= Some(Duration::from_millis(2)));
+//! ```
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

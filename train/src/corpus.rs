@@ -1,5 +1,25 @@
 //! From a run's configuration to its tokens: reads or makes the text, loads or trains the
 //! tokenizer, and cuts off the validation split.
+//!
+//! ```
+//! use train::config::{RunConfig, TokenizerChoice};
+//! use train::corpus;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("rhyme.txt");
+//! std::fs::write(&path, "Twinkle, twinkle, little star. ".repeat(100))?;
+//! let mut config = RunConfig::default();
+//! config.data.paths = vec![path];
+//! config.data.tokenizer = TokenizerChoice::Bytes;
+//! config.run.seq_len = 16;
+//!
+//! let tokenizer = corpus::tokenizer(&config, None)?;
+//! let corpus = corpus::prepare(&config, tokenizer, 259, None)?;
+//! assert!(corpus.train_tokens < corpus.counts.tokens && corpus.validation.is_some());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

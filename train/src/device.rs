@@ -1,4 +1,16 @@
 //! From `--device`, `--threads` and `--gemm` to a device.
+//!
+//! ```
+//! use train::config::{DeviceChoice, Gemm};
+//! use train::device;
+//!
+//! # fn main() -> Result<(), train::Error> {
+//! let dev = device::open(DeviceChoice::Cpu, Some(2), Gemm::Rust)?;
+//! assert!(matches!(dev, engine::Device::Cpu(cpu) if cpu.threads() == 2));
+//! assert!(device::open(DeviceChoice::Cpu, None, Gemm::Cublaslt).is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 use engine::{Cuda, Device};
 use tracing::info;

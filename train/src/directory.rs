@@ -1,4 +1,30 @@
 //! A model directory, a run's own or any Hugging Face LLaMA: configuration, weights, tokenizer.
+//!
+//! ```
+//! use data::tokenizer::Tokenizer;
+//! use engine::Device;
+//! use model::llama::Llama;
+//! use model::weights::Weights;
+//! use model::{Config, init};
+//! use train::directory;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("model");
+//! let (dev, tokenizer) = (Device::cpu(1)?, Tokenizer::bytes());
+//! let config = Config::stories_260k().with_vocab(tokenizer.vocab_size());
+//! let model = Llama::<f32>::new(&dev, &config, 16);
+//! let mut weights = Weights::zeros(&dev, model.table());
+//! init::fill(&dev, &mut weights, model.table(), 1);
+//! directory::write(&dir, &model, &weights, Some(&tokenizer))?;
+//!
+//! let (found, _) = directory::open(&dir)?;
+//! assert_eq!(found.dims, config.dims);
+//! let read = directory::weights::<f32>(&dev, &dir, model.table())?;
+//! assert_eq!(read.view().read()?, weights.view().read()?);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::Path;
 

@@ -1,4 +1,20 @@
 //! The one error of this crate, how a run can end, and the exit codes of both.
+//!
+//! ```
+//! use std::process::ExitCode;
+//! use train::{Error, Outcome, main_exit};
+//!
+//! fn run(steps: u64) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
+//!     if steps == 0 {
+//!         return Err(Error::Config("--steps is 0: give at least 1".into()).into());
+//!     }
+//!     Ok(Outcome::Done)
+//! }
+//!
+//! // What `main` returns, after one line on stderr: "error: --steps is 0: give at least 1".
+//! assert_eq!(main_exit(run(0)), ExitCode::from(2));
+//! assert_eq!(main_exit(run(1)), ExitCode::SUCCESS);
+//! ```
 
 use std::error::Error as StdError;
 use std::io::{self, Write};

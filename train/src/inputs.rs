@@ -1,4 +1,22 @@
 //! From a run's configuration to what it trains, how, and by what a later run knows it again.
+//!
+//! ```
+//! use train::config::RunConfig;
+//! use train::inputs;
+//!
+//! # fn main() -> Result<(), train::Error> {
+//! let mut config = RunConfig::default();
+//! config.model.name = "260k".into();
+//! config.run.accum = 4;
+//!
+//! let model = inputs::model_config(&config, Some(300), None)?;
+//! assert_eq!(model.dims.V, 300);
+//! assert_eq!(inputs::recipe(&config).sequences_per_step(), 8 * 4);
+//! let schedule = inputs::schedule(&config);
+//! assert!(schedule.lr(0) < schedule.lr(schedule.warmup));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::Path;
 

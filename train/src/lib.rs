@@ -15,7 +15,7 @@
 //! | [`device`], [`plan`], [`memory`] | where it computes, in how much memory |
 //! | [`trainer`] | model, optimizer and caches: one step, and what the loop asks between steps |
 //! | [`snapshot`], [`directory`] | a trainer to checkpoints and model directories, and back |
-//! | [`validation`], [`sample`] | the loss on held-out text; text of its own |
+//! | [`Trainer::validation_loss`], [`sample`] | the loss on held-out text; text of its own |
 //! | [`profile`] | a roofline of one step, op by op |
 //! | [`error`] | what went wrong, in one line, and the exit code |
 //!
@@ -57,7 +57,7 @@ pub mod signals;
 #[cfg(feature = "run")]
 pub mod snapshot;
 pub mod trainer;
-pub mod validation;
+mod validation;
 
 pub use error::{Error, Outcome, main_exit, print};
 pub use trainer::Trainer;

@@ -1,4 +1,14 @@
 //! The memory that a process took.
+//!
+//! ```
+//! use engine::Device;
+//! use train::memory;
+//!
+//! let dev = Device::cpu(1).unwrap();
+//! println!("{} MiB are in RAM", memory::resident_bytes() >> 20);
+//! let line = memory::describe(&dev);
+//! assert!(line.starts_with("peak memory ") && line.ends_with(" MiB"));
+//! ```
 
 use engine::Device;
 

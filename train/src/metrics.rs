@@ -4,6 +4,27 @@
 //! "mfu":..}`, an evaluation `{"step":1,"val_loss":..}`. Steps count from 1. Write everything of
 //! a step before saving its checkpoint: a resume from step N keeps the lines up to N and cuts off
 //! the rest, so that the file continues as if nothing had happened.
+//!
+//! ```
+//! use train::metrics::{self, Entry, Metrics};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("metrics.jsonl");
+//! let (lr, grad_norm, tokens_per_second, mfu) = (1e-3, 0.7, 5e4, None);
+//! let mut file = Metrics::create(&path)?;
+//! for (step, loss) in [(1, 4.5), (2, 4.0), (3, 3.75)] {
+//!     let tokens = 512 * step;
+//!     file.step(&Entry { step, tokens, loss, lr, grad_norm, tokens_per_second, mfu })?;
+//! }
+//! file.eval(3, 3.8)?;
+//!
+//! // The newest checkpoint is of step 2.
+//! Metrics::resume(&path, 2)?;
+//! assert_eq!(metrics::read(&path)?.train, [(1, 4.5), (2, 4.0)]);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

@@ -2,6 +2,25 @@
 //!
 //! A run that turns out to be impossible leaves no trace: what [`OutDir::create`] and the
 //! preparation of tokens made is removed again, unless [`OutDir::begin`] has been called.
+//!
+//! ```
+//! use train::config::RunConfig;
+//! use train::outdir::{Existing, OutDir};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = &dir.path().join("out");
+//! let mut out = OutDir::create(path, Existing::Refuse)?;
+//! // Here inputs are read: an error up to now leaves no folder behind.
+//! out.begin()?;
+//! RunConfig::default().write(&out.run_toml())?;
+//! drop(out);
+//!
+//! let refused = OutDir::create(path, Existing::Refuse).unwrap_err();
+//! assert!(refused.to_string().contains("already holds a run"));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

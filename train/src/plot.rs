@@ -1,4 +1,18 @@
 //! `loss.svg`: training loss, its moving average, validation losses, and the unigram entropy.
+//!
+//! ```
+//! use train::metrics::Curves;
+//! use train::plot;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("loss.svg");
+//! let curves = Curves { train: vec![(1, 4.5), (2, 4.0), (3, 3.75)], val: vec![(3, 3.8)] };
+//! plot::write(&path, &curves, Some(4.1))?;
+//! assert!(std::fs::read_to_string(&path)?.contains("validation, last 3.800"));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::Path;
 

@@ -1,6 +1,31 @@
 //! A roofline of one training step: the time of each op beside the least that its arithmetic and
 //! its bytes would take at the ceilings of this machine.
 //! Source: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use engine::ops::linear;
+//! use engine::{Buf, Device};
+//! use train::config::RunConfig;
+//! use train::profile::{Bound, Ceilings, Profile, Timed};
+//!
+//! # fn main() -> Result<(), train::Error> {
+//! let dev = Device::cpu(1)?.recording();
+//! let (mut y, x, w) = (Buf::<f32>::zeros(&dev, 64), Buf::zeros(&dev, 64), Buf::zeros(&dev, 64 * 64));
+//! let begin = Instant::now();
+//! // In place of a step: one row, so that the weight is read for a single use.
+//! linear::forward(&dev, y.view_mut(), x.view(), w.view(), 64, "head");
+//! let step = Timed { step: 1, loss: 4.1, begin, end: Instant::now(), calls: dev.take_calls() };
+//!
+//! let (model, config) = (model::Config::stories_260k(), RunConfig::default());
+//! let ceilings = Ceilings { flop_per_second: 1e11, bytes_per_second: 1e10 };
+//! let profile = Profile::new::<f32>(&dev, &model, &config, ceilings, &[step]);
+//! assert_eq!((profile.ops[0].op, profile.ops[0].bound), ("linear forward", Bound::Memory));
+//! println!("{profile}");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::time::{Duration, Instant};

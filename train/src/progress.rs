@@ -1,5 +1,29 @@
 //! What the user sees while it runs: a bar on a terminal, plain lines elsewhere, logs beside
 //! them. All of it on stderr; stdout belongs to results.
+//!
+//! ```
+//! use train::clock::Clock;
+//! use train::config::LogLevel;
+//! use train::metrics::Entry;
+//! use train::progress::{Progress, init_logging};
+//!
+//! # fn main() -> Result<(), train::Error> {
+//! init_logging(LogLevel::Info)?;
+//! let (mut progress, mut clock) = (Progress::new(2, 0), Clock::new(6e6, None));
+//! for step in 1..=2 {
+//!     clock.begin_step();
+//!     clock.end_step(512);
+//!     let (loss, lr, grad_norm) = (4.5, 1e-3, 0.7);
+//!     let (tokens_per_second, mfu) = (clock.tokens_per_second(), clock.mfu());
+//!     let entry = Entry { step, tokens: 512 * step, loss, lr, grad_norm, tokens_per_second, mfu };
+//!     // "step 1/2 loss 4.5000 lr 1.00e-3 norm 0.70 ..."
+//!     progress.step(&entry, clock.eta(1024 - entry.tokens));
+//! }
+//! progress.eval(2, 4.4);
+//! assert!(clock.tokens_per_second() > 0.0);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;

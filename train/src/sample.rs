@@ -1,4 +1,28 @@
 //! Text that a model writes: from a prompt to ids, from ids to text, and the random numbers between.
+//!
+//! ```
+//! use data::tokenizer::Tokenizer;
+//! use engine::Device;
+//! use model::Config;
+//! use train::Trainer;
+//! use train::sample::prompt_ids;
+//! use train::trainer::Recipe;
+//!
+//! # fn main() -> Result<(), train::Error> {
+//! let tokenizer = Tokenizer::bytes();
+//! // The end of an earlier text, then each byte.
+//! assert_eq!(prompt_ids(&tokenizer, "Hi")?, [2, 75, 108]);
+//!
+//! let config = Config::stories_260k().with_vocab(tokenizer.vocab_size());
+//! let recipe = Recipe { context: 16, ..Recipe::new(1, 16) };
+//! let mut trainer = Trainer::<f32>::new(&Device::cpu(1)?, &config, recipe);
+//! trainer.init(1)?;
+//! let text = trainer.sample(&tokenizer, "Hi", 8, 1)?;
+//! assert!(text.starts_with("Hi"));
+//! assert_eq!(trainer.sample(&tokenizer, "Hi", 8, 1)?, text);
+//! # Ok(())
+//! # }
+//! ```
 
 use data::rng::Philox;
 use data::tokenizer::Tokenizer;

@@ -3,6 +3,24 @@
 //! The first SIGINT or SIGTERM asks for an orderly stop: finish the step, save, exit with 130 or
 //! 143. The second ends the process at once with the same codes. SIGUSR1 asks for a checkpoint
 //! and lets the run go on; Windows has no such signal.
+//!
+//! ```
+//! use train::signals::Signals;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let signals = Signals::install()?;
+//! let mut steps = 0;
+//! while steps < 100 && signals.requested().is_none() {
+//!     steps += 1;
+//!     # if steps == 3 {
+//!     #     signal_hook::low_level::raise(15)?;
+//!     # }
+//! }
+//! // SIGTERM came in the third step.
+//! assert_eq!((steps, signals.requested()), (3, Some(15)));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io;
 use std::sync::Arc;

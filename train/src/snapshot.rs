@@ -1,4 +1,29 @@
 //! Weights and moments as the tensors of a checkpoint, and back.
+//!
+//! ```
+//! use engine::Device;
+//! use model::weights::Weights;
+//! use model::{Config, init, table};
+//! use optim::{AdamW, adamw::Settings};
+//! use train::checkpoint::{State, latest};
+//! use train::snapshot;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let root = dir.path();
+//! let (dev, (table, _)) = (Device::cpu(1)?, table(&Config::stories_260k()));
+//! let mut weights = Weights::<f32>::zeros(&dev, &table);
+//! init::fill(&dev, &mut weights, &table, 1);
+//! let mut adamw = AdamW::<f32>::new(&dev, &table, Settings::default());
+//! snapshot::save(root, &State { step: 7, ..State::default() }, &table, &weights, &adamw)?;
+//!
+//! let mut read = Weights::<f32>::zeros(&dev, &table);
+//! snapshot::restore(&latest(root)?.require(root)?, &table, &mut read, &mut adamw)?;
+//! assert_eq!(read.view().read()?, weights.view().read()?);
+//! assert_eq!(adamw.steps(), 7);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::{Path, PathBuf};
 

@@ -12,6 +12,25 @@ impl<E: Element> Trainer<E> {
     /// Nats per token over the first windows of `windows` that hold `tokens` tokens, computed in batches
     /// of the recipe's size. Changes nothing.
     ///
+    /// ```
+    /// use data::loader::EvalWindows;
+    /// use data::shard::TokenSource;
+    /// use train::trainer::{Recipe, Trainer};
+    ///
+    /// # fn main() -> Result<(), train::Error> {
+    /// let held_out = TokenSource::from_ids((0..200).map(|i| i * i % 50).collect());
+    /// let windows = EvalWindows::new(held_out.into(), 0..200, 16)?;
+    ///
+    /// let config = model::Config::stories_260k().with_vocab(50);
+    /// let mut trainer =
+    ///     Trainer::<f32>::new(&engine::Device::cpu(1)?, &config, Recipe::new(4, 16));
+    /// trainer.init(1)?;
+    /// // Nothing is learnt yet: about ln 50.
+    /// assert!((trainer.validation_loss(&windows, 1000)? - 50f64.ln()).abs() < 0.5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Engine`] with what went wrong on a GPU.
     pub fn validation_loss(&mut self, windows: &EvalWindows, tokens: u64) -> Result<f64, Error> {

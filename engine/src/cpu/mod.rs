@@ -12,9 +12,9 @@
 
 pub mod ceiling;
 pub mod gemm;
-pub mod ops;
+pub(crate) mod ops;
 pub(crate) mod simd;
-pub mod tiles;
+pub(crate) mod tiles;
 
 use crate::buf::{LINE, Memory};
 use crate::element::Element;

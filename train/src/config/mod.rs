@@ -4,6 +4,24 @@
 //! A field below is a key, and declares all of it: its flag, its default, what `--help` says and
 //! what is allowed. Files and `--set` name a key `section.field`, and their values are read as the
 //! flag's would be.
+//!
+//! ```
+//! use train::config::{RunConfig, check_resume};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("run.toml");
+//! std::fs::write(&path, "[run]\nsteps = 200\nbatch_size = 4\n")?;
+//! let config = RunConfig::read(&path)?;
+//! assert_eq!((config.tokens_per_step(), config.warmup()), (4 * 256, 20));
+//!
+//! let mut other = config.clone();
+//! other.run.seed = 7;
+//! let refused = check_resume(&config, &other, false).unwrap_err();
+//! assert!(refused.to_string().contains("run.seed was 42 and is now 7"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod layers;
 mod values;

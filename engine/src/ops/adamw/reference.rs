@@ -1,4 +1,14 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::adamw::{Step, reference};
+//!
+//! let max_norm = f64::INFINITY;
+//! let of_first = Step { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, max_norm, t: 1 };
+//! let (w, m, _) = reference::step(1.0, 0.0, 0.0, 0.5, 0.5, 0.0, of_first);
+//! // The first step is as long as its rate, whatever the gradient.
+//! assert!((w - 0.9).abs() < 1e-6 && (m - 0.05).abs() < 1e-12);
+//! ```
 
 use super::Step;
 

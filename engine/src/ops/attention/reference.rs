@@ -1,4 +1,16 @@
 //! The formula in f64, weights and all.
+//!
+//! ```
+//! use engine::Segments;
+//! use engine::ops::attention::{Heads, reference};
+//! use ndarray::array;
+//!
+//! // Two tokens of one head of width 2: a query, a key and a value each.
+//! let qkv = array![[[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]], [[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]]];
+//! let (o, lse_NH) = reference::forward(qkv.view(), &Segments::equal(1, 2), Heads { H: 1, G: 1, D: 2 });
+//! assert_eq!(o, array![[[1.0, 2.0]], [[2.0, 3.0]]]);
+//! assert_eq!(lse_NH, array![[0.0], [2f64.ln()]]);
+//! ```
 
 use super::Heads;
 use crate::{Segment, Segments};

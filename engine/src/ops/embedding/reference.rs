@@ -1,4 +1,14 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::embedding::reference;
+//! use ndarray::array;
+//!
+//! let x_NC = reference::forward(&[1, 0], array![[1.0, 2.0], [3.0, 4.0]].view());
+//! assert_eq!(x_NC, array![[3.0, 4.0], [1.0, 2.0]]);
+//! let dw_VC = reference::backward(array![[1.0], [2.0]].view(), &[1, 1], 2);
+//! assert_eq!(dw_VC, array![[0.0], [3.0]]);
+//! ```
 
 use ndarray::{Array2, ArrayView2, Axis};
 

@@ -1,4 +1,15 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::linear::reference;
+//! use ndarray::array;
+//!
+//! let (x_NI, w_OI) = (array![[1.0, 2.0]], array![[1.0, 1.0], [1.0, -1.0]]);
+//! assert_eq!(reference::forward(x_NI.view(), w_OI.view()), array![[3.0, -1.0]]);
+//! let dy_NO = array![[1.0, 0.0]];
+//! assert_eq!(reference::backward_input(dy_NO.view(), w_OI.view()), array![[1.0, 1.0]]);
+//! assert_eq!(reference::backward_weight(dy_NO.view(), x_NI.view()), array![[1.0, 2.0], [0.0, 0.0]]);
+//! ```
 
 use ndarray::{Array2, ArrayView2};
 

@@ -1,4 +1,12 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::lora::reference;
+//! use ndarray::array;
+//!
+//! let (x_NI, a_rI, b_Or) = (array![[1.0, 2.0]], array![[1.0, 1.0]], array![[1.0], [-1.0]]);
+//! assert_eq!(reference::forward(x_NI.view(), a_rI.view(), b_Or.view(), 0.5), array![[1.5, -1.5]]);
+//! ```
 
 use ndarray::{Array2, ArrayView2};
 

@@ -1,4 +1,14 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::loss::{IGNORE, reference::forward_backward};
+//! use ndarray::Array2;
+//!
+//! // Rows that know nothing of 4 ids: ln 4 nats, but where the target does not count.
+//! let (x_NC, w_VC) = (Array2::zeros((2, 3)), Array2::zeros((4, 3)));
+//! let (nats_N, _, _) = forward_backward(x_NC.view(), w_VC.view(), &[3, IGNORE], None, 1.0);
+//! assert!((nats_N[0] - 4f64.ln()).abs() < 1e-12 && nats_N[1] == 0.0);
+//! ```
 
 use super::IGNORE;
 use ndarray::{Array2, ArrayView2};

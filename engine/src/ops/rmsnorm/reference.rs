@@ -1,4 +1,12 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::rmsnorm::reference;
+//! use ndarray::array;
+//!
+//! let (y_NC, r_N) = reference::forward(array![[2.0, -2.0]].view(), array![1.0, 3.0].view(), 0.0);
+//! assert_eq!((y_NC, r_N), (array![[1.0, -3.0]], array![0.5]));
+//! ```
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 

@@ -1,4 +1,16 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::{Segments, ops::rope::reference};
+//! use ndarray::array;
+//!
+//! // One head of width 2 for two tokens: the second turns by one radian, and back.
+//! let (x_NHD, segments) = (array![[[1.0, 0.0]], [[1.0, 0.0]]], &Segments::equal(1, 2));
+//! let y_NHD = reference::forward(x_NHD.view(), segments, 10_000.0);
+//! assert_eq!((y_NHD[[0, 0, 0]], y_NHD[[1, 0, 0]]), (1.0, 1f64.cos()));
+//! let back = reference::backward(y_NHD.view(), segments, 10_000.0);
+//! assert!((back - x_NHD).iter().all(|difference| difference.abs() < 1e-15));
+//! ```
 
 use crate::Segments;
 use ndarray::{Array3, ArrayView3};

@@ -1,4 +1,12 @@
 //! The formula in f64.
+//!
+//! ```
+//! use engine::ops::swiglu::reference;
+//! use ndarray::array;
+//!
+//! let a_NF = reference::forward(array![[2.0]].view(), array![[3.0]].view());
+//! assert!((a_NF[[0, 0]] - 6.0 / (1.0 + (-2f64).exp())).abs() < 1e-15);
+//! ```
 
 use ndarray::{Array2, ArrayView2, concatenate};
 

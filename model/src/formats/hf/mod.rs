@@ -3,6 +3,29 @@
 //!
 //! Weights pass in short parts in both directions, so neither reading nor writing holds a second copy of
 //! the model.
+//!
+//! ```
+//! use engine::Device;
+//! use model::weights::Weights;
+//! use model::{hf, table};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = &dir.path().join("model");
+//! # let (dev, config) = (Device::cpu(1)?, model::Config::stories_260k());
+//! # let (of_model, _) = table(&config);
+//! # let mut written = Weights::<f32>::zeros(&dev, &of_model);
+//! # model::init::fill(&dev, &mut written, &of_model, 1);
+//! # hf::write(dir, &config, &of_model, &written, engine::Dtype::F32, hf::SHARD_BYTES)?;
+//! // `dir` is one that a training run or a download has left.
+//! let (table, slots) = table(&hf::load(dir)?);
+//! let mut weights = Weights::<f32>::zeros(&Device::cpu(0)?, &table);
+//! hf::read_weights(dir, &table, &mut weights)?;
+//! weights.refresh()?;
+//! assert!(weights.get(slots.embed)?.iter().any(|&w| w != 0.0));
+//! # Ok(())
+//! # }
+//! ```
 
 mod config;
 
