@@ -29,7 +29,10 @@ fn a_window_counts_once_whatever_the_batch() {
         let alone = loss(1, tokens);
         for rows in [3, 4, 16] {
             let batched = loss(rows, tokens);
-            assert!((batched - alone).abs() < 1e-6, "{tokens} tokens by {rows}: {batched}, {alone}");
+            assert!(
+                (batched - alone).abs() < 1e-6,
+                "{tokens} tokens by {rows}: {batched}, {alone}"
+            );
         }
     }
     assert!((loss(1, 10 * T as u64) - loss(1, 5 * T as u64)).abs() > 1e-4, "windows are alike");

@@ -209,7 +209,10 @@ fn bytes_need_no_tokenizer() {
     // Special tokens, bytes that are no character, and ids that there are not.
     let odd = [1, 3 + 0x41, 3 + 0xff, 2, 3 + 0xe4, 3 + 0x42, 0, 259, 4000];
     assert_eq!(data::bytes::decode(&odd), BYTES.decode(&odd).unwrap());
-    assert_eq!((Some(data::bytes::BOS), Some(data::bytes::EOS)), (BYTES.special().bos, BYTES.special().eos));
+    assert_eq!(
+        (Some(data::bytes::BOS), Some(data::bytes::EOS)),
+        (BYTES.special().bos, BYTES.special().eos)
+    );
     assert_eq!(data::bytes::VOCAB, BYTES.vocab_size());
 }
 

@@ -37,7 +37,8 @@ fn bytes() {
     let g = &mut Gen::new(0);
     for mut d in devices() {
         let [y_acc_NO, dy_NO] = [(); 2].map(|()| d.put_bf16(&g.normals(Bf16, N * O, 1.0)));
-        let (b_O, db_acc_O) = (d.put_bf16(&g.normals(Bf16, O, 1.0)), d.put_f32(&g.normals(F32, O, 1.0)));
+        let (b_O, db_acc_O) =
+            (d.put_bf16(&g.normals(Bf16, O, 1.0)), d.put_f32(&g.normals(F32, O, 1.0)));
         d.run(&Forward { storage: Bf16, y_acc_NO, b_O, N: int(N), O: int(O) });
         // The bias is read once a row, from a cache that is not counted.
         d.moved_at_most(3 * N * O * 2);

@@ -1,5 +1,5 @@
-use crate::cpu::{Cpu, Space};
 use crate::cpu::simd::{Kernel, Vector, load, store};
+use crate::cpu::{Cpu, Space};
 use crate::element::{Element, Real};
 use rayon::prelude::*;
 

@@ -29,9 +29,8 @@ pub fn forward<E: Element>(dev: &Device, y_acc_NO: ViewMut<E>, b_O: View<E>) {
     let bytes = 2 * y_acc_NO.bytes() + b_O.bytes();
     let _op = dev.op("bias forward", format_args!("N{N} O{O}"), N * O, bytes);
     match dev {
-        Device::Cpu(cpu) => cpu.compute(Space::NONE, |cpu| {
-            (E::cpu().bias_forward)(cpu, y_acc_NO.host(), b_O.host())
-        }),
+        Device::Cpu(cpu) => cpu
+            .compute(Space::NONE, |cpu| (E::cpu().bias_forward)(cpu, y_acc_NO.host(), b_O.host())),
         Device::Cuda(cuda) => cuda::forward(cuda, y_acc_NO, b_O, N, O),
     }
 }
