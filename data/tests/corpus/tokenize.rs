@@ -50,7 +50,7 @@ fn shards_hold_each_document_once_by_source_with_its_end() {
             let path = out.join(shard);
             let sidecar = Sidecar::load(&path).unwrap().unwrap();
             assert_eq!(sidecar.tokenizer, list.tokenizer);
-            let ids = TokenSource::open(&[path.clone()]).unwrap();
+            let ids = TokenSource::open(std::slice::from_ref(&path)).unwrap();
             let ids = ids.to_vec(0..ids.len());
             let ends = std::fs::read(path.with_extension("bin.ends")).unwrap();
             let ends = ends.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap()));
@@ -104,7 +104,7 @@ fn of_a_jobs_folder_what_it_kept_is_read() {
 
     let corpora = dir.path().join("corpora");
     let out = dir.path().join("out");
-    assert!(run(&[corpora.clone()], &out, alone(1)));
+    assert!(run(std::slice::from_ref(&corpora), &out, alone(1)));
     let list: List =
         serde_json::from_slice(&std::fs::read(out.join("tokens.json")).unwrap()).unwrap();
     assert_eq!(list.sources.values().map(|held| held.documents).sum::<u64>(), 350);
