@@ -10,8 +10,8 @@
 //!
 //! # fn main() -> Result<(), train::Error> {
 //! let tokenizer = Tokenizer::bytes();
-//! // The end of an earlier text, then each byte.
-//! assert_eq!(prompt_ids(&tokenizer, "Hi")?, [2, 75, 108]);
+//! // What a text begins with, then each byte.
+//! assert_eq!(prompt_ids(&tokenizer, "Hi")?, [1, 75, 108]);
 //!
 //! let config = Config::stories_260k().with_vocab(tokenizer.vocab_size());
 //! let recipe = Recipe { context: 16, ..Recipe::new(1, 16) };

@@ -38,7 +38,7 @@ kernels! {
         g: *const f32,
         /// One number: the sum of squares of all gradients, by [`norm`](crate::norm).
         sum: *const f64,
-        /// Slot k ends at ends[k], the last at `len`.
+        /// Slot k ends at `ends[k]`, the last at `len`.
         ends: *const u64,
         /// One for each slot.
         decays: *const f32,

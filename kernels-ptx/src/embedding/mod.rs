@@ -1,4 +1,4 @@
-//! Embedding: row n of x is row token[n] of the table.
+//! Embedding: row n of x is row `token[n]` of the table.
 //!
 //! ```
 //! use kernels_ptx::embedding::{Backward, order};
@@ -40,7 +40,7 @@ kernels! {
         }
     }
 
-    /// Adds to dw_acc_VC. Rows, starts and tokens are an [`Order`](crate::embedding::Order).
+    /// Adds to dw_acc_VC. Rows, starts and tokens are an [`Order`].
     pub struct Backward<E> {
         dw_acc_VC: *mut f32,
         dx_NC: *const E,

@@ -24,7 +24,7 @@ pub use launch::parts;
 const SPAN: usize = 1 << 16;
 
 kernels! {
-    /// Writes part_P, the sum of squares of each span of x; P is [`parts`](crate::norm::parts).
+    /// Writes part_P, the sum of squares of each span of x; P is [`parts`].
     pub struct Squares {
         part_P: *mut f64,
         x: *const f32,

@@ -89,7 +89,7 @@ kernels! {
     }
 
     /// Adds to dx_acc_NC and writes dw_part_PC, of which [`BackwardGain`] makes the gradient of gains; P
-    /// is [`parts`](crate::rmsnorm::parts).
+    /// is [`parts`].
     pub struct Backward<E> {
         dx_acc_NC: *mut E,
         dw_part_PC: *mut f32,

@@ -8,7 +8,7 @@
 //! let dev = &Device::cpu(1).unwrap();
 //! let (mut y_NO, b_O) = (Buf::of(dev, &[1.0f32, 2.0, 3.0, 4.0]), Buf::of(dev, &[10.0f32, 20.0]));
 //! bias::forward(dev, y_NO.view_mut(), b_O.view());
-//! assert_eq!(y_NO.view().read().unwrap(), [11.0, 22.0, 13.0, 24.0]);
+//! assert_eq!(y_NO.view().read().unwrap()[..], [11.0, 22.0, 13.0, 24.0]);
 //! ```
 
 pub(crate) mod cpu;

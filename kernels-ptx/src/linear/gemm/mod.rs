@@ -41,7 +41,7 @@ pub const fn stages_bytes(BN: u32) -> u32 {
 }
 
 kernels! {
-    /// Brain floats, C rounded. Not for [`Layout::Tn`](crate::linear::gemm::Layout::Tn), whose sums are
+    /// Brain floats, C rounded. Not for [`Layout::Tn`], whose sums are
     /// gradients of weights and stay f32, and not for a cut with parts: those are [`Wide`], and
     /// [`RoundParts`] follows.
     pub struct Rounded {
