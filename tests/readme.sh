@@ -7,7 +7,8 @@
 #   tests/readme.sh FILE     those of one page
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-pages=("$@")
+pages=()
+for page; do pages+=("$(realpath -e "$page")"); done
 [ $# -gt 0 ] || pages=("$root/README.md" "$root/docs/measuring.md")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -16,7 +17,7 @@ trap 'rm -rf "$scratch"' EXIT
 commands() {
   awk '/^```/ { inside = !inside; next } inside' "$1" |
     sed -e ':join' -e '/\\$/N; s/ *\\\n */ /; t join' -e 's/^\$ //; s/ \+# .*//' |
-    grep -E '^([A-Z_]+=[^ ]+ )?(cargo|handgrad|python3|compare=|\$compare|[a-z]+/[a-z/-]+\.sh)( |=|$)'
+    grep -E '^compare=|^([A-Z_]+=[^ ]+ )?(cargo|handgrad|python3|\$compare|[a-z]+/[a-z/-]+\.sh)( |$)'
 }
 
 # What the commands read: the names are README's, the text is real or the project's own.

@@ -127,7 +127,7 @@ pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The files of folders that [`find_files`] passes over and that no name of theirs excuses: a dot in
-/// front, or the sidecar of a shard beside it. In one line: how many, the first of them, and what is
+/// front, or what lies beside a shard. In one line: how many, the first of them, and what is
 /// read; nothing if there are none.
 ///
 /// # Errors
@@ -135,7 +135,7 @@ pub fn find_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 pub fn passed_over(inputs: &[PathBuf]) -> Result<Option<String>, Error> {
     const NAMED: usize = 3;
     let sidecar = |path: &Path| {
-        path.extension().is_some_and(|e| e == "json") && {
+        path.extension().is_some_and(|e| e == "json" || e == "ends") && {
             let shard = path.with_extension("");
             Kind::of(&shard) == Some(Kind::Shard) && shard.exists()
         }
