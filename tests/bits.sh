@@ -17,7 +17,8 @@ unset RUST_LOG HANDGRAD_ISA
 long=(--steps 20 --warmup 4 --save-every 10 --eval-every 10)
 short=(--steps 4 --warmup 1 --save-every 2 --eval-every 2 --eval-tokens 10)
 
-usage() { sed -n '/^#  /s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '/^#  /s/^# *//p' "$0"; }
+case ${1:-} in --help | -h) usage; exit ;; esac
 fail() { echo "error: $*" >&2; exit 1; }
 
 handgrad() {
@@ -153,7 +154,7 @@ measure() {
   [[ emul != "${prefix:0:4}"* ]] || emulator
 }
 
-[ $# -ge 3 ] || usage
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 bin=$(cd "$2" && pwd) file=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 [ -x "$bin/handgrad" ] || [ -x "$bin/pretrain" ] || fail "$bin/handgrad: not there; cargo build --release makes it"
 work=$(mktemp -d)
@@ -168,5 +169,5 @@ case $1 in
     [ -s recorded ] || fail "$file has no row that begins with $prefix"
     diff recorded rows > differ || { head -40 differ; fail "$(grep -c '^[<>]' differ) rows differ from $file"; }
     echo "$(wc -l < rows) rows, all as in $file" ;;
-  *) usage ;;
+  *) usage >&2; exit 2 ;;
 esac

@@ -65,7 +65,10 @@ run() {
         *" --example pretrain "*) cargo run --manifest-path "$root/Cargo.toml" "${@:3}" -- --steps 20 --warmup 2 ;;
         *) cargo run --manifest-path "$root/Cargo.toml" "${@:3}" ;;
       esac ;;
-    "cargo bench") (cd "$root" && cargo bench "${@:3}" --help) ;;
+    "cargo bench")
+      local bench=("${@:3}")
+      [[ " ${bench[*]} " != *" -- "* ]] || bench=("${bench[@]:0:2}")
+      (cd "$root" && cargo bench "${bench[@]}" -- --help) ;;
     "handgrad "*) "$@" ;;
     "python3 "*) "${@:1:2}" --help ;;
     "tests/"*) "$1" --help ;;
