@@ -68,7 +68,7 @@ run() {
     "cargo bench")
       local bench=("${@:3}")
       [[ " ${bench[*]} " != *" -- "* ]] || bench=("${bench[@]:0:2}")
-      (cd "$root" && cargo bench "${bench[@]}" -- --help) ;;
+      (cd "$root" && cargo bench "${bench[@]}" --no-run) ;;
     "handgrad "*) "$@" ;;
     "python3 "*) "${@:1:2}" --help ;;
     "tests/"*) "$1" --help ;;
