@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the commands that README.md and docs/measuring.md show, in their order, in a folder that has the
-# files which they name. Training is cut to three steps, benches and Python scripts print their help,
+# files which they name. Training is cut to three steps, benches are compiled, scripts print their help,
 # and what has a step of its own in `.ci/run` is passed over. A command of any other kind is an error.
 #
 #   tests/readme.sh          all of them
