@@ -543,7 +543,7 @@ def sanitizer(tool):
     def work(check):
         program = check.tool("compute-sanitizer")
         found = {}
-        for module in ["swiglu", "rope", "norm", "adamw", "rmsnorm", "embedding", "loss", "attention", "lora", "linear"]:
+        for module in ["swiglu", "rope", "bias", "norm", "adamw", "rmsnorm", "embedding", "loss", "attention", "lora", "linear"]:
             names = gpu_tests(check, "gradients", module)
             words = [program, "--tool", tool, "--error-exitcode", "99", check.bin("gradients"), "--exact", *names]
             done = call(words, test_env(check), check=False)

@@ -1,4 +1,4 @@
-//! A linear layer, listed once: where its weight lies, how wide it is, how ranks share it, which
+//! A linear layer, listed once: where its weight and bias lie, how wide it is, how ranks share it, which
 //! adapters stand beside it. The block computes with it; profiles and error messages ask it.
 //!
 //! ```

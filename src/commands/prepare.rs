@@ -172,7 +172,7 @@ Examples:
       every rule's key, with its value
   gzip -dc enwiki.xml.gz | handgrad prepare pipe wikipedia --set language=en > documents.jsonl
       a filter, for a shell, Spark's pipe or Ray
-  sbatch --array=0-99 --wrap 'handgrad prepare dedup corpora/ --out corpora/unique'
+  sbatch --array=0-99 --wrap 'handgrad prepare dedup corpora/github --out corpora/unique'
       an array of tasks; submit it again until it says that all is done, or add --wait
 
 The summary is one JSON object on stdout; everything else goes to stderr.";

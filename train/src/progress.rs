@@ -142,7 +142,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Status {
     bar: Option<ProgressBar>,
-    last_line: Option<Instant>,
+    last_line: Instant,
 }
 
 impl Status {
@@ -152,7 +152,7 @@ impl Status {
             let style = ProgressStyle::with_template("{wide_msg}").expect("the template is fixed");
             BARS.add(ProgressBar::new_spinner().with_style(style))
         });
-        Status { bar, last_line: Some(Instant::now()) }
+        Status { bar, last_line: Instant::now() }
     }
 
     /// Shows how far the work is.
@@ -161,8 +161,8 @@ impl Status {
             return bar.set_message(text.to_string());
         }
         let now = Instant::now();
-        if self.last_line.is_none_or(|last| now - last >= STATUS_EVERY) {
-            self.last_line = Some(now);
+        if now - self.last_line >= STATUS_EVERY {
+            self.last_line = now;
             tracing::info!("{text}");
         }
     }

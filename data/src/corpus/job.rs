@@ -555,12 +555,9 @@ impl Task<'_> {
     /// # Errors
     /// A file that cannot be read.
     pub fn adopt(&mut self, path: &Path) -> Result<PathBuf, Error> {
-        let mut hash = Xxh3::new();
-        let piece = Piece { path: path.to_path_buf(), start: 0, end: u64::MAX };
-        hash_bytes(&piece, &mut hash, &Meter::default())?;
-        let bytes = std::fs::metadata(path).map_err(Error::read(path))?.len();
+        let piece = Piece::whole(path)?;
+        let (bytes, hash) = (piece.bytes(), see(&piece, &Meter::default())?.hash);
         let path = path.strip_prefix(&self.job.folder).expect("it lies there").to_path_buf();
-        let hash = format!("{:032x}", hash.digest128());
         self.outputs.push(Output { path: path.clone(), bytes, hash });
         Ok(path)
     }
