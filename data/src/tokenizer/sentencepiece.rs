@@ -193,7 +193,8 @@ impl Piece {
             }
         }
         let byte = piece.text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-        let named = byte.is_some_and(|hex| hex.len() == 2 && u8::from_str_radix(hex, 16).is_ok());
+        let digit = |c: u8| c.is_ascii_hexdigit();
+        let named = byte.is_some_and(|hex| hex.len() == 2 && hex.bytes().all(digit));
         match piece.kind == BYTE && !named {
             true => Err(format!("piece {:?} stands for no byte", piece.text)),
             false => Ok(piece),

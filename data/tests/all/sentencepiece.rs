@@ -167,7 +167,10 @@ fn models_that_need_more_are_refused_by_name() {
     refused(&|m| m.normalizer.extend(number(5, 0)), &["leaves spaces"]);
     refused(&|m| m.trainer.extend(number(24, 1)), &["spaces after words"]);
     refused(&|m| m.pieces.push(piece("x", 0.0, 5)), &["unused"]);
-    refused(&|m| m.pieces.push(piece("x", 0.0, BYTE)), &["\"x\" stands for no byte"]);
+    for text in ["x", "<0x+F>", "<0xF>"] {
+        let told = format!("{text:?} stands for no byte");
+        refused(&|m| m.pieces.push(piece(text, 0.0, BYTE)), &[&told]);
+    }
     refused(&|m| m.pieces.clear(), &["no pieces"]);
     refused(&|m| m.pieces.push(vec![10, 200]), &["no SentencePiece model"]);
     let path = dir.path().join("tokenizer.model");
