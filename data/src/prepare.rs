@@ -228,19 +228,19 @@ impl<'a> Prepared<'a> {
 }
 
 /// Some documents, encoded.
-struct Batch {
-    ids: Vec<u32>,
+pub(crate) struct Batch {
+    pub ids: Vec<u32>,
     /// Where in `ids` each document begins, what stands before it included.
-    starts: Vec<usize>,
-    documents: u64,
-    text_bytes: u64,
+    pub starts: Vec<usize>,
+    pub documents: u64,
+    pub text_bytes: u64,
 }
 
 /// Takes and encodes the next documents, with what stands around each; none at the end.
 fn next_batch(
     documents: &mut impl Iterator<Item = Result<String, Error>>,
     tokenizer: &Tokenizer,
-    (before, after): Around,
+    around: Around,
 ) -> Result<Option<Batch>, Error> {
     let (mut texts, mut bytes) = (Vec::new(), 0);
     while bytes < BATCH_BYTES
@@ -249,17 +249,24 @@ fn next_batch(
         bytes += text.len();
         texts.push(text);
     }
-    if texts.is_empty() {
-        return Ok(None);
-    }
+    if texts.is_empty() { Ok(None) } else { encode(&texts, tokenizer, around).map(Some) }
+}
+
+/// Encodes documents, with what stands around each.
+pub(crate) fn encode(
+    texts: &[String],
+    tokenizer: &Tokenizer,
+    (before, after): Around,
+) -> Result<Batch, Error> {
+    let bytes: usize = texts.iter().map(String::len).sum();
     let (mut ids, mut starts) = (Vec::with_capacity(bytes / 2), Vec::new());
-    for document in tokenizer.encode_batch(&texts)? {
+    for document in tokenizer.encode_batch(texts)? {
         starts.push(ids.len());
         ids.extend(before);
         ids.extend(document);
         ids.extend(after);
     }
-    Ok(Some(Batch { ids, starts, documents: texts.len() as u64, text_bytes: bytes as u64 }))
+    Ok(Batch { ids, starts, documents: texts.len() as u64, text_bytes: bytes as u64 })
 }
 
 fn size(files: &[PathBuf]) -> Result<u64, Error> {

@@ -19,6 +19,7 @@ use super::job::{Job, Layout, Phase, Progress, Task};
 use super::sink::{Counts, Sink};
 use super::{Source, Summary, documents};
 use crate::Error;
+use crate::prepare;
 use crate::shard::{ShardWriter, Sidecar};
 use crate::tokenizer::{Ends, Tokenizer};
 
@@ -255,14 +256,13 @@ struct Tokens<'a> {
     shard: ShardWriter,
     texts: Vec<String>,
     bytes: usize,
-    ids: u64,
     ends: Vec<u64>,
 }
 
 impl<'a> Tokens<'a> {
     fn new(path: PathBuf, tokenizer: &'a Tokenizer) -> Result<Tokens<'a>, Error> {
         let shard = ShardWriter::create(&path, tokenizer.vocab_size(), tokenizer.hash())?;
-        Ok(Tokens { tokenizer, path, shard, texts: vec![], bytes: 0, ids: 0, ends: vec![] })
+        Ok(Tokens { tokenizer, path, shard, texts: vec![], bytes: 0, ends: vec![] })
     }
 
     fn take(&mut self, text: String) -> Result<(), Error> {
@@ -272,16 +272,14 @@ impl<'a> Tokens<'a> {
     }
 
     fn encode(&mut self) -> Result<(), Error> {
-        let texts = std::mem::take(&mut self.texts);
-        let (before, after) = self.tokenizer.special().around(Ends::Both);
-        for ids in self.tokenizer.encode_batch(&texts)? {
-            for part in [before, &ids, after.as_slice()] {
-                self.shard.push(part)?;
-                self.ids += part.len() as u64;
-            }
-            self.ends.push(self.ids);
-        }
-        self.shard.count(texts.len() as u64, self.bytes as u64);
+        let around = self.tokenizer.special().around(Ends::Both);
+        let batch = prepare::encode(&std::mem::take(&mut self.texts), self.tokenizer, around)?;
+        let first = self.shard.sidecar().tokens;
+        // Each document ends where the next begins, and the last one with the batch.
+        let ends = batch.starts.iter().skip(1).copied().chain([batch.ids.len()]);
+        self.ends.extend(ends.take(batch.starts.len()).map(|end| first + end as u64));
+        self.shard.push(&batch.ids)?;
+        self.shard.count(batch.documents, batch.text_bytes);
         self.bytes = 0;
         Ok(())
     }
